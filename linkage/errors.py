@@ -1,0 +1,137 @@
+"""
+Every error that a user of this project can meet, as one tree.
+
+    LinkageError
+    ├── ConfigRefused          a TOML file breaks a rule: file, line, key, remedy
+    │   ├── StudyRefused       the study file
+    │   ├── SiteRefused        a site file
+    │   └── CohortRefused      a cohort specification
+    ├── SchemaRefused          a linkage schema (clkhash v3) is malformed or weak
+    ├── SourceRefused          an input file cannot be read as its site file says
+    │   └── RowRejected        one row breaks a rule: row, field, rule
+    ├── KeyRefused             a key is missing, weak, unreadable or the wrong one
+    ├── PackageRefused         something sealed or signed is altered, foreign or misdirected
+    ├── EncodingRefused        encoded records have the wrong shape, length or type
+    ├── MatchingFailed         a run cannot give an honest answer
+    │   └── TooManyCandidates  the candidate cap was reached
+    ├── CallerRefused          who calls may not, or is not known
+    │   ├── NotAuthenticated
+    │   └── NotAllowed
+    ├── NotFound               no such study, dataset version, run, release, question
+    ├── Conflict               what is asked contradicts what is already there
+    └── Unreachable            the broker does not answer
+
+Every error says the fault, then the remedy (`hint`). None ever holds a value from a
+record, a key, or a local record id: an error text reaches logs and tickets.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LinkageError(Exception):
+    """
+    Base of all errors above. `code` is a stable slug, `hint` the remedy in one sentence.
+
+    The broker maps `code` to a problem document (RFC 9457), the client maps it back.
+    """
+
+    code: ClassVar[str] = "linkage-error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message}. Hint: {hint}" if hint else message)
+
+
+class ConfigRefused(LinkageError):
+    """A TOML file breaks a rule. `line` counts from 1; 0 means the file as a whole."""
+
+    code = "config-refused"
+
+    def __init__(self, *, file: str, line: int, key: str, rule: str, hint: str = "") -> None:
+        self.file, self.line, self.key, self.rule = file, line, key, rule
+        place = f"{file}, line {line}" if line else file
+        named = f" {key!r}:" if key else ""
+        super().__init__(f"{place}:{named} {rule}", hint=hint)
+
+
+class StudyRefused(ConfigRefused):
+    code = "study-refused"
+
+
+class SiteRefused(ConfigRefused):
+    code = "site-refused"
+
+
+class CohortRefused(ConfigRefused):
+    code = "cohort-refused"
+
+
+class SchemaRefused(LinkageError):
+    code = "schema-refused"
+
+
+class SourceRefused(LinkageError):
+    """An input file cannot be read as its site file says. Names file and rule, never a value."""
+
+    code = "source-refused"
+
+    def __init__(self, *, file: str, rule: str, hint: str = "") -> None:
+        self.file, self.rule = file, rule
+        super().__init__(f"{file}: {rule}", hint=hint)
+
+
+class RowRejected(SourceRefused):
+    """One row breaks a rule. Names file, row (the header is row 1), field and rule."""
+
+    code = "row-rejected"
+
+    def __init__(self, *, file: str, row: int, field: str, rule: str, hint: str = "") -> None:
+        self.row, self.field = row, field
+        super().__init__(file=f"{file}, row {row}, field {field!r}", rule=rule, hint=hint)
+
+
+class KeyRefused(LinkageError):
+    code = "key-refused"
+
+
+class PackageRefused(LinkageError):
+    code = "package-refused"
+
+
+class EncodingRefused(LinkageError):
+    code = "encoding-refused"
+
+
+class MatchingFailed(LinkageError):
+    code = "matching-failed"
+
+
+class TooManyCandidates(MatchingFailed):
+    code = "too-many-candidates"
+
+
+class CallerRefused(LinkageError):
+    code = "caller-refused"
+
+
+class NotAuthenticated(CallerRefused):
+    code = "not-authenticated"
+
+
+class NotAllowed(CallerRefused):
+    code = "not-allowed"
+
+
+class NotFound(LinkageError):
+    code = "not-found"
+
+
+class Conflict(LinkageError):
+    code = "conflict"
+
+
+class Unreachable(LinkageError):
+    code = "unreachable"

@@ -1,0 +1,201 @@
+"""
+Encoded records: what a site sends and the broker matches. No identifier, no key.
+
+Arrow layout, one row a record (docs/formats.md):
+    record_pseudonym   fixed_size_binary(16), not null
+    group              uint32, not null: rows of one group are one person, as the site found
+    clk:<id>           fixed_size_binary(l / 8), null where the record has no such CLK
+    match_keys         fixed_size_list(fixed_size_binary(16), R), null where the rule gives no key
+The order of `match_keys` is that of the study file; so is that of the `clk:` columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from linkage.errors import EncodingRefused
+from linkage.study import StudyConfig
+
+PSEUDONYM_BYTES = 16
+MATCH_KEY_BYTES = 16
+
+Bytes2D = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedColumn:
+    """
+    Fixed-width bytes that may be null: N rows of W bytes.
+
+    values: uint8[N, W], zeros where null. present: bool[N].
+    """
+
+    values: Bytes2D
+    present: Mask
+
+    def __post_init__(self) -> None:
+        if self.values.dtype != np.uint8 or self.values.ndim != 2:
+            raise EncodingRefused("a column of encodings must be a uint8 matrix")
+        if self.present.dtype != np.bool_ or self.present.shape != self.values.shape[:1]:
+            raise EncodingRefused("a column's presence mask does not fit its values")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedRecords:
+    """
+    One party's encoded records: N parallel rows.
+
+    pseudonyms: uint8[N, 16], unique. groups: uint32[N], equal for duplicates within the dataset.
+    clks: by CLK id; a CLK that the party does not compute is not in it.
+    match_keys: by rule id, of the rules that the party computes, likewise.
+
+    Raises EncodingRefused where lengths differ or a pseudonym repeats.
+    """
+
+    pseudonyms: Bytes2D
+    groups: npt.NDArray[np.uint32]
+    clks: dict[str, FixedColumn]
+    match_keys: dict[str, FixedColumn]
+
+    def __post_init__(self) -> None:
+        n = len(self.pseudonyms)
+        if self.pseudonyms.shape != (n, PSEUDONYM_BYTES) or self.groups.shape != (n,):
+            raise EncodingRefused("pseudonyms and groups differ in length or width")
+        for name, column in [*self.clks.items(), *self.match_keys.items()]:
+            if len(column.present) != n:
+                raise EncodingRefused(f"column {name!r} has another number of rows")
+        if n and len(np.unique(self.pseudonyms, axis=0)) != n:
+            raise EncodingRefused(
+                "a record pseudonym occurs twice", hint="record ids must be unique at the site"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pseudonyms)
+
+
+def arrow_schema(study: StudyConfig) -> pa.Schema:
+    """Return the Arrow schema of a part, the same for every party of the study."""
+    key = pa.field("item", pa.binary(MATCH_KEY_BYTES), nullable=True)
+    return pa.schema(
+        [
+            pa.field("record_pseudonym", pa.binary(PSEUDONYM_BYTES), nullable=False),
+            pa.field("group", pa.uint32(), nullable=False),
+            *(pa.field(f"clk:{c.id}", pa.binary(c.length // 8)) for c in study.clk),
+            pa.field("match_keys", pa.list_(key, len(study.match_key)), nullable=False),
+        ]
+    )
+
+
+def to_arrow(records: EncodedRecords, study: StudyConfig) -> pa.RecordBatch:
+    """Return the records as one record batch of `arrow_schema(study)`."""
+    n = len(records)
+    rules = [_or_null(records.match_keys.get(r.id), n, MATCH_KEY_BYTES) for r in study.match_key]
+    keys = FixedColumn(
+        values=np.stack([c.values for c in rules], axis=1).reshape(-1, MATCH_KEY_BYTES),
+        present=np.stack([c.present for c in rules], axis=1).reshape(-1),
+    )
+    key_list = pa.FixedSizeListArray.from_arrays(
+        _to_binary(keys), type=arrow_schema(study).field("match_keys").type
+    )
+    columns = [
+        _to_binary(FixedColumn(records.pseudonyms, np.ones(n, dtype=bool))),
+        pa.array(records.groups, type=pa.uint32()),
+        *(_to_binary(_or_null(records.clks.get(c.id), n, c.length // 8)) for c in study.clk),
+        key_list,
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(study))
+
+
+def from_arrow(
+    batches: Iterable[pa.RecordBatch], study: StudyConfig, party_id: str
+) -> EncodedRecords:
+    """
+    Read record batches of one dataset version of a party.
+
+    Raises EncodingRefused for another schema, or for a CLK or key the party should not have.
+    """
+    expected = arrow_schema(study)
+    kept: list[pa.RecordBatch] = list(batches)
+    for batch in kept:
+        if not batch.schema.equals(expected):
+            raise EncodingRefused(
+                "a part's columns are not those of the study",
+                hint="tokenize again with the signed study file",
+            )
+        batch.validate(full=True)
+    table = pa.Table.from_batches(kept, schema=expected).combine_chunks()
+    party = study.party_named(party_id)
+    n = table.num_rows
+    clks = {c.id: _from_binary(table.column(f"clk:{c.id}"), c.length // 8) for c in study.clk}
+    flat = (
+        table.column("match_keys").chunk(0).flatten()
+        if n
+        else pa.array([], type=pa.binary(MATCH_KEY_BYTES))
+    )
+    keys = _from_binary(pa.chunked_array([flat]), MATCH_KEY_BYTES)
+    count = len(study.match_key)
+    values = keys.values.reshape(n, count, MATCH_KEY_BYTES)
+    present = keys.present.reshape(n, count)
+    rules = {
+        rule.id: FixedColumn(np.ascontiguousarray(values[:, i]), present[:, i].copy())
+        for i, rule in enumerate(study.match_key)
+    }
+    return EncodedRecords(
+        pseudonyms=_from_binary(table.column("record_pseudonym"), PSEUDONYM_BYTES).values,
+        groups=table.column("group").to_numpy().astype(np.uint32),
+        clks=_only(clks, [c.id for c in study.clks_of(party)], party_id),
+        match_keys=_only(rules, [r.id for r in study.rules_of(party)], party_id),
+    )
+
+
+def _only(
+    columns: dict[str, FixedColumn], allowed: Sequence[str], party_id: str
+) -> dict[str, FixedColumn]:
+    for name, column in columns.items():
+        if name not in allowed and column.present.any():
+            raise EncodingRefused(
+                f"party {party_id!r} sent {name!r}, whose fields it does not hold",
+                hint="the party's fields in the study file must be those it tokenizes",
+            )
+    return {name: columns[name] for name in allowed}
+
+
+def _or_null(column: FixedColumn | None, n: int, width: int) -> FixedColumn:
+    if column is None:
+        return FixedColumn(np.zeros((n, width), np.uint8), np.zeros(n, dtype=bool))
+    if column.values.shape[1] != width:
+        raise EncodingRefused(f"an encoding has {column.values.shape[1]} bytes, not {width}")
+    return column
+
+
+def _to_binary(column: FixedColumn) -> pa.FixedSizeBinaryArray:
+    n, width = column.values.shape
+    nulls = pa.py_buffer(np.packbits(column.present, bitorder="little").tobytes())
+    data = pa.py_buffer(np.ascontiguousarray(column.values).tobytes())
+    missing = int(n - column.present.sum())
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), n, [nulls if missing else None, data], null_count=missing
+    )
+
+
+def _from_binary(column: pa.ChunkedArray, width: int) -> FixedColumn:
+    n = len(column)
+    values = np.zeros((n, width), np.uint8)
+    present = np.zeros(n, dtype=bool)
+    start = 0
+    for chunk in column.chunks:
+        stop = start + len(chunk)
+        data = np.frombuffer(chunk.buffers()[1], np.uint8) if len(chunk) else values[:0].ravel()
+        first = chunk.offset * width
+        block = data[first : first + len(chunk) * width].reshape(len(chunk), width)
+        valid = np.asarray(chunk.is_valid().to_numpy(zero_copy_only=False))
+        values[start:stop][valid] = block[valid]
+        present[start:stop] = valid
+        start = stop
+    return FixedColumn(values, present)

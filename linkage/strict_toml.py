@@ -1,0 +1,153 @@
+"""
+Read a TOML file into a strict model; every refusal names file, line, key and remedy.
+
+`tomllib` keeps no line numbers, so the line of a key is found in the text afterwards,
+and only when there is something to refuse.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from linkage.errors import ConfigRefused
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_\-.\"']+)\s*=")
+
+
+class Strict(BaseModel):
+    """Base of every configuration model: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+M = TypeVar("M", bound=Strict)
+
+
+class Fault(ValueError):
+    """
+    A broken rule, raised inside a validator: `rule`, `hint`, and where the rule concerns
+    several keys the `path` of the one to change, from the root of the file.
+    """
+
+    def __init__(self, rule: str, hint: str = "", *path: str | int) -> None:
+        self.rule, self.hint, self.path = rule, hint, path
+        super().__init__(rule)
+
+
+def load(path: Path, model: type[M], error: type[ConfigRefused]) -> M:
+    """Read the TOML file at `path` as `model`. Raises `error` for anything not as it should be."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise error(
+            file=str(path), line=0, key="", rule="there is no such file", hint="check the path"
+        ) from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise error(
+            file=str(path),
+            line=0,
+            key="",
+            rule=f"cannot be read ({type(fault).__name__})",
+            hint="the file must be readable UTF-8 text",
+        ) from None
+    return parse(text, model, error, file=str(path))
+
+
+def parse(text: str, model: type[M], error: type[ConfigRefused], *, file: str) -> M:
+    """Read TOML `text` as `model`; `file` is only named in errors."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        found = re.search(r"at line (\d+)", str(fault))
+        line = int(found.group(1)) if found else text.count("\n") + 1
+        raise error(
+            file=file,
+            line=line,
+            key="",
+            rule=f"is not valid TOML ({re.sub(r' [(]at .*', '', str(fault))})",
+            hint="text values need quotes; a table starts with [name]",
+        ) from None
+    try:
+        return model.model_validate(raw)
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_input=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        path = cause.path if isinstance(cause, Fault) and cause.path else tuple(first["loc"])
+        rule, hint = _explain(first, path, model)
+        raise error(
+            file=file, line=line_of(text, path), key=_dotted(path), rule=rule, hint=hint
+        ) from None
+
+
+def line_of(text: str, path: tuple[str | int, ...]) -> int:
+    """
+    Return the line, from 1, of the key at `path` in TOML `text`; of the nearest table
+    where the key itself is missing; 0 if not even that is there.
+    """
+    counts: dict[str, int] = {}
+    here: tuple[str | int, ...] = ()
+    best, best_depth = 0, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            name = header.group(2).strip().strip("\"'")
+            if header.group(1) == "[[":
+                counts[name] = counts.get(name, -1) + 1
+                here = (*name.split("."), counts[name])
+            else:
+                here = tuple(name.split("."))
+            key = here
+        elif match := _KEY.match(line):
+            key = (*here, *(part.strip("\"'") for part in match.group(1).split(".")))
+        else:
+            continue
+        if path[: len(key)] == key and len(key) > best_depth:
+            best, best_depth = number, len(key)
+    return best
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    shown = ""
+    for part in path:
+        shown += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if shown else part
+    return shown
+
+
+def _explain(fault: Any, path: tuple[str | int, ...], model: type[BaseModel]) -> tuple[str, str]:
+    if fault["type"] == "extra_forbidden":
+        known = sorted(_fields_at(model, path[:-1]))
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        did = f"did you mean {near[0]!r}? " if near else ""
+        return "is not a known key", f"{did}known here: {', '.join(known)}"
+    if fault["type"] == "missing":
+        return "is missing", "add it; see the commented examples in configs/"
+    if fault["type"] == "value_error":
+        cause = fault["ctx"]["error"]
+        return (cause.rule, cause.hint) if isinstance(cause, Fault) else (str(cause), "")
+    return fault["msg"][:1].lower() + fault["msg"][1:], "correct the value"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
+    """Return the keys that `model` knows at `path`, looking through lists, dicts and unions."""
+    current: list[type[BaseModel]] = [model]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        found: list[type[BaseModel]] = []
+        for one in current:
+            if part in one.model_fields:
+                found += _models_in(one.model_fields[part].annotation)
+        current = found or current
+    return {name for one in current for name in one.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]

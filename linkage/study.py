@@ -1,0 +1,281 @@
+"""
+The study file: one linkage project, its parties, its encodings and its rules.
+
+    study = load_study(Path("study.toml"))
+
+Strict: an unknown key, a weak parameter or a rule on an unknown field is refused with file,
+line and remedy. Thresholds are not in the file: the program finds them (linkage.matching).
+Sources of the minimums: docs/threat-model.md and Armknecht, Heng and Schnell, PoPETs 2023.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from linkage import strict_toml
+from linkage.errors import StudyRefused
+from linkage.strict_toml import Fault, Strict
+
+NAME_TRANSFORMS = frozenset({"initial", "sound"})
+TRANSFORMS: Mapping[str, frozenset[str]] = {
+    "first_name": NAME_TRANSFORMS,
+    "middle_name": NAME_TRANSFORMS,
+    "last_name": NAME_TRANSFORMS,
+    "date_of_birth": frozenset({"year", "month", "day", "year_month", "month_day"}),
+    "sex": frozenset(),
+    "ssn": frozenset({"first5", "last4"}),
+    "zip": frozenset(),
+    "phone": frozenset({"last7"}),
+    "email": frozenset(),
+    "street": frozenset({"house_number", "street_name"}),
+}
+"""What a rule may make of a field, besides its first N characters (`field:N`)."""
+
+FIELDS = tuple(TRANSFORMS)
+MINIMUM_CELL = 11
+UNGATED_DIFFUSION = 10
+"""Diffusion depth that held on every field set measured so far; less needs the release gate."""
+
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
+
+
+def _identifier(text: str) -> str:
+    if not _IDENTIFIER.fullmatch(text):
+        raise Fault(
+            "is not a valid name", "2 to 64 small letters, digits and hyphens, a letter first"
+        )
+    return text
+
+
+def _field_ref(text: str) -> str:
+    parse_field(text)
+    return text
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+FieldRef = Annotated[str, AfterValidator(_field_ref)]
+
+
+def parse_field(text: str) -> tuple[str, str]:
+    """
+    Split `field` or `field:transform` and check both; the transform of a bare field is "".
+
+    Raises Fault for an unknown field or a transform that the field does not have.
+    """
+    field, colon, transform = text.partition(":")
+    if field not in TRANSFORMS:
+        raise Fault(f"unknown field {field!r}", f"known fields: {', '.join(FIELDS)}")
+    prefix = transform.isascii() and transform.isdigit() and 1 <= int(transform) <= 20
+    if colon and not prefix and transform not in TRANSFORMS[field]:
+        known = ", ".join([*sorted(TRANSFORMS[field]), "1 to 20 (first characters)"])
+        raise Fault(f"{field!r} has no transform {transform!r}", f"it has: {known}")
+    return field, transform
+
+
+class Header(Strict):
+    """The table [study]."""
+
+    id: Identifier
+    title: str = Field(min_length=1, max_length=200)
+    purpose: str = Field(min_length=1, max_length=2000)
+    profile: Literal["hardened", "clkhash"] = "hardened"
+    epoch: int = Field(default=1, ge=1, le=10_000)
+    expires: dt.date | None = None
+    minimum_cell: int = Field(default=MINIMUM_CELL, le=1000)
+    image_retrieval: Literal["cover", "mirror", "disclosed"] = "cover"
+    release_to: tuple[Identifier, ...] = ()
+    accept_graph_matching_risk: bool = False
+
+    @field_validator("minimum_cell")
+    @classmethod
+    def _cell(cls, value: int) -> int:
+        if value < MINIMUM_CELL:
+            raise Fault(
+                f"a minimum cell below {MINIMUM_CELL} is too weak",
+                "use 11 (CMS), 20 (N3C) or 21 (All of Us)",
+            )
+        return value
+
+
+class Party(Strict):
+    """
+    One [[party]]: a commons in the study.
+
+    kind: "imaging" holds image rows, "enclave" holds OMOP rows and receives cohorts,
+    "records" only links. fields: the identifier fields that the party holds.
+    """
+
+    id: Identifier
+    title: str = ""
+    kind: Literal["imaging", "enclave", "records"] = "records"
+    fields: tuple[str, ...] = Field(min_length=2)
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for field in value:
+            if field not in TRANSFORMS:
+                raise Fault(f"unknown field {field!r}", f"known fields: {', '.join(FIELDS)}")
+        return value
+
+
+class ClkField(Strict):
+    """One field of a CLK: its tokens are n-grams, and each value sets about `bits` positions."""
+
+    field: FieldRef
+    bits: int = Field(default=100, ge=20, le=400)
+    ngram: int = Field(default=2, ge=1, le=4)
+
+
+class ClkSpec(Strict):
+    """
+    One [[clk]]: a Bloom filter over a named field set.
+
+    length: bits, a power of two. diffusion: t, the input bits XORed into each output bit;
+    0 only in the profile clkhash. min_fields: a record with fewer fields present has no such CLK.
+    """
+
+    id: Identifier
+    fields: tuple[ClkField, ...]
+    length: int = 2048
+    diffusion: int | None = Field(default=None, ge=0, le=64)
+    min_fields: int = Field(default=3, ge=2)
+
+    @field_validator("fields")
+    @classmethod
+    def _enough(cls, value: tuple[ClkField, ...]) -> tuple[ClkField, ...]:
+        if len(value) < 4:
+            raise Fault("a CLK needs at least 4 fields", "fewer are easily attacked")
+        return value
+
+    @field_validator("length")
+    @classmethod
+    def _length(cls, value: int) -> int:
+        if value not in (512, 1024, 2048, 4096):
+            raise Fault(f"{value} bits are not possible", "use 512, 1024, 2048 or 4096")
+        return value
+
+
+class MatchKeyRule(Strict):
+    """One [[match_key]]: an exact keyed token over a combination of fields."""
+
+    id: Identifier
+    fields: tuple[FieldRef, ...] = Field(min_length=2, max_length=8)
+
+
+class StudyConfig(Strict):
+    """The whole study file, checked as a whole. `party`, `clk`, `match_key` keep file order."""
+
+    study: Header
+    party: tuple[Party, ...] = Field(min_length=2, max_length=20)
+    clk: tuple[ClkSpec, ...] = Field(min_length=1, max_length=8)
+    match_key: tuple[MatchKeyRule, ...] = Field(min_length=1, max_length=40)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for noun, ids in (
+            ("party", [p.id for p in self.party]),
+            ("clk", [c.id for c in self.clk]),
+            ("match_key", [r.id for r in self.match_key]),
+        ):
+            for i, one in enumerate(ids):
+                if one in ids[:i]:
+                    raise Fault(f"two [[{noun}]] are named {one!r}", "rename one", noun, i, "id")
+        for kind in ("enclave", "imaging"):
+            if len(same := [i for i, p in enumerate(self.party) if p.kind == kind]) > 1:
+                rule = f"two parties are of kind {kind!r}"
+                raise Fault(rule, "one study has one of each", "party", same[1], "kind")
+        for one in self.study.release_to:
+            if one not in {p.id for p in self.party}:
+                hint = f"use party ids: {', '.join(p.id for p in self.party)}"
+                raise Fault(f"{one!r} is no party", hint, "study", "release_to")
+        held = {field for p in self.party for field in p.fields}
+        for i, rule in enumerate(self.match_key):
+            for ref in rule.fields:
+                if parse_field(ref)[0] not in held:
+                    raise Fault(
+                        f"uses {ref!r}, which no party holds",
+                        "add it to a party's fields or drop the rule",
+                        *("match_key", i, "fields"),
+                    )
+        if self.study.profile == "clkhash" and not self.study.accept_graph_matching_risk:
+            raise Fault(
+                "plain CLKs fall to graph matching without the key",
+                "use 'hardened', or say accept_graph_matching_risk = true",
+                *("study", "profile"),
+            )
+        for i, clk in enumerate(self.clk):
+            self._strong_enough(i, clk)
+        return self
+
+    def _strong_enough(self, i: int, clk: ClkSpec) -> None:
+        hardened = self.study.profile == "hardened"
+        if hardened and (t := self.diffusion_of(clk)) < UNGATED_DIFFUSION:
+            raise Fault(
+                f"a diffusion of {t} is too weak without a release-gate certificate",
+                f"leave it out or set {UNGATED_DIFFUSION} or more",
+                *("clk", i, "diffusion"),
+            )
+        if not hardened and clk.diffusion:
+            rule = "profile 'clkhash' has no diffusion"
+            raise Fault(rule, "drop it or use 'hardened'", "clk", i, "diffusion")
+        if not 0.10 <= (density := expected_density(clk)) <= 0.55:
+            raise Fault(
+                f"a full record would set {density:.0%} of the bits; 10 to 55 % are safe",
+                "change bits or length",
+                *("clk", i, "fields"),
+            )
+
+    def diffusion_of(self, clk: ClkSpec) -> int:
+        """Return t of `clk`: as the file says, else 10 (hardened) or 0 (clkhash)."""
+        if clk.diffusion is not None:
+            return clk.diffusion
+        return UNGATED_DIFFUSION if self.study.profile == "hardened" else 0
+
+    def party_named(self, party_id: str) -> Party:
+        """Return the party. Raises StudyRefused if the study has none of that name."""
+        for party in self.party:
+            if party.id == party_id:
+                return party
+        raise StudyRefused(
+            file=self.study.id,
+            line=0,
+            key="party",
+            rule=f"the study has no party {party_id!r}",
+            hint=f"its parties: {', '.join(p.id for p in self.party)}",
+        )
+
+    def party_of_kind(self, kind: str) -> Party | None:
+        """Return the party of kind "imaging" or "enclave", None if the study has none."""
+        return next((p for p in self.party if p.kind == kind), None)
+
+    def clks_of(self, party: Party) -> tuple[ClkSpec, ...]:
+        """Return the CLKs whose every field the party holds: only these it computes."""
+        held = set(party.fields)
+        return tuple(c for c in self.clk if {parse_field(f.field)[0] for f in c.fields} <= held)
+
+    def rules_of(self, party: Party) -> tuple[MatchKeyRule, ...]:
+        """Return the match-key rules whose every field the party holds."""
+        held = set(party.fields)
+        return tuple(r for r in self.match_key if {parse_field(f)[0] for f in r.fields} <= held)
+
+
+def expected_density(clk: ClkSpec) -> float:
+    """Return the share of bits that a full record sets: 1 - (1 - 1/l)^(sum of bits)."""
+    return float(1 - (1 - 1 / clk.length) ** sum(field.bits for field in clk.fields))
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read a study file. Raises StudyRefused with file, line, key and remedy."""
+    return strict_toml.load(path, StudyConfig, StudyRefused)
+
+
+def parse_study(text: str, *, file: str = "study.toml") -> StudyConfig:
+    """Read the text of a study file; `file` is only named in errors."""
+    return strict_toml.parse(text, StudyConfig, StudyRefused, file=file)
