@@ -58,7 +58,14 @@ def _field_ref(text: str) -> str:
     return text
 
 
+def _party_id(text: str) -> str:
+    if text in {"broker", "custodian"}:
+        raise Fault(f"no party may be named {text!r}", "the name is taken by that role")
+    return text
+
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
+PartyId = Annotated[Identifier, AfterValidator(_party_id)]
 FieldRef = Annotated[str, AfterValidator(_field_ref)]
 
 
@@ -111,7 +118,7 @@ class Party(Strict):
     "records" only links. fields: the identifier fields that the party holds.
     """
 
-    id: Identifier
+    id: PartyId
     title: str = ""
     kind: Literal["imaging", "enclave", "records"] = "records"
     fields: tuple[str, ...] = Field(min_length=2)
@@ -189,8 +196,8 @@ class StudyConfig(Strict):
                     raise Fault(f"two [[{noun}]] are named {one!r}", "rename one", noun, i, "id")
         for kind in ("enclave", "imaging"):
             if len(same := [i for i, p in enumerate(self.party) if p.kind == kind]) > 1:
-                rule = f"two parties are of kind {kind!r}"
-                raise Fault(rule, "one study has one of each", "party", same[1], "kind")
+                said = f"two parties are of kind {kind!r}"
+                raise Fault(said, "one study has one of each", "party", same[1], "kind")
         for one in self.study.release_to:
             if one not in {p.id for p in self.party}:
                 hint = f"use party ids: {', '.join(p.id for p in self.party)}"

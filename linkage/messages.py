@@ -1,0 +1,276 @@
+"""
+What both ends say to each other over HTTP: versioned, frozen, unknown keys refused.
+
+Signed messages are signed over their canonical JSON (RFC 8785). Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, Literal, Self
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from linkage.errors import PackageRefused
+from linkage.sealing import Identity, PublicIdentity
+
+BROKER = "broker"
+CUSTODIAN = "custodian"
+
+DATASET_PART = "dataset-part"
+STUDY_KEY = "study-key"
+CROSSWALK = "crosswalk"
+QUESTION_IDS = "question-ids"
+QUESTION_ANSWER = "question-answer"
+DELIVERY_KEY = "delivery-key"
+DELIVERY_CROSSWALK = "delivery-crosswalk"
+DELIVERY_ROWS = "delivery-rows"
+"""Purposes of sealed objects, bound by `linkage.sealing.Context`."""
+
+PART_BYTES = 8 * 1024 * 1024
+
+Hex256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Hex128 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,62}[a-z0-9]$")]
+Count = Annotated[int, Field(ge=0, le=2**40)]
+
+
+class Message(BaseModel):
+    """Base of all messages. `version` changes when a reader of the old one would misread."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+
+    def canonical(self) -> bytes:
+        """Return the canonical JSON, RFC 8785."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+
+class SignedMessage(Message):
+    """A message with the base64 Ed25519 signature of everything else in it."""
+
+    signature: str = ""
+
+    def signed_bytes(self) -> bytes:
+        """Return what is signed: kind of message and canonical JSON without the signature."""
+        content = self.model_dump(mode="json", exclude={"signature"})
+        return type(self).__name__.encode() + b"\n" + rfc8785.dumps(content)
+
+    def sign(self, signer: Identity) -> Self:
+        """Return a copy signed by `signer`."""
+        made = base64.b64encode(signer.sign(self.signed_bytes())).decode()
+        return self.model_copy(update={"signature": made})
+
+    def verify(self, signer: PublicIdentity) -> None:
+        """Raises PackageRefused unless `signer` signed exactly this."""
+        try:
+            signature = base64.b64decode(self.signature, validate=True)
+        except binascii.Error:
+            signature = b""
+        if not signature:
+            raise PackageRefused(
+                f"the {type(self).__name__} is not signed", hint=f"{signer.name!r} must sign it"
+            )
+        signer.verify(signature, self.signed_bytes())
+
+
+# Uploads
+
+
+class Part(Message):
+    """One sealed part of a dataset version. digest: SHA-256 of the sealed bytes, hex."""
+
+    number: int = Field(ge=1, le=100_000)
+    size: int = Field(ge=1, le=2 * PART_BYTES)
+    records: Count
+    digest: Hex256
+
+
+class Manifest(SignedMessage):
+    """
+    What a party says of one dataset version; signed by the party.
+
+    dataset: the version, 1 and up. densities: mean share of set bits by CLK, before diffusion.
+    null_reasons: by rule, reason, count. collisions: by rule, the number of keys that two groups
+    shared and that were nulled, rounded up to a multiple of 5.
+    """
+
+    study_id: Name
+    study_hash: Hex256
+    schema_hash: Hex256
+    party: Name
+    dataset: int = Field(ge=1, le=1_000_000)
+    epoch: int = Field(ge=1)
+    normalisation: str
+    key_check: Hex128
+    software: str
+    records: int = Field(ge=1, le=2**31)
+    groups: int = Field(ge=1, le=2**31)
+    densities: dict[str, float]
+    null_reasons: dict[str, dict[str, Count]]
+    collisions: dict[str, Count]
+    parts: tuple[Part, ...] = Field(min_length=1, max_length=100_000)
+
+
+class DatasetState(Message):
+    """missing: part numbers that the broker has not yet; complete: all there and confirmed."""
+
+    study_id: str
+    party: str
+    dataset: int
+    state: Literal["receiving", "complete"]
+    missing: tuple[int, ...] = ()
+
+
+# Studies, runs, releases
+
+
+class PartyState(Message):
+    party: str
+    dataset: int | None = None
+    records: int | None = None
+
+
+class StudyState(Message):
+    study_id: str
+    title: str
+    study_hash: str
+    rehearsal: bool
+    parties: tuple[PartyState, ...]
+
+
+class RunRequest(Message):
+    """Start a linkage run over the newest complete dataset version of every party."""
+
+    seed: int = Field(default=1, ge=0, le=2**31)
+
+
+class RunState(Message):
+    """
+    state: queued, running, done, failed. stage: candidates, weights, solve, identity.
+
+    progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
+    pseudonym. failure: cause and remedy.
+    """
+
+    run_id: str
+    study_id: str
+    state: Literal["queued", "running", "done", "failed"]
+    stage: str = ""
+    progress: float = Field(default=0.0, ge=0, le=1)
+    seconds: dict[str, float] = {}
+    result_digest: str | None = None
+    report: dict[str, Any] | None = None
+    failure: str | None = None
+
+
+class ReleaseRequest(Message):
+    """Give cross-commons IDs of a finished run to `audience`; empty means the study's own list."""
+
+    run_id: str
+    audience: tuple[Name, ...] = ()
+
+
+class JobState(Message):
+    """A release, question or delivery that the worker prepares."""
+
+    job_id: str
+    study_id: str
+    kind: Literal["release", "question", "delivery"]
+    state: Literal["queued", "running", "done", "failed"]
+    failure: str | None = None
+
+
+# Questions and deliveries
+
+
+class QuestionRequest(Message):
+    """
+    A cohort question. `imaging` goes to the imaging party only, `clinical` to the enclave only.
+
+    spec_hash: SHA-256 of the whole specification's canonical JSON, what stewards approve.
+    """
+
+    run_id: str
+    title: str = Field(max_length=200)
+    purpose: str = Field(max_length=2000)
+    spec_hash: Hex256
+    imaging: dict[str, Any]
+    clinical: dict[str, Any]
+
+
+class QuestionState(Message):
+    """
+    imaging, clinical: None unless the caller is the party that answers that side.
+    approvals: by party, "approve" or "deny".
+    """
+
+    question_id: str
+    study_id: str
+    run_id: str
+    title: str
+    purpose: str
+    spec_hash: str
+    state: Literal["queued", "running", "done", "failed"]
+    imaging: dict[str, Any] | None = None
+    clinical: dict[str, Any] | None = None
+    approvals: dict[str, str] = {}
+    failure: str | None = None
+
+
+class Approval(SignedMessage):
+    """A steward's decision about one question's delivery; signed with the party's key."""
+
+    study_id: Name
+    question_id: str
+    spec_hash: Hex256
+    party: Name
+    decision: Literal["approve", "deny"]
+
+
+class SealedItem(Message):
+    """One sealed object waiting for its recipient. subject: the release, question or delivery."""
+
+    item_id: str
+    purpose: str
+    subject: str
+    sender: str
+    recipient: str
+    size: int
+    digest: Hex256
+
+
+class Inbox(Message):
+    items: tuple[SealedItem, ...]
+
+
+# Signing in, and errors
+
+
+class TokenRequest(Message):
+    """RFC 7523. assertion: JWT signed with Ed25519; iss and sub name the caller, aud the broker."""
+
+    grant_type: Literal["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+    assertion: str
+
+
+class Token(Message):
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: int
+
+
+class Problem(BaseModel):
+    """A problem document, RFC 9457. code: `LinkageError.code`; hint: the remedy."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str = ""

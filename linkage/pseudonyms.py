@@ -1,0 +1,122 @@
+"""
+Names without identity: record pseudonyms, and cross-commons IDs with a check character.
+
+A record pseudonym is made at the site from its own secret, so nobody else can make or undo
+it, and a lost map is remade. A cross-commons ID is random; it says nothing by itself.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from linkage.errors import KeyRefused, LinkageError
+from linkage.sealing import read_secret, write_secret
+
+ID_BYTES = 16
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CHECK_ALPHABET = _ALPHABET + "*~$=U"
+_DIGITS = 26
+_HEADER = b"commons-linkage contributor secret 1\n"
+
+
+class ContributorSecret:
+    """A contributor's own 32 random bytes. Never leaves its machine; repr and pickle hide it."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < 32:
+            raise KeyRefused("a contributor's secret needs at least 32 bytes")
+        self._secret = secret
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> ContributorSecret:
+        """Read the owner-only file at `path`, or make it with a new secret."""
+        if not path.exists():
+            write_secret(path, _HEADER + secrets.token_hex(32).encode() + b"\n")
+        data = read_secret(path)
+        try:
+            if not data.startswith(_HEADER):
+                raise ValueError
+            return cls(bytes.fromhex(data[len(_HEADER) :].decode().strip()))
+        except (ValueError, KeyRefused):
+            raise KeyRefused(
+                f"{path} is no contributor secret", hint="restore it from your backup"
+            ) from None
+
+    def __repr__(self) -> str:
+        return "ContributorSecret(<hidden>)"
+
+    def __reduce__(self) -> NoReturn:
+        raise KeyRefused("a contributor's secret is not pickled")
+
+    def pseudonyms(self, study_id: str, record_ids: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """
+        Return the record pseudonyms, uint8[N, 16]: HMAC-SHA-256 of study ID and record id,
+        each prefixed by its length in 4 bytes, cut to 128 bits.
+        """
+        prefix = _prefixed(study_id)
+        made = b"".join(
+            hmac.digest(self._secret, prefix + _prefixed(one), "sha256")[:ID_BYTES]
+            for one in record_ids
+        )
+        return np.frombuffer(made, np.uint8).reshape(-1, ID_BYTES).copy()
+
+
+def random_ids(count: int) -> npt.NDArray[np.uint8]:
+    """Return `count` random IDs, uint8[count, 16], from the operating system's generator."""
+    drawn = np.frombuffer(secrets.token_bytes(count * ID_BYTES), np.uint8)
+    return drawn.reshape(count, ID_BYTES).copy()
+
+
+def format_id(raw: bytes) -> str:
+    """
+    Return 16 bytes as 26 digits of Crockford's base32 and a check character (value mod 37).
+
+    Source: Crockford, Base 32, https://www.crockford.com/base32.html. The check character finds
+    every single wrong digit and every swap of neighbours.
+    """
+    value = int.from_bytes(raw, "big")
+    digits = "".join(_ALPHABET[(value >> shift) & 31] for shift in range(5 * 25, -1, -5))
+    return digits + _CHECK_ALPHABET[value % 37]
+
+
+def format_ids(raw: npt.NDArray[np.uint8]) -> list[str]:
+    """Return `format_id` of each row of uint8[N, 16]."""
+    return [format_id(row.tobytes()) for row in raw]
+
+
+def parse_id(text: str) -> bytes:
+    """
+    Return the 16 bytes of a cross-commons ID, forgiving small letters, hyphens, and o, i, l.
+
+    Raises LinkageError for a wrong length, an unknown digit or a check that does not fit.
+    """
+    clean = text.strip().upper().replace("-", "")
+    body = clean[:-1].translate(str.maketrans("OIL", "011"))
+    fault = ""
+    if len(clean) != _DIGITS + 1:
+        fault = f"it has {len(clean)} characters, not {_DIGITS + 1}"
+    elif set(body) - set(_ALPHABET):
+        fault = "it holds a character that is no base32 digit"
+    else:
+        value = 0
+        for digit in body:
+            value = value * 32 + _ALPHABET.index(digit)
+        if value >= 1 << 128 or _CHECK_ALPHABET[value % 37] != clean[-1]:
+            fault = "its check character does not fit"
+    if fault:
+        raise LinkageError(f"not a cross-commons ID: {fault}", hint="copy it again from its source")
+    return value.to_bytes(ID_BYTES, "big")
+
+
+def _prefixed(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "big") + data

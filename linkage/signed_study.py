@@ -1,0 +1,127 @@
+"""
+The signed study: the study file, and everyone's public keys, under the custodian's signature.
+
+    signed = sign_study(text, pins, key_check=..., custodian=identity, rehearsal=False)
+    study = signed.checked(custodian_fingerprint="...")
+
+Broker and sites use this one file. Who relays it cannot put in a key of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
+from linkage.messages import BROKER, CUSTODIAN, Hex128, Hex256, SignedMessage
+from linkage.sealing import Identity, PublicIdentity
+from linkage.study import StudyConfig, parse_study
+
+
+class SignedStudy(SignedMessage):
+    """
+    study_toml: the study file, letter for letter. schema_hash: of its encodings.
+    key_check: proves, without showing it, which study key belongs to it.
+    pins: public identities by party id, "broker" and "custodian".
+    rehearsal: everything on one machine; one installation may then play every part.
+    """
+
+    study_toml: str
+    schema_hash: Hex256
+    key_check: Hex128
+    pins: dict[str, PublicIdentity]
+    rehearsal: bool = False
+
+    @property
+    def study(self) -> StudyConfig:
+        """The study file, parsed. Raises StudyRefused."""
+        return parse_study(self.study_toml, file="signed study")
+
+    @property
+    def study_hash(self) -> str:
+        """SHA-256, hex, of what the custodian signed; every party compares it."""
+        return hashlib.sha256(self.signed_bytes()).hexdigest()
+
+    def pin(self, name: str) -> PublicIdentity:
+        """Return the pinned keys of a party, "broker" or "custodian". Raises NotFound."""
+        if name not in self.pins:
+            raise NotFound(f"the signed study pins no keys of {name!r}", hint="check the name")
+        return self.pins[name]
+
+    def check(self, *, custodian_fingerprint: str | None = None) -> StudyConfig:
+        """
+        Verify the signed study and return the study file. Steps:
+
+        1. the study file is itself acceptable; 2. exactly its parties, the broker and the
+        custodian are pinned, each under its own name; 3. the custodian signed it; 4. its
+        fingerprint is the one compared by telephone, where given; 5. no keys serve two actors,
+        and custodian and broker differ, rehearsals excepted.
+
+        Raises StudyRefused or PackageRefused.
+        """
+        study = self.study
+        wanted = {BROKER, CUSTODIAN, *(p.id for p in study.party)}
+        if set(self.pins) != wanted or any(pin.name != name for name, pin in self.pins.items()):
+            raise _refused("it does not pin exactly its parties, the broker and the custodian")
+        self.verify(self.pin(CUSTODIAN))
+        found = self.pin(CUSTODIAN).fingerprint
+        if custodian_fingerprint and found.replace(" ", "") != custodian_fingerprint.replace(
+            " ", ""
+        ):
+            raise PackageRefused(
+                "the signed study is signed by another custodian than the one you named",
+                hint="compare the custodian's fingerprint by telephone",
+            )
+        signing = [pin.signing for pin in self.pins.values()]
+        if not self.rehearsal and len(set(signing)) != len(signing):
+            raise _refused("two actors have the same keys; only a rehearsal may play two parts")
+        return study
+
+
+def sign_study(
+    text: str,
+    pins: dict[str, PublicIdentity],
+    *,
+    schema_hash: str,
+    key_check: str,
+    custodian: Identity,
+    rehearsal: bool = False,
+    file: str = "study.toml",
+) -> SignedStudy:
+    """Check the study file's text and sign it with everyone's pins. Raises StudyRefused."""
+    parse_study(text, file=file)
+    made = SignedStudy(
+        study_toml=text,
+        schema_hash=schema_hash,
+        key_check=key_check,
+        pins={**pins, CUSTODIAN: custodian.public()},
+        rehearsal=rehearsal,
+    ).sign(custodian)
+    made.check()
+    return made
+
+
+def load_signed_study(path: Path, *, custodian_fingerprint: str | None = None) -> SignedStudy:
+    """Read and check a signed study. Raises StudyRefused, PackageRefused or KeyRefused."""
+    try:
+        signed = SignedStudy.model_validate_json(path.read_bytes())
+    except OSError as fault:
+        raise KeyRefused(
+            f"{path} cannot be read ({type(fault).__name__})", hint="check the path"
+        ) from None
+    except ValidationError:
+        raise _refused(f"{path.name} is no signed study") from None
+    signed.check(custodian_fingerprint=custodian_fingerprint)
+    return signed
+
+
+def _refused(rule: str) -> StudyRefused:
+    return StudyRefused(
+        file="signed study",
+        line=0,
+        key="",
+        rule=rule,
+        hint="the custodian makes it with `linkage-site study sign`",
+    )
