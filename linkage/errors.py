@@ -5,12 +5,14 @@ Every error that a user of this project can meet, as one tree.
     ├── ConfigRefused          a TOML file breaks a rule: file, line, key, remedy
     │   ├── StudyRefused       the study file
     │   ├── SiteRefused        a site file
-    │   └── CohortRefused      a cohort specification
+    │   ├── CohortRefused      a cohort specification
+    │   └── BrokerRefused      a broker's configuration or home folder
     ├── SchemaRefused          a linkage schema (clkhash v3) is malformed or weak
     ├── SourceRefused          an input file cannot be read as its site file says
     │   └── RowRejected        one row breaks a rule: row, field, rule
     ├── KeyRefused             a key is missing, weak, unreadable or the wrong one
     ├── PackageRefused         something sealed or signed is altered, foreign or misdirected
+    │   └── TooLarge           a body passes its byte cap
     ├── EncodingRefused        encoded records have the wrong shape, length or type
     ├── MatchingFailed         a run cannot give an honest answer
     │   └── TooManyCandidates  the candidate cap was reached
@@ -69,6 +71,10 @@ class CohortRefused(ConfigRefused):
     code = "cohort-refused"
 
 
+class BrokerRefused(ConfigRefused):
+    code = "broker-refused"
+
+
 class SchemaRefused(LinkageError):
     code = "schema-refused"
 
@@ -99,6 +105,10 @@ class KeyRefused(LinkageError):
 
 class PackageRefused(LinkageError):
     code = "package-refused"
+
+
+class TooLarge(PackageRefused):
+    code = "too-large"
 
 
 class EncodingRefused(LinkageError):

@@ -40,13 +40,23 @@ Count = Annotated[int, Field(ge=0, le=2**40)]
 class Message(BaseModel):
     """Base of all messages. `version` changes when a reader of the old one would misread."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     version: Literal[1] = 1
 
     def canonical(self) -> bytes:
-        """Return the canonical JSON, RFC 8785."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
+        """Return the canonical JSON, RFC 8785. Raises PackageRefused where there is none."""
+        return _canonical(self.model_dump(mode="json"))
+
+
+def _canonical(content: dict[str, Any]) -> bytes:
+    try:
+        return rfc8785.dumps(content)
+    except rfc8785.CanonicalizationError:
+        raise PackageRefused(
+            "a message holds a number or text that canonical JSON cannot carry",
+            hint="use integers below 2^53, finite numbers and valid Unicode",
+        ) from None
 
 
 class SignedMessage(Message):
@@ -57,7 +67,7 @@ class SignedMessage(Message):
     def signed_bytes(self) -> bytes:
         """Return what is signed: kind of message and canonical JSON without the signature."""
         content = self.model_dump(mode="json", exclude={"signature"})
-        return type(self).__name__.encode() + b"\n" + rfc8785.dumps(content)
+        return type(self).__name__.encode() + b"\n" + _canonical(content)
 
     def sign(self, signer: Identity) -> Self:
         """Return a copy signed by `signer`."""
@@ -205,7 +215,7 @@ class QuestionRequest(Message):
 class QuestionState(Message):
     """
     imaging, clinical: None unless the caller is the party that answers that side.
-    approvals: by party, "approve" or "deny".
+    approvals: by party, "approve" or "deny". delivery_id: set once a delivery was asked for.
     """
 
     question_id: str
@@ -218,6 +228,7 @@ class QuestionState(Message):
     imaging: dict[str, Any] | None = None
     clinical: dict[str, Any] | None = None
     approvals: dict[str, str] = {}
+    delivery_id: str | None = None
     failure: str | None = None
 
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import json
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -229,15 +230,23 @@ def unseal(
 
 def verify_seal(sealed: bytes, *, sender: PublicIdentity, context: Context) -> None:
     """Raises PackageRefused unless `sender` sealed this in this `context`. Needs no private key."""
-    start = len(_MAGIC)
-    if sealed[:start] != _MAGIC or len(sealed) <= start + _SIGNATURE_BYTES:
+    verify_sealed_stream(io.BytesIO(sealed), sender=sender, context=context)
+
+
+def verify_sealed_stream(file: BinaryIO, *, sender: PublicIdentity, context: Context) -> None:
+    """`verify_seal` of an open binary file from its start, in constant memory."""
+    head = file.read(len(_MAGIC) + _SIGNATURE_BYTES)
+    start = file.read(1)
+    if not start or not head.startswith(_MAGIC):
         raise PackageRefused(
             f"{context.purpose} from {context.sender!r} is truncated or no sealed object",
             hint="send it again",
         )
-    body = sealed[start + _SIGNATURE_BYTES :]
+    digest = hashlib.sha256(start)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
     try:
-        sender.verify(sealed[start : start + _SIGNATURE_BYTES], _signed_bytes(body, context))
+        sender.verify(head[len(_MAGIC) :], context.info() + digest.digest())
     except PackageRefused:
         raise PackageRefused(
             f"{context.purpose} is not signed by {context.sender!r} for this study, recipient and"
