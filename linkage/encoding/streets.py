@@ -1,0 +1,102 @@
+"""
+Normalisation of street addresses: small letters and digits, one form of each abbreviation.
+
+Street types and directions take their shortest usual form (USPS Publication 28, appendix C,
+and the misspellings that simulated and real data hold), the dwelling (apt 4) is dropped:
+parties write it too differently. Weakness: "st" is street and saint alike.
+"""
+
+from __future__ import annotations
+
+import re
+
+from linkage.encoding.rules import INVALID, PLACEHOLDER, fold, null
+
+_DIRECTIONS = {
+    "n": "north nth no", "s": "south sth so", "e": "east", "w": "west",
+    "ne": "northeast", "nw": "northwest", "se": "southeast", "sw": "southwest",
+}  # fmt: skip
+_TYPES = {
+    "aly": "alley ally", "ave": "avenue av aven avenu avn avnue avnu", "bch": "beach",
+    "bnd": "bend", "blvd": "boulevard boul boulv bl", "brk": "brook", "byp": "bypass byps",
+    "cir": "circle circ circl crcl cr", "clf": "cliff", "cmn": "common", "cor": "corner",
+    "ct": "court crt", "cv": "cove", "crk": "creek", "cres": "crescent crsent crsnt",
+    "xing": "crossing crssng", "dr": "drive drv driv dv", "est": "estate", "ests": "estates",
+    "expy": "expressway exp express expw", "ext": "extension", "fld": "field", "flds": "fields",
+    "fwy": "freeway freewy frway frwy", "gdn": "garden", "gdns": "gardens grdns", "gln": "glen",
+    "grn": "green", "grv": "grove grov", "hbr": "harbor harb", "hts": "heights ht",
+    "hwy": "highway highwy hiway hiwy hway", "hl": "hill", "hls": "hills", "holw": "hollow",
+    "is": "island", "jct": "junction jction jctn", "knl": "knoll knol", "lk": "lake",
+    "lndg": "landing lndng", "ln": "lane la lanes", "lp": "loop loops", "mdw": "meadow",
+    "mdws": "meadows", "mnr": "manor", "mt": "mount", "mtn": "mountain mntn", "orch": "orchard",
+    "oval": "ovl", "park": "prk pk", "pkwy": "parkway pkw pky parkwy pwy pkway parkways",
+    "pass": "passage", "pike": "pikes", "pl": "place plac", "pln": "plain", "plz": "plaza plza",
+    "pt": "point", "prt": "port", "rnch": "ranch", "rdg": "ridge rdge", "riv": "river rvr",
+    "rd": "road raod roa ro", "rte": "route rt", "row": "", "run": "rn", "sq": "square sqr sqre",
+    "spg": "spring", "spgs": "springs spngs", "sta": "station", "st": "street str stree stre strt",
+    "smt": "summit", "ter": "terrace terr", "trce": "trace traces", "trl": "trail trails tr",
+    "tpke": "turnpike trnpk turnpk", "vly": "valley", "vw": "view", "vlg": "village vill",
+    "vis": "vista vsta vst", "walk": "walks", "way": "wy ways", "wds": "woods",
+}  # fmt: skip
+_NUMBERS = {
+    "1st": "first", "2nd": "second", "3rd": "third", "4th": "fourth", "5th": "fifth",
+    "6th": "sixth", "7th": "seventh", "8th": "eighth", "9th": "ninth", "10th": "tenth",
+    "11th": "eleventh", "12th": "twelfth", "ft": "fort", "st": "saint",
+}  # fmt: skip
+_ONE_FORM = {
+    other: short
+    for table in (_DIRECTIONS, _TYPES, _NUMBERS)
+    for short, others in table.items()
+    for other in others.split()
+}
+
+_DWELLING = re.compile(
+    r"(?<=\S)[\s,]+(?:(?:apt|apartment|unit|suite|ste|lot|bldg|building|room|rm|floor)\b\.?\s*#?"
+    r"|#)\s*[a-z0-9-]{1,6}\s*$"
+)
+_FRACTION = re.compile(r"\b\d+/\d+\b")
+_HOUSE_RANGE = re.compile(r"^(\d+)\s*-\s*(\d+)\b")
+_BOX = re.compile(r"^(?:p\.?\s*o\.?|post office)\s*box\b|^pobox\b")
+_NOT_A_STREET = re.compile(
+    r"homeless|unhoused|undomiciled|transient|general delivery"
+    r"|(?:no|unknown|bad|invalid|not an?) (?:fixed |known |permanent )?(?:address|street|abode)"
+    r"|(?:address|street) (?:unknown|not known|refused)|same|return(?:ed)? mail"
+)
+
+
+def street(text: str) -> tuple[str, str]:
+    """Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st"."""
+    folded = fold(text)
+    if _NOT_A_STREET.fullmatch(re.sub(r"[^a-z]+", " ", folded).strip()):
+        return null(PLACEHOLDER)
+    plain = _BOX.sub("pobox ", folded)
+    plain = _DWELLING.sub("", plain)
+    plain = _HOUSE_RANGE.sub(r"\1\2", _FRACTION.sub(" ", plain))
+    words = re.sub(r"[^a-z0-9]+", " ", plain.replace("'", "")).split()
+    if not any(word.isalpha() or len(word) > 1 for word in words) or len("".join(words)) < 3:
+        return null(INVALID)
+    return " ".join(_ONE_FORM.get(word, word) for word in words), ""
+
+
+def house_number(value: str) -> str:
+    """Return the number that a normalised street begins with, "" if there is none."""
+    first = value.split(" ", 1)[0]
+    return first if first[0].isdigit() and not _is_ordinal(first) else ""
+
+
+def street_name(value: str) -> str:
+    """
+    Return the name of a normalised street alone, without house number, directions and type:
+    "main" of "123 n main st". Where nothing else is left, the words are kept as they are.
+    """
+    words = value.split()
+    if len(words) > 1 and house_number(value):
+        words = words[1:]
+    kept = [word for word in words if word not in _DIRECTIONS] or words
+    if len(kept) > 1 and kept[-1] in _TYPES:
+        kept = kept[:-1]
+    return " ".join(kept)
+
+
+def _is_ordinal(word: str) -> bool:
+    return re.fullmatch(r"\d+(st|nd|rd|th)", word) is not None

@@ -1,0 +1,278 @@
+"""
+Linkage schemas: how each CLK of a study is made, as clkhash v3 JSON, and the schema hash.
+
+    clk_schema(study, clk)   what clkhash 0.17.0 needs to make the same plain CLK
+    parse_schema(json)       own strict parser and lint; the broker has no clkhash
+    schema_hash(study)       SHA-256 of everything that shapes the study's encodings
+
+clkhash itself lets weak schemas pass (`keySize` 1, no `info`, unknown keys), so the lint is
+here, at both ends. Minimums: docs/threat-model.md. Remaining weakness: a schema that passes
+is still only a plain CLK; what protects it is keyed diffusion (linkage.encoding.diffusion).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+
+from linkage.errors import SchemaRefused
+from linkage.study import ClkSpec, StudyConfig, parse_field
+
+NORMALISATION_VERSION = "1"
+"""Version of the rules of linkage.encoding.fields; part of the schema hash."""
+
+LABEL = "commons-linkage/clk/v1"
+KEY_SIZE = 64
+"""Bytes of each field key: the most that keyed BLAKE2b takes."""
+
+MINIMUM_KEY_SIZE = 32
+MINIMUM_FEATURES = 4
+DENSITY = (0.10, 0.55)
+"""Expected share of bits set by a full record, before diffusion; both ends allowed."""
+
+_LENGTHS = (512, 1024, 2048, 4096)
+_FIRST_REMEDY = "make the schema from the study file with linkage.schema.clk_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One field of a CLK. field: as in the study file; ngram: n; bits: bitsPerFeature."""
+
+    field: str
+    ngram: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkageSchema:
+    """
+    A linkage schema that passed the lint.
+
+    length: bits of the CLK, a power of two. kdf_hash: "SHA256" or "SHA512" (HKDF).
+    salt, info: HKDF inputs. key_size: bytes of each field key, 32 to 64.
+    features: in order; the order fixes the field keys.
+    """
+
+    length: int
+    kdf_hash: str
+    salt: bytes
+    info: bytes
+    key_size: int
+    features: tuple[Feature, ...]
+
+
+def clk_schema(study: StudyConfig, clk: ClkSpec) -> dict[str, object]:
+    """
+    Return the linkage schema (clkhash v3 JSON) of the plain CLK `clk`.
+
+    An empty value is the schema's missing value and sets no bits. The study's key does not
+    appear: it is the secret given beside the schema (linkage.encoding.keys).
+    """
+    info = f"{LABEL}|{study.study.id}|{clk.id}".encode("ascii")
+    return {
+        "version": 3,
+        "clkConfig": {
+            "l": clk.length,
+            "kdf": {
+                "type": "HKDF",
+                "hash": "SHA256",
+                "salt": base64.b64encode(LABEL.encode("ascii")).decode("ascii"),
+                "info": base64.b64encode(info).decode("ascii"),
+                "keySize": KEY_SIZE,
+            },
+        },
+        "features": [
+            {
+                "identifier": one.field,
+                "format": {"type": "string", "encoding": "utf-8"},
+                "hashing": {
+                    "comparison": {"type": "ngram", "n": one.ngram, "positional": False},
+                    "strategy": {"bitsPerFeature": one.bits},
+                    "hash": {"type": "blakeHash"},
+                    "missingValue": {"sentinel": ""},
+                },
+            }
+            for one in clk.fields
+        ],
+    }
+
+
+def schema_hash(study: StudyConfig) -> str:
+    """
+    Return the hex SHA-256 over the canonical JSON (RFC 8785) of all that shapes encodings.
+
+    Covers the CLK schemas, t, min_fields, the match-key rules and the normalisation version.
+    The epoch is not in it: it is an input of its own to key derivation.
+    """
+    shape: Any = {
+        "format": "commons-linkage/encodings/1",
+        "normalisation": NORMALISATION_VERSION,
+        "clks": [
+            {
+                "id": clk.id,
+                "schema": clk_schema(study, clk),
+                "diffusion": study.diffusion_of(clk),
+                "min_fields": clk.min_fields,
+            }
+            for clk in study.clk
+        ],
+        "match_keys": [{"id": rule.id, "fields": list(rule.fields)} for rule in study.match_key],
+    }
+    return hashlib.sha256(rfc8785.dumps(shape)).hexdigest()
+
+
+def parse_schema(source: str | bytes | Mapping[str, object]) -> LinkageSchema:
+    """
+    Read a clkhash v3 linkage schema, given as JSON text or as its parsed object, and lint it.
+
+    Accepts what this project encodes: string fields, non-positional n-grams, bitsPerFeature,
+    blakeHash, HKDF. Raises SchemaRefused, naming the place and the remedy, for anything else:
+    unknown or repeated keys (`xorFolds` too: clkhash ignores it), a key size below 32 bytes,
+    no salt or info, fewer than 4 features, a density outside .10-.55.
+    """
+    top = _table(_json(source), "", {"version", "clkConfig", "features"})
+    if top["version"] != 3 or isinstance(top["version"], bool):
+        raise _refused("version", "is not 3", "only clkhash schema version 3 is read")
+    config = _table(top["clkConfig"], "clkConfig", {"l", "kdf"})
+    length = _integer(config["l"], "clkConfig.l", 1, max(_LENGTHS))
+    if length not in _LENGTHS:
+        raise _refused("clkConfig.l", "is not a CLK length", "use 512, 1024, 2048 or 4096")
+    kdf = _table(
+        config["kdf"], "clkConfig.kdf", {"type", "salt", "info", "keySize"}, optional={"hash"}
+    )
+    _constant(kdf["type"], "HKDF", "clkConfig.kdf.type")
+    if (kdf_hash := kdf.get("hash", "SHA256")) not in ("SHA256", "SHA512"):
+        raise _refused("clkConfig.kdf.hash", "is unknown", "use SHA256")
+    features = _features(top["features"])
+    schema = LinkageSchema(
+        length=length,
+        kdf_hash=str(kdf_hash),
+        salt=_base64(kdf["salt"], "clkConfig.kdf.salt"),
+        info=_base64(kdf["info"], "clkConfig.kdf.info"),
+        key_size=_integer(kdf["keySize"], "clkConfig.kdf.keySize", MINIMUM_KEY_SIZE, KEY_SIZE),
+        features=features,
+    )
+    if not DENSITY[0] <= (density := density_of(schema)) <= DENSITY[1]:
+        raise _refused(
+            "features",
+            f"set {density:.0%} of the bits of a full record; 10 to 55 % are safe",
+            "change bitsPerFeature or l",
+        )
+    return schema
+
+
+def density_of(schema: LinkageSchema) -> float:
+    """Return the expected share of bits that a full record sets, before diffusion."""
+    insertions = sum(feature.bits for feature in schema.features)
+    return float(1 - (1 - 1 / schema.length) ** insertions)
+
+
+def _features(found: object) -> tuple[Feature, ...]:
+    if not isinstance(found, list):
+        raise _refused("features", "is not a list", _FIRST_REMEDY)
+    if len(found) < MINIMUM_FEATURES:
+        raise _refused("features", "has fewer than 4 entries", "a CLK of few fields falls easily")
+    return tuple(_feature(one, f"features[{i + 1}]") for i, one in enumerate(found))
+
+
+def _feature(found: object, place: str) -> Feature:
+    feature = _table(found, place, {"identifier", "format", "hashing"})
+    if not isinstance(feature["identifier"], str):
+        raise _refused(f"{place}.identifier", "is not text", _FIRST_REMEDY)
+    try:
+        parse_field(feature["identifier"])
+    except ValueError as fault:
+        raise _refused(f"{place}.identifier", str(fault), _FIRST_REMEDY) from None
+    form = _table(feature["format"], f"{place}.format", {"type"}, optional={"encoding"})
+    _constant(form["type"], "string", f"{place}.format.type")
+    _constant(form.get("encoding", "utf-8"), "utf-8", f"{place}.format.encoding")
+    hashing = _table(
+        feature["hashing"], f"{place}.hashing", {"comparison", "strategy", "hash", "missingValue"}
+    )
+    comparison = _table(
+        hashing["comparison"], f"{place}.hashing.comparison", {"type", "n"}, optional={"positional"}
+    )
+    _constant(comparison["type"], "ngram", f"{place}.hashing.comparison.type")
+    _constant(comparison.get("positional", False), False, f"{place}.hashing.comparison.positional")
+    strategy = _table(hashing["strategy"], f"{place}.hashing.strategy", {"bitsPerFeature"})
+    kind = _table(hashing["hash"], f"{place}.hashing.hash", {"type"})
+    _constant(kind["type"], "blakeHash", f"{place}.hashing.hash.type")
+    missing = _table(hashing["missingValue"], f"{place}.hashing.missingValue", {"sentinel"})
+    _constant(missing["sentinel"], "", f"{place}.hashing.missingValue.sentinel")
+    return Feature(
+        field=feature["identifier"],
+        ngram=_integer(comparison["n"], f"{place}.hashing.comparison.n", 1, 4),
+        bits=_integer(
+            strategy["bitsPerFeature"], f"{place}.hashing.strategy.bitsPerFeature", 20, 400
+        ),
+    )
+
+
+def _json(source: str | bytes | Mapping[str, object]) -> object:
+    if isinstance(source, Mapping):
+        return source
+    try:
+        return json.loads(source, object_pairs_hook=_unrepeated)
+    except (ValueError, RecursionError):
+        raise SchemaRefused("the linkage schema is not valid JSON", hint=_FIRST_REMEDY) from None
+
+
+def _unrepeated(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    table: dict[str, object] = {}
+    for key, value in pairs:
+        if key in table:
+            raise _refused(key, "occurs twice in one object", "keep one")
+        table[key] = value
+    return table
+
+
+def _table(
+    found: object,
+    place: str,
+    required: Set[str],
+    optional: Set[str] = frozenset(),
+) -> Mapping[str, object]:
+    if not isinstance(found, Mapping):
+        raise _refused(place, "is not an object", _FIRST_REMEDY)
+    if unknown := sorted(str(key) for key in found.keys() - required - optional):
+        known = ", ".join(sorted(required | optional))
+        raise _refused(_join(place, unknown[0]), "is not a known key", f"known here: {known}")
+    if missing := sorted(required - found.keys()):
+        raise _refused(_join(place, missing[0]), "is missing", _FIRST_REMEDY)
+    return found
+
+
+def _integer(found: object, place: str, low: int, high: int) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or not low <= found <= high:
+        raise _refused(place, f"is not an integer from {low} to {high}", _FIRST_REMEDY)
+    return found
+
+
+def _constant(found: object, only: str | bool, place: str) -> None:
+    if found != only or type(found) is not type(only):
+        raise _refused(place, f"is not {json.dumps(only)}", "this project encodes nothing else")
+
+
+def _base64(found: object, place: str) -> bytes:
+    try:
+        value = base64.b64decode(found, validate=True) if isinstance(found, str) else b""
+    except (binascii.Error, ValueError):
+        value = b""
+    if not value:
+        raise _refused(place, "is empty or not base64", "field keys must differ between CLKs")
+    return value
+
+
+def _join(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _refused(place: str, rule: str, hint: str) -> SchemaRefused:
+    return SchemaRefused(f"linkage schema, {place or 'top level'}: {rule}", hint=hint)
