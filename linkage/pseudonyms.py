@@ -99,8 +99,8 @@ def parse_id(text: str) -> bytes:
 
     Raises LinkageError for a wrong length, an unknown digit or a check that does not fit.
     """
-    clean = text.strip().upper().replace("-", "")
-    body = clean[:-1].translate(str.maketrans("OIL", "011"))
+    clean = text.strip().upper().replace("-", "").translate(str.maketrans("OIL", "011"))
+    body = clean[:-1]
     fault = ""
     if len(clean) != _DIGITS + 1:
         fault = f"it has {len(clean)} characters, not {_DIGITS + 1}"

@@ -77,7 +77,11 @@ def parse(text: str, model: type[M], error: type[ConfigRefused], *, file: str) -
     try:
         return model.model_validate(raw)
     except ValidationError as fault:
-        first = fault.errors(include_url=False, include_input=False)[0]
+        # A misspelt key is both unknown and missing; the former says how to mend it.
+        first = min(
+            fault.errors(include_url=False, include_input=False),
+            key=lambda one: one["type"] != "extra_forbidden",
+        )
         cause = first.get("ctx", {}).get("error")
         path = cause.path if isinstance(cause, Fault) and cause.path else tuple(first["loc"])
         rule, hint = _explain(first, path, model)

@@ -1,0 +1,27 @@
+"""`linkage-site`: everything a site, a custodian and a rehearsal need."""
+
+from __future__ import annotations
+
+import typer
+
+from sites.commands import data, keys, rehearse, study
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Tokenize a site's records, send them, and get pseudonymous IDs back."
+    " Identifiers and the study key never leave this machine.",
+)
+app.command()(data.init)
+app.command()(data.tokenize)
+app.command()(data.submit)
+app.command()(data.status)
+app.command()(data.ids)
+app.command()(rehearse.rehearse)
+app.add_typer(keys.app, name="keys")
+app.add_typer(study.app, name="study")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,270 @@
+"""
+The HTTP client of the broker: signs in with the site's key, resumes what was interrupted.
+
+    with BrokerClient(url, study_id, identity, audience=...) as broker:
+        state = broker.open_dataset(manifest)
+
+Every problem document comes back as the LinkageError it was. GETs and PUTs, which the broker
+takes as the same again, are repeated after a lost connection; a POST only where no connection
+was made at all. A token that expires meanwhile is renewed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+from pydantic import ValidationError
+
+from linkage import errors, messages
+from linkage.errors import LinkageError, Unreachable
+from linkage.messages import (
+    Approval,
+    DatasetState,
+    Inbox,
+    JobState,
+    Manifest,
+    Message,
+    Problem,
+    QuestionRequest,
+    QuestionState,
+    ReleaseRequest,
+    RunRequest,
+    RunState,
+    SealedItem,
+    StudyState,
+    Token,
+)
+from linkage.sealing import Identity
+from linkage.signed_study import SignedStudy
+
+T = TypeVar("T", bound=Message)
+_TRIES = 6
+_FIRST_WAIT_S = 0.25
+_ASSERTION_LIFE_S = 120
+_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+
+def _all_errors() -> dict[str, type[LinkageError]]:
+    found: dict[str, type[LinkageError]] = {}
+    queue: list[type[LinkageError]] = [LinkageError]
+    while queue:
+        one = queue.pop()
+        found.setdefault(one.code, one)
+        queue += one.__subclasses__()
+    return found
+
+
+_BY_CODE = _all_errors()
+
+
+class BrokerClient:
+    """
+    One caller at one broker: a party ("imaging" of a study) or an admin.
+
+    subject: "<study>/<party>" or "admin/<name>", as the token request names it.
+    Raises Unreachable when the broker does not answer after several tries.
+    """
+
+    def __init__(
+        self, url: str, subject: str, identity: Identity, *, audience: str, timeout_s: float = 60
+    ) -> None:
+        self.url, self.subject, self.audience = url.rstrip("/"), subject, audience
+        self._identity = identity
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_s)
+        self._token: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    # What an admin does
+
+    def register_study(self, signed: SignedStudy, custodian_fingerprint: str) -> StudyState:
+        """Register a signed study; the same again has no further effect."""
+        return self._ask(
+            StudyState,
+            "POST",
+            "/v1/studies",
+            body=signed,
+            params={"custodian_fingerprint": custodian_fingerprint},
+        )
+
+    def start_run(self, study: str, request: RunRequest) -> RunState:
+        return self._ask(RunState, "POST", f"/v1/studies/{study}/runs", body=request)
+
+    def run(self, study: str, run_id: str) -> RunState:
+        return self._ask(RunState, "GET", f"/v1/studies/{study}/runs/{run_id}")
+
+    def start_release(self, study: str, request: ReleaseRequest) -> JobState:
+        return self._ask(JobState, "POST", f"/v1/studies/{study}/releases", body=request)
+
+    def job(self, study: str, job_id: str) -> JobState:
+        return self._ask(JobState, "GET", f"/v1/studies/{study}/jobs/{job_id}")
+
+    # What a party does
+
+    def study(self, study: str) -> StudyState:
+        return self._ask(StudyState, "GET", f"/v1/studies/{study}")
+
+    def open_dataset(self, manifest: Manifest) -> DatasetState:
+        """Announce a dataset version; answers which parts the broker still misses."""
+        return self._ask(
+            DatasetState, "POST", f"/v1/studies/{manifest.study_id}/datasets", body=manifest
+        )
+
+    def put_part(self, manifest: Manifest, number: int, sealed: bytes) -> None:
+        self._send("PUT", f"{_dataset(manifest)}/parts/{number}", content=sealed)
+
+    def complete_dataset(self, manifest: Manifest) -> DatasetState:
+        return self._ask(DatasetState, "POST", f"{_dataset(manifest)}/complete")
+
+    def ask_question(self, study: str, request: QuestionRequest) -> JobState:
+        return self._ask(JobState, "POST", f"/v1/studies/{study}/questions", body=request)
+
+    def question(self, study: str, question_id: str) -> QuestionState:
+        return self._ask(QuestionState, "GET", f"/v1/studies/{study}/questions/{question_id}")
+
+    def approve(self, approval: Approval) -> QuestionState:
+        path = f"/v1/studies/{approval.study_id}/questions/{approval.question_id}/approvals"
+        return self._ask(QuestionState, "POST", path, body=approval)
+
+    def start_delivery(self, study: str, question_id: str) -> JobState:
+        path = f"/v1/studies/{study}/questions/{question_id}/delivery"
+        return self._ask(JobState, "POST", path)
+
+    def inbox(self, study: str, *, purpose: str = "", subject: str = "") -> tuple[SealedItem, ...]:
+        asked = {"purpose": purpose, "subject": subject}
+        params = {name: value for name, value in asked.items() if value}
+        return self._ask(Inbox, "GET", f"/v1/studies/{study}/inbox", params=params).items
+
+    def fetch(self, study: str, item: SealedItem) -> bytes:
+        """Return a sealed object addressed to the caller; still sealed."""
+        return self._send("GET", f"/v1/studies/{study}/inbox/{item.item_id}").content
+
+    def relay(self, study: str, recipient: str, purpose: str, subject: str, sealed: bytes) -> None:
+        """Hand a sealed object to the broker for another party."""
+        params = {"recipient": recipient, "purpose": purpose, "subject": subject}
+        self._send("PUT", f"/v1/studies/{study}/outbox", params=params, content=sealed)
+
+    # How
+
+    def _ask(
+        self,
+        answer: type[T],
+        method: str,
+        path: str,
+        *,
+        body: Message | None = None,
+        params: dict[str, str] | None = None,
+    ) -> T:
+        content = body.model_dump_json().encode() if body is not None else None
+        response = self._send(method, path, params=params, content=content, json=True)
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError:
+            raise Unreachable(
+                f"{self.url} answered something that is not a {answer.__name__}",
+                hint="check [broker] url; both sides need the same software version",
+            ) from None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        content: bytes | None = None,
+        json: bool = False,
+    ) -> httpx.Response:
+        kind = "application/json" if json else "application/octet-stream"
+        for fresh in (False, True):
+            if self._token is None or fresh:
+                self._token = self._sign_in()
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+            request = self._http.build_request(
+                method, path, params=params, content=content, headers=headers
+            )
+            response = self._repeat(request)
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                break
+        _raise_for(response)
+        return response
+
+    def _sign_in(self) -> str:
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": self.subject,
+            "sub": self.subject,
+            "aud": self.audience,
+            "iat": now,
+            "exp": now + _ASSERTION_LIFE_S,
+            "jti": str(uuid.uuid4()),
+        }
+        key = OKPKey.import_key(self._identity.signing_pem())
+        assertion = jwt.encode({"alg": "Ed25519"}, claims, key, algorithms=["Ed25519"])
+        request = messages.TokenRequest(grant_type=_GRANT, assertion=assertion)
+        response = self._repeat(
+            self._http.build_request(
+                "POST",
+                "/v1/token",
+                content=request.model_dump_json(),
+                headers={"Content-Type": "application/json"},
+            )
+        )
+        _raise_for(response)
+        return Token.model_validate_json(response.content).access_token
+
+    def _repeat(self, request: httpx.Request) -> httpx.Response:
+        again = httpx.TransportError if request.method != "POST" else httpx.ConnectError
+        wait = _FIRST_WAIT_S
+        for _ in range(_TRIES - 1):
+            try:
+                return self._http.send(request)
+            except again:
+                time.sleep(wait)
+                wait *= 2
+            except httpx.TransportError as fault:
+                raise self._unreachable(fault) from None
+        try:
+            return self._http.send(request)
+        except httpx.TransportError as fault:
+            raise self._unreachable(fault) from None
+
+    def _unreachable(self, fault: httpx.TransportError) -> Unreachable:
+        return Unreachable(
+            f"{self.url} does not answer ({type(fault).__name__})",
+            hint="check [broker] url and the network; what was sent before is kept",
+        )
+
+
+def _dataset(manifest: Manifest) -> str:
+    return f"/v1/studies/{manifest.study_id}/datasets/{manifest.party}/{manifest.dataset}"
+
+
+def _raise_for(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        raise Unreachable(
+            f"the broker's address answered with HTTP {response.status_code}",
+            hint="check [broker] url: is it the broker, and does a proxy stand between?",
+        ) from None
+    made = _BY_CODE.get(problem.code, errors.LinkageError)
+    fault = made.__new__(made)
+    LinkageError.__init__(fault, problem.detail, hint=problem.hint)
+    raise fault

@@ -1,0 +1,104 @@
+"""
+What the key custodian does: make the study key, sign the study, seal the key to each site;
+and what a site does with it: open the sealed key.
+
+The custodian never sees a token, the broker never sees a key. A sealed key names study,
+recipient and epoch, so it opens at one site, for one study, in one epoch only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from linkage.encoding.keys import StudyKey
+from linkage.errors import KeyRefused
+from linkage.messages import BROKER, CUSTODIAN, STUDY_KEY
+from linkage.schema import schema_hash
+from linkage.sealing import Context, Identity, PublicIdentity, seal, unseal
+from linkage.signed_study import SignedStudy, sign_study
+from linkage.study import load_study
+
+
+def read_public(path: Path) -> PublicIdentity:
+    """Read a public identity file. Raises KeyRefused."""
+    try:
+        return PublicIdentity.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise KeyRefused(
+            f"{path} is no public identity",
+            hint="ask for the file that `linkage-site keys identity` printed the path of",
+        ) from None
+
+
+def sign(
+    study_file: Path,
+    public_files: list[Path],
+    key: StudyKey,
+    custodian: Identity,
+    *,
+    rehearsal: bool = False,
+) -> SignedStudy:
+    """
+    Check and sign a study file, pinning the keys of every party and of the broker.
+
+    Raises StudyRefused for the file, KeyRefused where somebody's keys are missing or twice.
+    """
+    study = load_study(study_file)
+    pins: dict[str, PublicIdentity] = {}
+    for path in public_files:
+        one = read_public(path)
+        if one.name in pins:
+            raise KeyRefused(f"two files hold keys of {one.name!r}", hint="give the right one")
+        pins[one.name] = one
+    wanted = {BROKER, *(party.id for party in study.party)}
+    if missing := sorted(wanted - set(pins)):
+        raise KeyRefused(
+            f"the keys of {', '.join(missing)} are missing",
+            hint="add their public identity files with --public",
+        )
+    if foreign := sorted(set(pins) - wanted):
+        raise KeyRefused(
+            f"{foreign[0]!r} is no party of this study", hint="leave its public identity out"
+        )
+    return sign_study(
+        study_file.read_text(encoding="utf-8"),
+        pins,
+        schema_hash=schema_hash(study),
+        key_check=key.key_check(study),
+        custodian=custodian,
+        rehearsal=rehearsal,
+        file=study_file.name,
+    )
+
+
+def seal_key(signed: SignedStudy, key: StudyKey, custodian: Identity, party: str) -> bytes:
+    """Return the study key sealed to one party. Raises KeyRefused for a key of another study."""
+    if key.key_check(signed.study) != signed.key_check:
+        raise KeyRefused(
+            "this is not the key that the signed study was made with",
+            hint="give the key file that `study sign` was given",
+        )
+    return seal(
+        key.secret_bytes(),
+        sender=custodian,
+        recipient=signed.pin(party),
+        context=_context(signed, party),
+    )
+
+
+def open_key(sealed: bytes, signed: SignedStudy, party: str, identity: Identity) -> StudyKey:
+    """Return the study key that the custodian sealed to this site. Raises PackageRefused."""
+    opened = unseal(
+        sealed,
+        sender=signed.pin(CUSTODIAN),
+        recipient=identity,
+        context=_context(signed, party),
+    )
+    return StudyKey(opened)
+
+
+def _context(signed: SignedStudy, party: str) -> Context:
+    header = signed.study.study
+    return Context(header.id, CUSTODIAN, party, STUDY_KEY, (str(header.epoch),))

@@ -1,0 +1,271 @@
+"""
+A whole linkage on one machine: every actor's real code, the real broker over HTTP.
+
+    keys -> sign -> broker starts -> tokenize -> upload -> run -> release -> IDs -> report
+
+For trying a study before agreements are signed, and for the demo. The signed study is marked
+as a rehearsal, because one installation plays custodian, broker and every site.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from linkage.encoding.keys import StudyKey
+from linkage.errors import LinkageError, SiteRefused
+from linkage.messages import CUSTODIAN, JobState, ReleaseRequest, RunRequest, RunState
+from linkage.sealing import Identity
+from linkage.signed_study import SignedStudy
+from linkage.study import load_study
+from sites import custody
+from sites.client import BrokerClient
+from sites.config import SiteConfig, load_site
+from sites.crosswalk import fetch_ids, write_ids
+from sites.local_broker import ADMIN, LocalBroker
+from sites.tokenizer import TokenizeSummary, tokenize
+from sites.upload import submit
+from sites.vault import Vault
+
+_AUDIENCE = "commons-linkage-broker"
+_POLL_S = 0.1
+
+
+class Observer(Protocol):
+    """Whoever shows progress: told of each stage's start, of its share done, and its end."""
+
+    def stage(self, name: str) -> None: ...
+
+    def progress(self, share: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalPlan:
+    """What to rehearse. work: folder for keys, packages and the broker; removed unless keep."""
+
+    study_file: Path
+    site_files: tuple[Path, ...]
+    out: Path
+    database_url_file: Path | None = None
+    keep: bool = False
+
+
+@dataclass(slots=True)
+class Rehearsed:
+    """What came of it. ids: by party, record id -> cross-commons ID. seconds: by stage."""
+
+    ids: dict[str, dict[str, str]]
+    run: RunState
+    tokenized: dict[str, TokenizeSummary]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Actors:
+    """Everyone in a rehearsal, ready to act; also given to what follows the linkage."""
+
+    signed: SignedStudy
+    sites: dict[str, SiteConfig]
+    vaults: dict[str, Vault]
+    broker: LocalBroker
+    admin: BrokerClient
+    clients: dict[str, BrokerClient]
+    watch: Stopwatch
+
+
+class Stopwatch:
+    """Seconds by stage, told to the observer as they pass."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.seconds: dict[str, float] = {}
+        self.observer = observer
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.observer.stage(name)
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            spent = time.monotonic() - start
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+
+
+@contextmanager
+def actors(plan: RehearsalPlan, observer: Observer) -> Iterator[Actors]:
+    """Make everyone's keys, sign the study and start the broker, for the time of the context."""
+    watch = Stopwatch(observer)
+    study = load_study(plan.study_file)
+    sites = _sites(plan, [party.id for party in study.party])
+    work = plan.out / "rehearsal"
+    _make_room(plan.out, work)
+    ok = False
+    try:
+        with watch.stage("keys"):
+            broker = LocalBroker(work / "broker", database_url_file=plan.database_url_file)
+            signed, vaults = _exchange_keys(plan, work, list(sites), broker)
+        with watch.stage("broker start"):
+            broker.__enter__()
+        try:
+            yield _connect(signed, sites, vaults, broker, watch)
+            ok = True
+        finally:
+            broker.__exit__(None, None, None)
+    finally:
+        if ok and not plan.keep:
+            shutil.rmtree(work)
+
+
+def link(people: Actors) -> Rehearsed:
+    """Tokenize, upload, run, release and fetch IDs. Raises LinkageError for what goes wrong."""
+    study = people.signed.study.study.id
+    watch = people.watch
+    tokenized = {}
+    with watch.stage("tokenize"):
+        for i, (party, site) in enumerate(people.sites.items()):
+            tokenized[party] = tokenize(site.source, party, people.signed, people.vaults[party])
+            watch.observer.progress((i + 1) / len(people.sites))
+    with watch.stage("upload"):
+        for party, done in tokenized.items():
+            submit(done.package, people.clients[party])
+    run = _run(people, study)
+    with watch.stage("release"):
+        audience = tuple(people.sites)
+        request = ReleaseRequest(run_id=run.run_id, audience=audience)
+        release = wait_for_job(people, people.admin.start_release(study, request))
+        ids = {
+            party: fetch_ids(
+                people.clients[party],
+                people.signed,
+                party,
+                people.vaults[party],
+                release.job_id,
+            )
+            for party in people.sites
+        }
+    return Rehearsed(ids, run, tokenized, watch.seconds)
+
+
+def save_ids(rehearsed: Rehearsed, out: Path) -> None:
+    """Write `ids/<party>.csv` for every party."""
+    for party, ids in rehearsed.ids.items():
+        write_ids(ids, out / "ids" / f"{party}.csv")
+
+
+def wait_for_job(people: Actors, job: JobState) -> JobState:
+    """Wait until a release, question or delivery is ready. Raises LinkageError if it failed."""
+    study = people.signed.study.study.id
+    while job.state in ("queued", "running"):
+        people.broker.check()
+        time.sleep(_POLL_S)
+        job = people.admin.job(study, job.job_id)
+    if job.state == "failed":
+        raise LinkageError(f"the {job.kind} failed: {job.failure}")
+    return job
+
+
+def _run(people: Actors, study: str) -> RunState:
+    watch = people.watch
+    with watch.stage("run"):
+        run = people.admin.start_run(study, RunRequest())
+        shown = ""
+        while run.state in ("queued", "running"):
+            people.broker.check()
+            time.sleep(_POLL_S)
+            run = people.admin.run(study, run.run_id)
+            if run.stage != shown:
+                watch.observer.stage(f"run: {run.stage}")
+                shown = run.stage
+            watch.observer.progress(run.progress)
+    if run.state == "failed":
+        raise LinkageError(f"the run failed: {run.failure}")
+    for stage, spent in run.seconds.items():
+        watch.seconds[f"run: {stage}"] = round(spent, 3)
+    return run
+
+
+def _sites(plan: RehearsalPlan, parties: list[str]) -> dict[str, SiteConfig]:
+    found: dict[str, SiteConfig] = {}
+    for path in plan.site_files:
+        site = load_site(path)
+        fault = ""
+        if site.party not in parties:
+            fault = f"{site.party!r} is no party of the study"
+        elif site.party in found:
+            fault = f"two site files are of party {site.party!r}"
+        if fault:
+            raise SiteRefused(
+                file=str(path),
+                line=0,
+                key="party",
+                rule=fault,
+                hint=f"the study's parties: {', '.join(parties)}",
+            )
+        found[site.party] = site
+    if missing := [party for party in parties if party not in found]:
+        raise SiteRefused(
+            file=str(plan.study_file),
+            line=0,
+            key="party",
+            rule=f"no site file for {', '.join(missing)}",
+            hint="give one --site for every party of the study",
+        )
+    return {party: found[party] for party in parties}
+
+
+def _make_room(out: Path, work: Path) -> None:
+    if work.exists():
+        shutil.rmtree(work)
+    if (out / "ids").exists():
+        shutil.rmtree(out / "ids")
+    work.mkdir(parents=True, mode=0o700)
+
+
+def _exchange_keys(
+    plan: RehearsalPlan, work: Path, parties: list[str], broker: LocalBroker
+) -> tuple[SignedStudy, dict[str, Vault]]:
+    custodian, key = Identity.generate(CUSTODIAN), StudyKey.generate()
+    vaults = {party: Vault(work / "sites" / party) for party in parties}
+    public_files = [broker.home / "public.json"]
+    for party, vault in vaults.items():
+        identity = Identity.generate(party)
+        identity.save(vault.identity_file)
+        public = vault.folder / "public.json"
+        public.write_text(identity.public().model_dump_json(), encoding="utf-8")
+        public_files.append(public)
+    signed = custody.sign(plan.study_file, public_files, key, custodian, rehearsal=True)
+    for party, vault in vaults.items():
+        vault.signed_study_file.write_text(signed.model_dump_json(), encoding="utf-8")
+        sealed = custody.seal_key(signed, key, custodian, party)
+        custody.open_key(sealed, signed, party, vault.identity()).save(vault.study_key_file)
+    return signed, vaults
+
+
+def _connect(
+    signed: SignedStudy,
+    sites: dict[str, SiteConfig],
+    vaults: dict[str, Vault],
+    broker: LocalBroker,
+    watch: Stopwatch,
+) -> Actors:
+    def client(subject: str, identity: Identity) -> BrokerClient:
+        return BrokerClient(broker.url, subject, identity, audience=_AUDIENCE)
+
+    admin = client(f"admin/{ADMIN}", broker.admin)
+    admin.register_study(signed, signed.pin(CUSTODIAN).fingerprint)
+    study = signed.study.study.id
+    clients = {party: client(f"{study}/{party}", vaults[party].identity()) for party in sites}
+    return Actors(signed, sites, vaults, broker, admin, clients, watch)
+
+
+def summary_numbers(rehearsed: Rehearsed) -> dict[str, Any]:
+    """Return records by party and persons in all, from the IDs alone."""
+    return {
+        "records": {party: len(ids) for party, ids in rehearsed.ids.items()},
+        "persons": len({one for ids in rehearsed.ids.values() for one in ids.values()}),
+    }

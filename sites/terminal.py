@@ -1,0 +1,117 @@
+"""
+What a person sees at the terminal: progress, summaries, errors; and JSON for programs.
+
+Exit codes: 0 done; 1 a bug of ours (please report it); 2 wrong usage; 3 a study, site or cohort
+file is refused; 4 the input data is refused; 5 a key or a sealed package is refused; 6 the
+broker refuses or does not answer; 7 the linkage itself failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from linkage import errors
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+out = Console()
+err = Console(stderr=True)
+
+EXIT_CODES: tuple[tuple[type[errors.LinkageError], int], ...] = (
+    (errors.ConfigRefused, 3),
+    (errors.SchemaRefused, 3),
+    (errors.SourceRefused, 4),
+    (errors.EncodingRefused, 4),
+    (errors.KeyRefused, 5),
+    (errors.PackageRefused, 5),
+    (errors.CallerRefused, 6),
+    (errors.NotFound, 6),
+    (errors.Conflict, 6),
+    (errors.Unreachable, 6),
+    (errors.MatchingFailed, 7),
+)
+
+
+def exit_code(fault: errors.LinkageError) -> int:
+    """Return the documented exit code of an error; 7 where none other fits."""
+    return next((code for kind, code in EXIT_CODES if isinstance(fault, kind)), 7)
+
+
+def told(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command: a LinkageError becomes two red lines and an exit code."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except errors.LinkageError as fault:
+            err.print(f"[bold red]Error:[/] {_plain(fault.message)}", highlight=False)
+            if fault.hint:
+                err.print(f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False)
+            raise typer.Exit(exit_code(fault)) from None
+
+    return run
+
+
+def show(title: str, rows: dict[str, object], *, as_json: bool = False, data: Any = None) -> None:
+    """Print a short summary, or `data` (default: the rows) as JSON where a program reads it."""
+    if as_json:
+        typer.echo(json.dumps(data if data is not None else rows, indent=1, default=str))
+        return
+    out.print(f"[bold green]{_plain(title)}[/]", highlight=False)
+    width = max((len(label) for label in rows), default=0)
+    for label, value in rows.items():
+        out.print(f"  {label:<{width}}  {_plain(str(value))}", highlight=False, soft_wrap=True)
+
+
+class Steps:
+    """Progress of a long job on a terminal; silent in a pipe. An `Observer` of rehearsals."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def stage(self, name: str) -> None:
+        self._bar.reset(self._task, description=name, total=None)
+
+    def progress(self, share: float) -> None:
+        self._bar.update(self._task, total=1.0, completed=share)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Show `done` of `total` (0: unknown) of the step `name`."""
+        label = f"{name} {done:,}" + (f" of {total:,}" if total else "")
+        self._bar.update(self._task, description=label, total=total or None, completed=done)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,85 @@
+"""Nobody but the custodian can change what a signed study says or whose keys it pins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linkage.errors import NotFound, PackageRefused, StudyRefused
+from linkage.messages import BROKER, CUSTODIAN
+from linkage.sealing import Identity
+from linkage.signed_study import SignedStudy, load_signed_study
+from sites import custody
+from tests.studies import STUDY, cast
+
+EVERYONE = cast()
+
+
+def test_it_reads_back_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "signed.json"
+    path.write_text(EVERYONE.signed.model_dump_json(), encoding="utf-8")
+    fingerprint = EVERYONE.identities[CUSTODIAN].public().fingerprint
+    again = load_signed_study(path, custodian_fingerprint=fingerprint)
+    assert again.study_hash == EVERYONE.signed.study_hash
+    with pytest.raises(PackageRefused, match="another custodian"):
+        load_signed_study(path, custodian_fingerprint="0000 1111")
+    path.write_text("{}")
+    with pytest.raises(StudyRefused, match="no signed study"):
+        load_signed_study(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"study_toml": STUDY.replace("A small study", "Another study")},
+        {"key_check": "0" * 32},
+        {"schema_hash": "0" * 64},
+        {"rehearsal": True},
+        {"signature": ""},
+    ],
+)
+def test_any_change_breaks_the_signature(change: dict[str, object]) -> None:
+    with pytest.raises(PackageRefused):
+        EVERYONE.signed.model_copy(update=change).check()
+
+
+def test_a_relayed_key_cannot_be_swapped() -> None:
+    mine = Identity.generate("alpha").public()
+    pins = {**EVERYONE.signed.pins, "alpha": mine}
+    with pytest.raises(PackageRefused):
+        EVERYONE.signed.model_copy(update={"pins": pins}).check()
+
+
+def test_pins_must_be_exactly_the_actors() -> None:
+    custodian = EVERYONE.identities[CUSTODIAN]
+    for pins in (
+        {k: v for k, v in EVERYONE.signed.pins.items() if k != "beta"},
+        {**EVERYONE.signed.pins, "gamma": Identity.generate("gamma").public()},
+        {**EVERYONE.signed.pins, "beta": EVERYONE.signed.pins["alpha"]},
+    ):
+        forged = EVERYONE.signed.model_copy(update={"pins": pins}).sign(custodian)
+        with pytest.raises(StudyRefused, match="pin exactly"):
+            forged.check()
+    with pytest.raises(NotFound):
+        EVERYONE.signed.pin("gamma")
+
+
+def test_one_installation_plays_two_parts_only_in_a_rehearsal() -> None:
+    custodian = EVERYONE.identities[CUSTODIAN]
+    both = custodian.public().model_copy(update={"name": BROKER})
+    pins = {**EVERYONE.signed.pins, BROKER: both}
+    real = EVERYONE.signed.model_copy(update={"pins": pins}).sign(custodian)
+    with pytest.raises(StudyRefused, match="only a rehearsal"):
+        real.check()
+    SignedStudy.check(real.model_copy(update={"rehearsal": True}).sign(custodian))
+
+
+def test_the_study_key_opens_only_at_its_site() -> None:
+    custodian = EVERYONE.identities[CUSTODIAN]
+    sealed = custody.seal_key(EVERYONE.signed, EVERYONE.key, custodian, "alpha")
+    alpha, beta = EVERYONE.identities["alpha"], EVERYONE.identities["beta"]
+    assert custody.open_key(sealed, EVERYONE.signed, "alpha", alpha) == EVERYONE.key
+    for party, identity in (("beta", beta), ("alpha", beta), ("beta", alpha)):
+        with pytest.raises(PackageRefused):
+            custody.open_key(sealed, EVERYONE.signed, party, identity)

@@ -1,0 +1,88 @@
+"""The study file refuses what is unknown, weak or contradictory, by line and with a remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linkage.errors import StudyRefused
+from linkage.study import expected_density, load_study, parse_study
+from tests.studies import STUDY
+
+
+def line_of(text: str, part: str) -> int:
+    lines = [line.strip() for line in text.splitlines()]
+    return 1 + (
+        lines.index(part) if part in lines else [part in line for line in lines].index(True)
+    )
+
+
+def test_the_small_study_is_read_whole() -> None:
+    study = parse_study(STUDY)
+    assert [p.id for p in study.party] == ["alpha", "beta"]
+    assert study.diffusion_of(study.clk[0]) == 10
+    assert study.study.minimum_cell == 11
+    assert 0.15 < expected_density(study.clk[0]) < 0.20
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "rule", "remedy"),
+    [
+        ('title = "A', 'titel = "A', "titel", "not a known key", "did you mean 'title'"),
+        ('purpose = "To test with"\n', "", "[study]", "missing", "configs/"),
+        ('"date_of_birth", "sex"]', '"dob", "sex"]', '"dob"', "unknown field 'dob'", "known"),
+        ('"last_name:sound"', '"last_name:snd"', "snd", "no transform 'snd'", "initial"),
+        ('"last_name:sound"', '"email"', '"email"', "no party holds", "drop the rule"),
+        ('{ field = "sex", bits = 40 },\n', "", "fields = [", "at least 4", "attacked"),
+        ('id = "name-dob-sex"', 'id = "x y"', "x y", "not a valid name", "small letters"),
+        ('id = "sound-dob"', 'id = "first-last-dob"', "", "two [[match_key]]", "rename"),
+        ('id = "beta"', 'id = "broker"', '"broker"', "no party may be named", "taken"),
+        ('kind = "enclave"', 'kind = "imaging"', "", "two parties are of kind", "one of each"),
+        ('["alpha", "beta"]', '["alpha", "gamma"]', "gamma", "is no party", "alpha, beta"),
+        ('purpose = "To', 'minimum_cell = 5\npurpose = "To', "= 5", "too weak", "N3C"),
+        ('purpose = "To', 'profile = "clkhash"\npurpose = "To', "clkhash", "graph", "accept"),
+        ('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 5', "= 5", "too weak", "10 or more"),
+        ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 999', "= 999", "not possible", "2048"),
+        ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 4096', "fields = [", "10 to 55 %", "bits"),
+        ('title = "A small study"', "title = A", "title = A", "not valid TOML", "quotes"),
+    ],
+)
+def test_a_fault_is_named_with_line_and_remedy(
+    old: str, new: str, place: str, rule: str, remedy: str
+) -> None:
+    assert old in STUDY
+    text = STUDY.replace(old, new, 1)
+    with pytest.raises(StudyRefused) as caught:
+        parse_study(text)
+    assert rule in caught.value.message
+    assert remedy in caught.value.hint
+    assert caught.value.line > 0
+    if place:
+        assert caught.value.line == line_of(text, place)
+
+
+def test_a_plain_profile_needs_the_risk_in_words_and_no_diffusion() -> None:
+    plain = STUDY.replace(
+        "purpose", 'profile = "clkhash"\naccept_graph_matching_risk = true\npurpose'
+    )
+    study = parse_study(plain)
+    assert study.diffusion_of(study.clk[0]) == 0
+    with pytest.raises(StudyRefused, match="no diffusion"):
+        parse_study(plain.replace('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 10'))
+
+
+def test_a_party_computes_only_what_its_fields_allow() -> None:
+    text = STUDY + '[[match_key]]\nid = "last-zip"\nfields = ["last_name", "zip:3"]\n'
+    study = parse_study(text)
+    alpha, beta = study.party
+    assert [r.id for r in study.rules_of(alpha)] == ["first-last-dob", "sound-dob"]
+    assert [r.id for r in study.rules_of(beta)] == ["first-last-dob", "sound-dob", "last-zip"]
+
+
+def test_missing_and_garbled_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyRefused, match="no such file"):
+        load_study(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(StudyRefused, match=r"bytes\.toml"):
+        load_study(tmp_path / "bytes.toml")
