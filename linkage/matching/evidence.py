@@ -1,0 +1,248 @@
+"""
+The evidence of one comparison, two parties, as matrices for the fit (density_ratio.py).
+
+Each candidate pair is a row of numbers x, made of
+    1                                   the intercept
+    max(0, z - knot)                    for each CLK and knot: a ramp, never negative evidence
+    any key agrees                      either sign
+    key k agrees                        for each match-key rule, never negative evidence
+    key k: both have it, it differs     for each rule, never positive evidence
+Candidates of the cross comparison stand against a weighted sample of certain non-matches:
+    visible pairs   candidates within one party. Each stands for nA nB / 2 / C(n, 2) cross pairs,
+                    half of the weight from either party.
+    attested pairs  the site nulled every key that two groups share, so no visible pair agrees on
+                    a key. The attested collision counts bring that chance back: that many pairs
+                    with that key alone agreeing, their z spread like that of the visible pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from linkage.errors import MatchingFailed
+from linkage.matching.candidates import CandidateChunk, Mask
+from linkage.matching.dataset import Shape
+from linkage.matching.dice import Floats
+
+KNOTS = (3.5, 5.0, 7.0, 9.0, 12.0, 16.0, 22.0, 30.0)
+CHANCE_PARTNERS = 0.4
+"""Pairs without a key are dropped below the z where the null expects more than this many partners
+for each record of the smaller party: they only add noise."""
+SPREAD = 40
+"""Rows that stand for the attested collisions of one rule in one party."""
+UNSEEN = 0.5
+"""Collisions assumed on top of the attested count: none seen is not none possible (Jeffreys)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """
+    One comparison, P candidates against Q weighted non-matches, F features.
+
+    parties, people: of both sides, in sorted order. left, right: uint32[P], record rows.
+    x: float64[P, F]. null_x: float64[Q, F]. null_weight: float64[Q], cross pairs each stands for.
+    lower, upper: float64[F], bounds of the coefficients.
+    keyed: bool[P], whether any key agrees.
+    """
+
+    parties: tuple[str, str]
+    people: tuple[int, int]
+    left: npt.NDArray[np.uint32]
+    right: npt.NDArray[np.uint32]
+    x: Floats
+    keyed: npt.NDArray[np.bool_]
+    null_x: Floats
+    null_weight: Floats
+    lower: Floats
+    upper: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Rows of evidence before they become features. z: float64[P, C]; masks: uint64[P]."""
+
+    z: Floats
+    agree: Mask
+    disagree: Mask
+    weight: Floats
+
+
+def gather(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> list[Evidence]:
+    """
+    Sort the chunks of a run into comparisons and build the evidence of each, in sorted order.
+
+    Raises MatchingFailed if a chunk is missing, comes twice, or belongs to an unknown party.
+    """
+    known = {s.party: s for s in shapes}
+    comparisons: dict[tuple[str, str], list[CandidateChunk]] = {}
+    for chunk in sorted(chunks, key=lambda c: c.chunk.name):
+        if not {chunk.chunk.left, chunk.chunk.right, chunk.chunk.against} <= known.keys():
+            raise MatchingFailed("a candidate chunk belongs to no party of this run")
+        comparisons.setdefault(chunk.chunk.comparison, []).append(chunk)
+    return [
+        _evidence(known[one], known[other], parts)
+        for (one, other), parts in sorted(comparisons.items())
+    ]
+
+
+def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence:
+    cross = _whole([p for p in parts if p.chunk.kind == "cross"], one)
+    clks, keys = parts[0].chunk.clks, parts[0].chunk.keys
+    pairs = one.people * other.people
+    nulls: list[_Rows] = []
+    sides = [s for s in (one, other) if s.people > 1]
+    for side in sides:
+        share = pairs / len(sides) / (side.people * (side.people - 1) / 2)
+        visible = _Rows(*_columns([], len(clks)), weight=np.zeros(0))
+        if clks:
+            within = [p for p in parts if p.chunk.kind == "within" and p.chunk.left == side.party]
+            found = _whole(within, side)
+            visible = _Rows(
+                found.z, found.agree, found.disagree, weight=np.full(len(found.left), share)
+            )
+        nulls += [visible, _attested(visible, side.collisions, keys, len(clks), share)]
+    null = _stack(nulls, len(clks))
+    z_least = _least_z(null, CHANCE_PARTNERS * min(one.people, other.people))
+    kept = _worth(cross.z, cross.agree, z_least)
+    null_kept = _worth(null.z, null.agree, z_least)
+    x, names = _features(cross.z[kept], cross.agree[kept], cross.disagree[kept], clks, keys)
+    null_x, _ = _features(
+        null.z[null_kept], null.agree[null_kept], null.disagree[null_kept], clks, keys
+    )
+    lower, upper = _bounds(names)
+    return Evidence(
+        parties=(one.party, other.party),
+        people=(one.people, other.people),
+        left=cross.left[kept],
+        right=cross.right[kept],
+        x=x,
+        keyed=cross.agree[kept] > 0,
+        null_x=null_x,
+        null_weight=null.weight[null_kept],
+        lower=lower,
+        upper=upper,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    left: npt.NDArray[np.uint32]
+    right: npt.NDArray[np.uint32]
+    z: Floats
+    agree: Mask
+    disagree: Mask
+
+
+def _whole(parts: list[CandidateChunk], left: Shape) -> _Found:
+    """Join the chunks of one comparison. Raises MatchingFailed unless they cover every row once."""
+    parts = sorted(parts, key=lambda p: p.chunk.start)
+    covered = 0
+    for part in parts:
+        if part.chunk.start != covered:
+            raise MatchingFailed("a candidate chunk is missing or came twice")
+        covered = part.chunk.stop
+    if covered != left.records:
+        raise MatchingFailed("a candidate chunk is missing")
+    clks = parts[0].chunk.clks if parts else ()
+    z, agree, disagree = _columns(parts, len(clks))
+    empty = [np.zeros(0, np.uint32)]
+    return _Found(
+        left=np.concatenate([*empty, *(p.left for p in parts)]),
+        right=np.concatenate([*empty, *(p.right for p in parts)]),
+        z=z,
+        agree=agree,
+        disagree=disagree,
+    )
+
+
+def _columns(parts: list[CandidateChunk], clks: int) -> tuple[Floats, Mask, Mask]:
+    masks = [np.zeros(0, np.uint64)]
+    return (
+        np.concatenate([np.zeros((0, clks)), *(p.z for p in parts)]),
+        np.concatenate([*masks, *(p.agree for p in parts)]),
+        np.concatenate([*masks, *(p.disagree for p in parts)]),
+    )
+
+
+def _stack(rows: list[_Rows], clks: int) -> _Rows:
+    masks = [np.zeros(0, np.uint64)]
+    return _Rows(
+        z=np.concatenate([np.zeros((0, clks)), *(r.z for r in rows)]),
+        agree=np.concatenate([*masks, *(r.agree for r in rows)]),
+        disagree=np.concatenate([*masks, *(r.disagree for r in rows)]),
+        weight=np.concatenate([np.zeros(0), *(r.weight for r in rows)]),
+    )
+
+
+def _attested(
+    visible: _Rows, collisions: Mapping[str, int], keys: tuple[str, ...], clks: int, share: float
+) -> _Rows:
+    """Return the pairs of different people that share one key, as the site attested them."""
+    made: list[_Rows] = []
+    count = len(visible.weight)
+    order = np.argsort(_highest(visible.z), kind="stable") if count else np.zeros(0, np.int64)
+    picked = (
+        order[np.unique(np.linspace(0, count - 1, SPREAD).round().astype(np.int64))]
+        if (count)
+        else order
+    )
+    for number, key in enumerate(keys):
+        bit = np.uint64(1 << number)
+        total = (collisions.get(key, 0) + UNSEEN) * share
+        rows = max(1, len(picked))
+        made.append(
+            _Rows(
+                z=visible.z[picked] if count else np.full((1, clks), np.nan),
+                agree=np.full(rows, bit),
+                disagree=(visible.disagree[picked] if count else np.zeros(1, np.uint64)) & ~bit,
+                weight=np.full(rows, total / rows),
+            )
+        )
+    return _stack(made, clks)
+
+
+def _highest(z: Floats) -> Floats:
+    """Return the largest z of each row, -inf where the row has none: float64[P]."""
+    filled = np.where(np.isnan(z), -np.inf, z)
+    return np.asarray(filled.max(axis=1, initial=-np.inf), dtype=np.float64)
+
+
+def _least_z(null: _Rows, partners: float) -> float:
+    """Return the z above which visible non-matches stand for at most `partners` cross pairs."""
+    free = null.agree == 0
+    z, weight = _highest(null.z[free]), null.weight[free]
+    order = np.argsort(-z, kind="stable")
+    above = np.cumsum(weight[order]) > partners
+    return float(z[order][np.argmax(above)]) if above.any() else -np.inf
+
+
+def _worth(z: Floats, agree: Mask, z_least: float) -> npt.NDArray[np.bool_]:
+    return np.asarray((agree > 0) | (_highest(z) > z_least))
+
+
+def _features(
+    z: Floats, agree: Mask, disagree: Mask, clks: tuple[str, ...], keys: tuple[str, ...]
+) -> tuple[Floats, list[str]]:
+    columns, names = [np.ones(len(z))], ["one"]
+    for c, clk in enumerate(clks):
+        known = np.nan_to_num(z[:, c], nan=0.0)
+        for knot in KNOTS:
+            columns.append(np.maximum(0.0, known - knot))
+            names.append(f"z:{clk}:{knot}")
+    columns.append((agree > 0).astype(np.float64))
+    names.append("any")
+    for number, key in enumerate(keys):
+        bit = np.uint64(1 << number)
+        columns += [((agree & bit) > 0) * 1.0, ((disagree & bit) > 0) * 1.0]
+        names += [f"agree:{key}", f"disagree:{key}"]
+    return np.stack(columns, axis=1), names
+
+
+def _bounds(names: list[str]) -> tuple[Floats, Floats]:
+    rising = [n.startswith(("z:", "agree:")) for n in names]
+    falling = [n.startswith("disagree:") for n in names]
+    return np.where(rising, 0.0, -np.inf), np.where(falling, 0.0, np.inf)
