@@ -80,7 +80,8 @@ class SourceConfig(Strict):
     def _known_fields(cls, value: dict[str, Names]) -> dict[str, Names]:
         for field in value:
             if field not in FIELDS:
-                raise Fault(f"unknown field {field!r}", f"known fields: {', '.join(FIELDS)}")
+                hint = f"known fields: {', '.join(FIELDS)}"
+                raise Fault(f"unknown field {field!r}", hint, "source", "columns", field)
         return value
 
     @model_validator(mode="after")

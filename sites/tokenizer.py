@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from linkage.encoding.encoder import Encoded, encode_records
 from linkage.encoding.fields import NORMALISATION_VERSION, normalise
 from linkage.encoding.keys import StudyKey
-from linkage.errors import Conflict, KeyRefused, PackageRefused, SourceRefused
+from linkage.errors import Conflict, EncodingRefused, KeyRefused, PackageRefused, SourceRefused
 from linkage.messages import BROKER, DATASET_PART, PART_BYTES, Manifest, Part
 from linkage.records import EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, seal
@@ -38,6 +38,8 @@ Progress = Callable[[str, int, int], None]
 """Called with a step's name, what is done and the total (0 while unknown)."""
 
 _ARROW_OVERHEAD = 64 * 1024
+_FEW = 3
+"""Fewer invalid values than this are errors of the data, whatever share they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +121,24 @@ def normalise_columns(
     columns: dict[str, list[str]] = {}
     nulls: dict[str, dict[str, int]] = {}
     for field, values in records.columns.items():
-        columns[field], reasons = normalise(field, values, date_format=source.date_format)
+        try:
+            columns[field], reasons = normalise(field, values, date_format=source.date_format)
+        except EncodingRefused as fault:
+            raise _wrong_format(source, field, fault.message) from None
         nulls[field] = dict(Counter(why for why in reasons if why))
-        invalid, missing = nulls[field].get("invalid", 0), nulls[field].get("missing", 0)
-        if invalid > source.max_invalid * max(1, len(values) - missing):
-            first = records.rows[reasons.index("invalid")]
-            hint = "check which column the site file names"
-            if field == "date_of_birth":
-                hint = "check [source] date_format against the file"
-            raise SourceRefused(
-                file=source.path.name,
-                rule=f"{invalid} of {len(values) - missing} values of {field} are invalid,"
-                f" first in row {first}",
-                hint=hint,
-            )
+        invalid, said = nulls[field].get("invalid", 0), len(values) - reasons.count("missing")
+        if invalid >= _FEW and invalid > source.max_invalid * said:
+            row = records.rows[reasons.index("invalid")]
+            rule = f"{invalid} of {said} values of {field} are invalid, first in row {row}"
+            raise _wrong_format(source, field, rule)
     return columns, nulls
+
+
+def _wrong_format(source: SourceConfig, field: str, rule: str) -> SourceRefused:
+    hint = "check which column the site file names"
+    if field == "date_of_birth":
+        hint = "check [source] date_format against the file"
+    return SourceRefused(file=source.path.name, rule=rule, hint=hint)
 
 
 def in_pseudonym_order(records: EncodedRecords) -> EncodedRecords:
