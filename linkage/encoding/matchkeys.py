@@ -12,7 +12,8 @@ because the matching model needs that chance. Figures: docs/threat-model.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -45,22 +46,31 @@ def encode_match_keys(
     n = len(values[0])
     if any(len(one) != n for one in values):
         raise EncodingRefused("a match-key rule needs columns of one length")
+    reasons: dict[str, int] = {}
+    present = np.ones(n, dtype=bool)
+    for ref, column in zip(rule.fields, values, strict=True):
+        empty = np.fromiter((not value for value in column), dtype=bool, count=n)
+        if lost := int((present & empty).sum()):
+            reasons[f"missing:{ref}"] = lost
+        present &= ~empty
+    messages = map(b"".join, zip(*(_prefixed(column) for column in values), strict=True))
     start = HMAC(key.derive(study, "match-keys"), hashes.SHA256())
     start.update(length_prefixed(rule.id))
-    out = bytearray(n * MATCH_KEY_BYTES)
-    present = np.zeros(n, dtype=bool)
-    reasons: dict[str, int] = {}
-    for row, combination in enumerate(zip(*values, strict=True)):
-        if "" in combination:
-            reason = f"missing:{rule.fields[combination.index('')]}"
-            reasons[reason] = reasons.get(reason, 0) + 1
-            continue
-        mac = start.copy()
-        mac.update(length_prefixed(*combination))
-        out[row * MATCH_KEY_BYTES : (row + 1) * MATCH_KEY_BYTES] = mac.finalize()[:MATCH_KEY_BYTES]
-        present[row] = True
-    found = np.frombuffer(bytes(out), np.uint8).reshape(n, MATCH_KEY_BYTES).copy()
+    found = np.zeros((n, MATCH_KEY_BYTES), np.uint8)
+    tags = b"".join(_tag(start, message) for message in compress(messages, present.tolist()))
+    found[present] = np.frombuffer(tags, np.uint8).reshape(-1, MATCH_KEY_BYTES)
     return FixedColumn(found, present), reasons
+
+
+def _tag(start: HMAC, message: bytes) -> bytes:
+    mac = start.copy()
+    mac.update(message)
+    return mac.finalize()[:MATCH_KEY_BYTES]
+
+
+def _prefixed(column: Sequence[str]) -> Iterator[bytes]:
+    known = {value: length_prefixed(value) for value in set(column)}
+    return map(known.__getitem__, column)
 
 
 def null_repeats(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> tuple[FixedColumn, int]:

@@ -13,7 +13,7 @@ Rule = Callable[[str], tuple[str, str]]
 """From text without outer blanks to (value, "") or ("", reason)."""
 
 _SAID_MISSING = frozenset(
-    {"n/a", "n.a.", "#n/a", "nat", "null", "(null)", "nil", "none", "unknown", "unk",
+    {"n/a", "n.a.", "#n/a", "null", "(null)", "none", "unknown", "unk",
      "unkn", "not known", "not available", "not provided", "not given", "missing", "?", "-",
      "--", "---", ".", "*", "xxx", "xxxx", "declined", "refused", "withheld", "[redacted]",
      "redacted", "not applicable", "undefined", "not reported", "not recorded"}

@@ -67,7 +67,7 @@ _NOT_A_STREET = re.compile(
 def street(text: str) -> tuple[str, str]:
     """Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st"."""
     folded = fold(text)
-    if _NOT_A_STREET.fullmatch(re.sub(r"[^a-z]+", " ", folded).strip()):
+    if not folded[0].isdigit() and _NOT_A_STREET.fullmatch(re.sub(r"[^a-z]+", " ", folded).strip()):
         return null(PLACEHOLDER)
     plain = _BOX.sub("pobox ", folded)
     plain = _DWELLING.sub("", plain)
