@@ -11,9 +11,9 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from linkage.errors import ConfigRefused
 
@@ -41,6 +41,19 @@ class Fault(ValueError):
         super().__init__(rule)
 
 
+def _placed(value: Any, info: ValidationInfo) -> Any:
+    base = (info.context or {}).get("base", Path())
+    places = value if isinstance(value, list | tuple) else [value]
+    if not places or not all(isinstance(place, str | Path) for place in places):
+        raise Fault("must be a path, or a list of paths", 'write "folder/file.csv"')
+    found = [base / place for place in places]
+    return next((path for path in found if path.exists()), found[0])
+
+
+Place = Annotated[Path, BeforeValidator(_placed)]
+"""A path, or a list of which the first that exists counts; relative to the TOML file itself."""
+
+
 def load(path: Path, model: type[M], error: type[ConfigRefused]) -> M:
     """Read the TOML file at `path` as `model`. Raises `error` for anything not as it should be."""
     try:
@@ -57,11 +70,13 @@ def load(path: Path, model: type[M], error: type[ConfigRefused]) -> M:
             rule=f"cannot be read ({type(fault).__name__})",
             hint="the file must be readable UTF-8 text",
         ) from None
-    return parse(text, model, error, file=str(path))
+    return parse(text, model, error, file=str(path), base=path.parent.resolve())
 
 
-def parse(text: str, model: type[M], error: type[ConfigRefused], *, file: str) -> M:
-    """Read TOML `text` as `model`; `file` is only named in errors."""
+def parse(
+    text: str, model: type[M], error: type[ConfigRefused], *, file: str, base: Path = Path()
+) -> M:
+    """Read TOML `text` as `model`; `file` is only named in errors, `base` is where paths start."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
@@ -75,7 +90,7 @@ def parse(text: str, model: type[M], error: type[ConfigRefused], *, file: str) -
             hint="text values need quotes; a table starts with [name]",
         ) from None
     try:
-        return model.model_validate(raw)
+        return model.model_validate(raw, context={"base": base})
     except ValidationError as fault:
         # A misspelt key is both unknown and missing; the former says how to mend it.
         first = min(

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from linkage import strict_toml
 from linkage.errors import SiteRefused
-from linkage.strict_toml import Fault, Strict
+from linkage.strict_toml import Fault, Place, Strict
 from linkage.study import FIELDS, Identifier
+from sites.cohort.config import ImagingConfig, OmopConfig
 
 _DATE_TOKENS = {"YYYY": "%Y", "MM": "%m", "DD": "%d"}
 
@@ -38,12 +39,6 @@ def _as_names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-def _as_paths(value: Any) -> Any:
-    return (value,) if isinstance(value, str | Path) else value
-
-
-Places = Annotated[tuple[Path, ...], BeforeValidator(_as_paths), Field(min_length=1)]
-"""A path, or several of which the first that exists counts; relative to the site file."""
 DateFormat = Annotated[str, AfterValidator(_date_format)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names), Field(min_length=1)]
 
@@ -58,7 +53,7 @@ class SourceConfig(Strict):
     file is refused, because then it is the format that is wrong.
     """
 
-    file: Places
+    file: Place
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     encoding: str = "utf-8"
     record_id: Names
@@ -94,33 +89,6 @@ class SourceConfig(Strict):
             )
         return self
 
-    @property
-    def path(self) -> Path:
-        """The file to read: the first place that exists, else the first."""
-        return first_existing(self.file)
-
-
-class ImagingConfig(Strict):
-    """The table [imaging]: an index of DICOM series, one row each, Parquet or CSV."""
-
-    series: Places
-
-    @property
-    def path(self) -> Path:
-        """The index to read."""
-        return first_existing(self.series)
-
-
-class OmopConfig(Strict):
-    """The table [omop]: a folder of OMOP CDM tables as CSV, CSV.gz or Parquet, or a DuckDB file."""
-
-    cdm: Places
-
-    @property
-    def path(self) -> Path:
-        """The folder or file to read."""
-        return first_existing(self.cdm)
-
 
 class BrokerConfig(Strict):
     """The table [broker]. custodian: the custodian's fingerprint as read out by telephone."""
@@ -134,7 +102,7 @@ class SiteConfig(Strict):
     """The whole site file. private: folder of keys, map and packages; only the owner can read."""
 
     party: Identifier
-    private: Path = Path("private")
+    private: Place = Field(default=Path("private"), validate_default=True)
     source: SourceConfig
     broker: BrokerConfig | None = None
     imaging: ImagingConfig | None = None
@@ -143,17 +111,4 @@ class SiteConfig(Strict):
 
 def load_site(path: Path) -> SiteConfig:
     """Read a site file; its paths come back absolute. Raises SiteRefused with line and remedy."""
-    site = strict_toml.load(path, SiteConfig, SiteRefused)
-    base = path.parent.resolve()
-    found: dict[str, Any] = {"private": base / site.private}
-    for name, places in (("source", "file"), ("imaging", "series"), ("omop", "cdm")):
-        table = getattr(site, name)
-        if table is not None:
-            absolute = tuple(base / place for place in getattr(table, places))
-            found[name] = table.model_copy(update={places: absolute})
-    return site.model_copy(update=found)
-
-
-def first_existing(places: tuple[Path, ...]) -> Path:
-    """Return the first place that exists, else the first."""
-    return next((place for place in places if place.exists()), places[0])
+    return strict_toml.load(path, SiteConfig, SiteRefused)

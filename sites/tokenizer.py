@@ -138,7 +138,7 @@ def _wrong_format(source: SourceConfig, field: str, rule: str) -> SourceRefused:
     hint = "check which column the site file names"
     if field == "date_of_birth":
         hint = "check [source] date_format against the file"
-    return SourceRefused(file=source.path.name, rule=rule, hint=hint)
+    return SourceRefused(file=source.file.name, rule=rule, hint=hint)
 
 
 def in_pseudonym_order(records: EncodedRecords) -> EncodedRecords:

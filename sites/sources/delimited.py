@@ -59,13 +59,13 @@ def read_delimited(
     Raises SourceRefused for a file that is missing, empty, wrongly delimited or encoded, or
     lacks a column; RowRejected for the first bad row, unless rows are quarantined.
     """
-    name = source.path.name
+    name = source.file.name
     try:
-        with source.path.open(encoding=source.encoding, newline="") as file:
+        with source.file.open(encoding=source.encoding, newline="") as file:
             return _read(file, source, fields, progress)
     except FileNotFoundError:
         raise SourceRefused(
-            file=str(source.path), rule="there is no such file", hint="check [source] file"
+            file=str(source.file), rule="there is no such file", hint="check [source] file"
         ) from None
     except UnicodeDecodeError:
         raise SourceRefused(
@@ -87,7 +87,7 @@ def _read(
     fields: tuple[str, ...],
     progress: Callable[[int], None] | None,
 ) -> SourceRecords:
-    name = source.path.name
+    name = source.file.name
     reader = csv.reader(file, delimiter=source.delimiter, strict=True)
     header = next(reader, None)
     if not header:
@@ -188,7 +188,7 @@ def _column(name: str, header: list[str], field: str, names: tuple[str, ...]) ->
 def _names_of(source: SourceConfig, field: str) -> tuple[str, ...]:
     if field not in source.columns:
         raise SourceRefused(
-            file=source.path.name,
+            file=source.file.name,
             rule=f"the site file names no column for {field}, which the study wants of this party",
             hint=f'add {field} = "..." under [source.columns], or ask for another study file',
         )
@@ -201,7 +201,7 @@ def _fold(name: str) -> str:
 
 def _undecodable_row(source: SourceConfig) -> int:
     """Return the row of the first byte that does not decode; only read after a failure."""
-    with source.path.open("rb") as file:
+    with source.file.open("rb") as file:
         for row, line in enumerate(file, start=1):
             try:
                 line.decode(source.encoding)

@@ -123,7 +123,7 @@ def site(tmp_path: Path, text: str) -> SiteConfig:
 
 def test_a_site_file_is_read_with_absolute_paths(tmp_path: Path) -> None:
     config = site(tmp_path, SITE)
-    assert config.source.path == tmp_path / "people.csv"
+    assert config.source.file == tmp_path / "people.csv"
     assert config.private == tmp_path / "private"
     assert config.source.date_format == "%m/%d/%Y"
 
@@ -134,7 +134,7 @@ def test_the_first_existing_place_counts(tmp_path: Path) -> None:
     config = site(
         tmp_path / "folder", SITE.replace('"people.csv"', '["people.csv", "../people.csv"]')
     )
-    assert config.source.path.resolve() == tmp_path / "people.csv"
+    assert config.source.file.resolve() == tmp_path / "people.csv"
 
 
 @pytest.mark.parametrize(
