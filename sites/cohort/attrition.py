@@ -1,0 +1,92 @@
+"""
+Attrition: how many are left after each criterion, and how many links were lost and why.
+
+Exact counts. They stay inside the party that made them, or travel sealed to the enclave; what a
+researcher reads went through sites.cohort.disclosure first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from linkage.errors import PackageRefused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """
+    Who is left after one criterion. subjects: people, or an imaging commons' subjects.
+
+    studies, series: what is left of their images; None on the clinical side.
+    """
+
+    label: str
+    subjects: int
+    studies: int | None = None
+    series: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attrition:
+    """
+    The steps of one side, first the whole population; subjects never grow from step to step.
+
+    lost: by reason, subjects of the first step that the last one has not. notes: what was odd.
+    """
+
+    side: str
+    steps: tuple[Step, ...]
+    lost: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Return UTF-8 JSON, to be sealed to the enclave together with the rows."""
+        content = {
+            "side": self.side,
+            "steps": [[s.label, s.subjects, s.studies, s.series] for s in self.steps],
+            "lost": self.lost,
+            "notes": list(self.notes),
+        }
+        return json.dumps(content, sort_keys=True).encode()
+
+
+def attrition_from_bytes(content: bytes) -> Attrition:
+    """Read what `to_bytes` made. Raises PackageRefused for anything else."""
+    try:
+        raw: dict[str, Any] = json.loads(content)
+        return Attrition(
+            side=_text(raw["side"]),
+            steps=tuple(_step(one) for one in raw["steps"]),
+            lost={_text(reason): _count(n) for reason, n in raw["lost"].items()},
+            notes=tuple(_text(note) for note in raw["notes"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise PackageRefused(
+            "the attrition of the other party cannot be read",
+            hint="both ends must run the same version; ask for the delivery again",
+        ) from None
+
+
+def _step(raw: Sequence[Any]) -> Step:
+    label, subjects, studies, series = raw
+    return Step(
+        label=_text(label),
+        subjects=_count(subjects),
+        studies=None if studies is None else _count(studies),
+        series=None if series is None else _count(series),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 1000:
+        raise ValueError
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError
+    return value

@@ -1,0 +1,124 @@
+"""
+Open tables with Ibis on DuckDB: Parquet, delimited text with a header, or a DuckDB file.
+
+Nothing is fetched from a network, nothing spills to a temporary file, and no error shows a value:
+DuckDB's own messages quote the row they failed on, so they are dropped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+
+from linkage.errors import SourceRefused
+
+TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".psv")
+_SUFFIXES = (".parquet", *TEXT_SUFFIXES)
+_FUNCTION = re.compile(r"\w+\s*\(\s*(?P<inner>.*?)\s*(?:,.*)?\)", re.DOTALL)
+
+
+def connect(database: Path | None = None) -> Any:
+    """Return an Ibis backend in memory, or over a DuckDB file that is opened read-only."""
+    settings = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "temp_directory": "",
+    }
+    try:
+        if database is None:
+            return ibis.duckdb.connect(**settings)
+        return ibis.duckdb.connect(database, read_only=True, **settings)
+    except duckdb.Error as fault:
+        raise SourceRefused(
+            file=database.name if database else "memory",
+            rule=f"cannot be opened as a DuckDB database ({type(fault).__name__})",
+            hint="name a folder of csv or parquet files, or a DuckDB file nobody writes to",
+        ) from None
+
+
+@contextmanager
+def no_values_in_errors(name: str) -> Iterator[None]:
+    """Turn engine errors into SourceRefused that names the table and never a value."""
+    try:
+        yield
+    except (duckdb.Error, ibis.common.exceptions.IbisError) as fault:
+        raise SourceRefused(
+            file=name,
+            rule=f"cannot be read or queried ({type(fault).__name__})",
+            hint="check that it is whole, UTF-8, and has one kind of value a column",
+        ) from None
+
+
+def read_file(con: Any, path: Path, name: str) -> Any:
+    """
+    Return the file as an Ibis table called `name`; text columns stay text.
+
+    Raises SourceRefused if it is missing, of an unknown kind, or without a header.
+    """
+    if not path.is_file():
+        raise SourceRefused(file=path.name, rule="there is no such file", hint="check the path")
+    suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)
+    with no_values_in_errors(path.name):
+        if suffix == ".parquet":
+            return con.read_parquet(path, table_name=name)
+        if suffix in TEXT_SUFFIXES:
+            options = {"delim": delimiter_of(path), "header": True, "quote": '"', "escape": '"'}
+            read = con.read_csv(path, table_name=f"{name}_text", all_varchar=True, **options)
+            return con.create_table(name, read, temp=True)
+    raise SourceRefused(
+        file=path.name, rule="is of an unknown kind", hint=f"known: {', '.join(_SUFFIXES)}"
+    )
+
+
+def delimiter_of(path: Path) -> str:
+    """Return comma, tab, bar or semicolon, whichever the header has most; comma for a tie."""
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path, "rt", encoding="utf-8-sig") as packed:
+                header = packed.readline(1_000_000)
+        else:
+            with path.open(encoding="utf-8-sig") as plain:
+                header = plain.readline(1_000_000)
+    except (OSError, EOFError, UnicodeDecodeError):
+        raise SourceRefused(
+            file=path.name, rule="is not readable UTF-8 text", hint="save it as UTF-8"
+        ) from None
+    if not header.strip():
+        raise SourceRefused(file=path.name, rule="is empty", hint="it needs at least a header")
+    # A delimiter inside quotes or inside an SQL expression of a header counts for nothing.
+    bare = re.sub(r'"[^"]*"|\([^)]*\)', "", header)
+    return max(",\t|;", key=bare.count)
+
+
+def meaning(header: str) -> str:
+    """
+    Return a header's plain name, lower case: `date(procedure_date,'unixepoch')` -> procedure_date.
+
+    Some OMOP exports carry the SQL that made a column in place of its name.
+    """
+    name = header.strip().strip('"').strip()
+    while found := _FUNCTION.fullmatch(name):
+        name = found["inner"].strip().strip('"')
+    return name.lower()
+
+
+def columns_by_meaning(columns: Sequence[str], *, file: str) -> dict[str, str]:
+    """Return meaning -> column. Raises SourceRefused where two columns mean the same."""
+    found: dict[str, str] = {}
+    for column in columns:
+        name = meaning(column)
+        if name in found:
+            raise SourceRefused(
+                file=file,
+                rule=f"has two columns that mean {name!r}",
+                hint="keep one; case and SQL around a name do not count",
+            )
+        found[name] = column
+    return found
