@@ -1,0 +1,1 @@
+"""Rules and state, by noun: no SQL, no HTTP."""

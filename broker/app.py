@@ -1,0 +1,44 @@
+"""The HTTP API as one FastAPI application: `create_app(Broker.at(home))`."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from broker import problems
+from broker.container import Broker
+from broker.limits import Outermost
+from broker.routes import health, jobs, relay, runs, studies, uploads
+from linkage.errors import LinkageError
+
+
+def create_app(broker: Broker) -> FastAPI:
+    """Return the application over these services."""
+    app = FastAPI(title="Commons Linkage honest broker", version="1", docs_url=None, redoc_url=None)
+    app.state.broker = broker
+    for module in (health, studies, uploads, runs, jobs, relay):
+        app.include_router(module.router)
+    app.add_exception_handler(LinkageError, _ours)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_middleware(Outermost, json_bytes=broker.home.config.limits.json_bytes)
+    return app
+
+
+def _ours(_request: Request, error: Exception) -> JSONResponse:
+    return problems.of_error(error) if isinstance(error, LinkageError) else _unknown(error)
+
+
+def _malformed(_request: Request, error: Exception) -> JSONResponse:
+    known = isinstance(error, RequestValidationError)
+    return problems.of_validation(error) if known else _unknown(error)
+
+
+def _framework(_request: Request, error: Exception) -> JSONResponse:
+    return problems.of_http(error) if isinstance(error, HTTPException) else _unknown(error)
+
+
+def _unknown(error: Exception) -> JSONResponse:
+    return problems.of_unknown(error)

@@ -1,0 +1,176 @@
+"""
+Who is calling: a signed assertion (RFC 7523) buys a short opaque access token.
+
+1. iss = sub names the caller: "<study id>/<party>", or "admin/<name>";
+2. its signing key is the one pinned in the signed study, or the admin's registered one;
+3. the signature is Ed25519, no other algorithm is known here;
+4. aud is this broker, exp at most five minutes ahead, iat not in the future;
+5. jti is used once: remembered until the assertion has expired.
+Tokens are random; only their SHA-256 is stored, so the database signs nobody in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from joserfc import jws, jwt
+from joserfc.errors import BadSignatureError, JoseError
+from joserfc.jwk import OKPKey
+
+from broker import audit
+from broker.config import Server, Tokens
+from broker.policy import ADMIN, Caller
+from broker.registered import RegisteredStudy
+from broker.store import access, studies
+from broker.store.engine import Connection, Database
+from linkage.errors import NotAuthenticated
+from linkage.messages import Token, TokenRequest
+from linkage.sealing import PublicIdentity
+
+_NAME = re.compile(r"([a-z][a-z0-9-]{0,62}[a-z0-9])/([a-z][a-z0-9-]{0,62}[a-z0-9])")
+_MAX_ASSERTION = 8192
+_REMEMBER_EXPIRED = 86_400
+"""For a day an expired token is told from an unknown one, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Assertions to tokens, tokens to callers. now: Unix seconds, a parameter for tests."""
+
+    database: Database
+    server: Server
+    tokens: Tokens
+    now: Callable[[], float] = time.time
+
+    def token(self, request: TokenRequest) -> Token:
+        """Return an access token. Raises NotAuthenticated, naming which step failed."""
+        caller = _claimed_caller(request.assertion)
+        token = secrets.token_urlsafe(32)
+        now = int(self.now())
+        with self.database.change() as connection:
+            claims = _verified(request.assertion, _key_of(connection, caller))
+            self._check(claims, caller, now)
+            used = _sha256(f"{caller.actor}\n{claims['jti']}")
+            if access.assertion_used(connection, used):
+                _refuse("the assertion was used before", "sign a new one for every sign-in")
+            access.forget_expired(
+                connection,
+                assertions=now - self.tokens.clock_skew_seconds - 1,
+                tokens=now - _REMEMBER_EXPIRED,
+            )
+            access.use_assertion(connection, used, claims["exp"])
+            granted = access.TokenRow(
+                study_id=caller.study_id,
+                name=caller.name,
+                expires_at=now + self.tokens.access_seconds,
+            )
+            access.add_token(connection, _sha256(token), granted)
+            audit.record(
+                connection,
+                actor=caller.actor,
+                action="signed in",
+                study_id=caller.study_id or "",
+            )
+        return Token(access_token=token, expires_in=self.tokens.access_seconds)
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Return who sent this Authorization header. Raises NotAuthenticated."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            _refuse("no access token was sent", "get one from POST /v1/token")
+        with self.database.read() as connection:
+            found = access.find_token(connection, _sha256(token.strip()))
+        if found is None:
+            _refuse("unknown token", "get a new one from POST /v1/token")
+        if found.expires_at <= self.now():
+            _refuse("expired token", "get a new one from POST /v1/token")
+        return Caller(found.name, found.study_id)
+
+    def _check(self, claims: dict[str, Any], caller: Caller, now: int) -> None:
+        skew = self.tokens.clock_skew_seconds
+        exp, iat, jti = (claims.get(name) for name in ("exp", "iat", "jti"))
+        if claims.get("iss") != claims.get("sub") or claims.get("iss") != caller.actor:
+            _refuse("iss and sub of the assertion differ", "both name the caller")
+        if claims.get("aud") != self.server.audience:
+            _refuse(
+                "the assertion is meant for another broker", f"its aud is {self.server.audience!r}"
+            )
+        if type(exp) is not int or type(iat) is not int:
+            _refuse("the assertion lacks exp or iat", "both are Unix seconds, whole numbers")
+        if exp <= now - skew:
+            _refuse("expired assertion", "sign a new one; set this machine's clock")
+        if exp > now + self.tokens.assertion_seconds + skew:
+            _refuse(
+                "the assertion lives too long",
+                f"exp at most {self.tokens.assertion_seconds} seconds ahead",
+            )
+        if iat > now + skew:
+            _refuse("the assertion comes from the future", "set this machine's clock")
+        if not isinstance(jti, str) or not 8 <= len(jti) <= 200:
+            _refuse("the assertion lacks a jti", "a fresh random text of 8 to 200 characters")
+
+
+def _claimed_caller(assertion: str) -> Caller:
+    """Return whom the assertion names, before anything of it is believed."""
+    if len(assertion) > _MAX_ASSERTION:
+        _refuse("the assertion is too long", f"at most {_MAX_ASSERTION} characters")
+    try:
+        claims = json.loads(jws.extract_compact(assertion.encode()).payload)
+    except (JoseError, ValueError, binascii.Error, RecursionError):
+        _refuse("the assertion is no signed JWT", "sign it with Ed25519, compact form")
+    named = _NAME.fullmatch(str(claims.get("iss"))) if isinstance(claims, dict) else None
+    if not named:
+        _refuse("iss names no caller", 'use "<study id>/<party>" or "admin/<name>"')
+    study_id, name = named.groups()
+    return Caller(name, None if study_id == ADMIN else study_id)
+
+
+def _key_of(connection: Connection, caller: Caller) -> PublicIdentity:
+    """Return the caller's registered keys; who has none is told no more than a wrong signature."""
+    if caller.study_id is None:
+        row = access.find_admin(connection, caller.name)
+        if row and row.revoked_at is None:
+            return PublicIdentity.model_validate_json(row.public_identity)
+    else:
+        study = studies.find_study(connection, caller.study_id)
+        registered = RegisteredStudy.of(study) if study else None
+        if registered and any(p.id == caller.name for p in registered.config.party):
+            return registered.pin(caller.name)
+    _unknown()
+
+
+def _verified(assertion: str, identity: PublicIdentity) -> dict[str, Any]:
+    raw = base64.b64decode(identity.signing)
+    x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
+    try:
+        return dict(jwt.decode(assertion, key, algorithms=["Ed25519"]).claims)
+    except BadSignatureError:
+        _unknown()
+    except (JoseError, ValueError):
+        _refuse("the assertion is not signed with Ed25519", "name the algorithm Ed25519")
+
+
+def _unknown() -> NoReturn:
+    _refuse(
+        "unknown caller, or the signature is not that of its registered key",
+        "check the study's id and party, and which identity file signs; an admin must be added"
+        " with `linkage-broker admin add`",
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse(message: str, hint: str) -> NoReturn:
+    raise NotAuthenticated(message, hint=hint)

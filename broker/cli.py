@@ -1,0 +1,242 @@
+"""
+`linkage-broker`: set up and run an honest broker.
+
+Exit codes: 0 done; 1 refused, with cause and remedy; 2 wrong usage; 3 the audit log does not
+verify; 4 database or port out of reach; 70 an unforeseen error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from broker import audit as audit_log
+from broker.config import Home, create_home, load_home
+from linkage.errors import LinkageError, PackageRefused, Unreachable
+
+if TYPE_CHECKING:
+    from broker.container import Broker
+
+
+class _Refusing(typer.Typer):
+    """A command line whose every refusal is one line with its remedy."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except Unreachable as error:
+            _fail(4, error)
+        except LinkageError as error:
+            _fail(1, error)
+
+
+def _fail(code: int, error: LinkageError) -> NoReturn:
+    typer.echo(f"linkage-broker: {error}", err=True)
+    sys.exit(code)
+
+
+app = _Refusing(
+    help="Set up and run an honest broker: it links encodings and never sees who is who.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+admin = typer.Typer(help="Admins of this broker.", no_args_is_help=True)
+study = typer.Typer(help="Studies.", no_args_is_help=True)
+run = typer.Typer(help="Linkage runs.", no_args_is_help=True)
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+for name, group in {"admin": admin, "study": study, "run": run, "audit": audit}.items():
+    app.add_typer(group, name=name)
+
+HomeOption = Annotated[
+    Path, typer.Option(envvar="LINKAGE_BROKER_HOME", help="The broker's home folder.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+@app.command()
+def init(
+    home: Annotated[Path, typer.Argument(help="A new folder.")],
+    port: Annotated[int, typer.Option(help="Where `serve` listens.")] = 8400,
+    database_url_file: Annotated[
+        Path | None, typer.Option(help="File with the PostgreSQL URL; else SQLite.")
+    ] = None,
+    allow_rehearsal: Annotated[
+        bool, typer.Option(help="Take rehearsals: not a broker of record.")
+    ] = False,
+) -> None:
+    """Make a broker: folder, keys, configuration and database."""
+    made = create_home(
+        home, port=port, database_url_file=database_url_file, allow_rehearsal=allow_rehearsal
+    )
+    _migrate(made)
+    public = made.public()
+    typer.echo(f"The broker is set up in {home}.")
+    typer.echo(f"Give the custodian {home / 'public.json'}; read out its fingerprint by telephone:")
+    typer.echo(f"  {public.fingerprint}")
+
+
+@app.command()
+def serve(
+    home: HomeOption,
+    port: Annotated[int | None, typer.Option(help="Instead of the configured one; 0: any.")] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Gets the URL once requests are answered.")
+    ] = None,
+) -> None:
+    """Serve the HTTP API."""
+    from broker.serve import serve as serve_forever
+
+    serve_forever(load_home(home), port=port, ready_file=ready_file)
+
+
+@app.command()
+def worker(
+    home: HomeOption,
+    name: Annotated[
+        str, typer.Option(help="Keep it over restarts: unfinished work returns to its name.")
+    ] = "worker-1",
+) -> None:
+    """Do the work: open packages, link, prepare releases, questions and deliveries."""
+    from broker.worker import work
+
+    work(load_home(home), name)
+
+
+@app.command()
+def migrate(home: HomeOption) -> None:
+    """Bring the database to this version. Back it up first."""
+    _migrate(load_home(home))
+    typer.echo("The database is that of this version.")
+
+
+@app.command()
+def identity(home: HomeOption, as_json: JsonOption = False) -> None:
+    """Show the broker's fingerprint, to be compared by telephone."""
+    public = load_home(home).public()
+    _show(as_json, public.model_dump() | {"fingerprint": public.fingerprint}, public.fingerprint)
+
+
+@admin.command("add")
+def admin_add(
+    name: str,
+    public_key: Annotated[Path, typer.Option(help="The admin's public identity, a JSON file.")],
+    home: HomeOption,
+) -> None:
+    """Let an admin sign in with its key."""
+    added = _services(home).admins.add(name, _bytes(public_key))
+    typer.echo(f"Admin {name} is added. Compare its fingerprint by telephone: {added.fingerprint}")
+
+
+@admin.command("list")
+def admin_list(home: HomeOption, as_json: JsonOption = False) -> None:
+    """List the admins."""
+    rows = _services(home).admins.all()
+    shown = [{"name": r.name, "active": r.revoked_at is None} for r in rows]
+    text = "\n".join(f"{r['name']}  {'active' if r['active'] else 'revoked'}" for r in shown)
+    _show(as_json, shown, text or "There is no admin yet: `linkage-broker admin add`.")
+
+
+@admin.command("revoke")
+def admin_revoke(name: str, home: HomeOption) -> None:
+    """End an admin's access at once."""
+    _services(home).admins.revoke(name)
+    typer.echo(f"Admin {name} is revoked.")
+
+
+@study.command("register")
+def study_register(
+    file: Annotated[Path, typer.Argument(help="The signed study.")],
+    home: HomeOption,
+    custodian_fingerprint: Annotated[
+        str | None, typer.Option(help="As the custodian read it out; not for a rehearsal.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a signed study."""
+    from linkage.signed_study import load_signed_study
+
+    signed = load_signed_study(file, custodian_fingerprint=custodian_fingerprint)
+    state, new = _services(home).studies.register(
+        "console", signed, custodian_fingerprint=custodian_fingerprint
+    )
+    said = "registered" if new else "registered already"
+    _show(as_json, state.model_dump(mode="json"), f"Study {state.study_id} is {said}.")
+
+
+@run.command("start")
+def run_start(
+    study_id: str,
+    home: HomeOption,
+    seed: int = 1,
+    allow_missing: Annotated[
+        bool, typer.Option(help="Link the parties that have uploaded, at least two.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a linkage run; a worker must be running."""
+    from broker.policy import Action, Caller
+    from linkage.messages import RunRequest
+
+    broker = _services(home)
+    console = Caller("console", None)
+    grant = broker.studies.grant(console, Action.START_RUN, study_id=study_id, party=None)
+    state = broker.runs.start(grant, RunRequest(seed=seed), allow_missing=allow_missing)
+    _show(as_json, state.model_dump(mode="json"), f"Run {state.run_id} is {state.state}.")
+
+
+@audit.command("verify")
+def audit_verify(
+    home: HomeOption,
+    head: Annotated[str | None, typer.Option(help="A head kept elsewhere: number:hash.")] = None,
+) -> None:
+    """Walk the audit log; with a head kept elsewhere, a cut-off end is found too."""
+    with _services(home).database.read() as connection:
+        try:
+            found = audit_log.verify(connection, head=head)
+        except PackageRefused as error:
+            _fail(3, error)
+    typer.echo(f"The audit log holds {found.number} entries and fits together. Head: {found}")
+
+
+@audit.command("head")
+def audit_head(home: HomeOption, as_json: JsonOption = False) -> None:
+    """Print the log's head; keep it outside this machine."""
+    with _services(home).database.read() as connection:
+        found = audit_log.newest(connection)
+    _show(as_json, {"number": found.number, "hash": found.hash}, str(found))
+
+
+def _services(home: Path) -> Broker:
+    from broker.container import Broker
+
+    return Broker.at(load_home(home))
+
+
+def _migrate(home: Home) -> None:
+    from broker.durable import migrate_workflows
+    from broker.store.engine import Database
+
+    database = Database(home.database_url())
+    try:
+        database.migrate()
+    finally:
+        database.close()
+    migrate_workflows(home)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise PackageRefused(
+            f"{path} cannot be read ({type(fault).__name__})", hint="check path and permissions"
+        ) from None
+
+
+def _show(as_json: bool, value: Any, text: str) -> None:
+    typer.echo(json.dumps(value, indent=1) if as_json else text)

@@ -1,0 +1,109 @@
+"""
+DBOS, set up as this broker uses it: JSON only, quiet, one fixed identity a worker.
+
+A worker that is killed and started again under its name takes up its workflows where they
+stopped. Nothing but JSON is ever read back from the workflow database: DBOS would unpickle a
+row that says it is a pickle, and a pickle runs code, so its unpickling is switched off.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from dbos import DBOS, DBOSConfig
+from dbos._serialization import DBOSPortableJSON, DefaultSerializer
+
+from broker.config import Home
+from linkage.errors import PackageRefused
+
+APPLICATION = "commons-linkage-broker"
+WORKFLOW_VERSION = "1"
+"""Raise it when a change of broker.runs or broker.jobs would misread a half-finished workflow."""
+
+SCHEMA = "dbos"
+_FINISHED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+_log = logging.getLogger("dbos")
+
+
+def migrate_workflows(home: Home) -> None:
+    """Make or update DBOS's own tables. Idempotent."""
+    _quiet()
+    DBOS.migrate(_url(home), schema=SCHEMA)
+
+
+def launch(home: Home, worker: str, workflows: dict[str, Callable[[str], None]]) -> None:
+    """
+    Start DBOS under the worker's name. workflows: by queue; each takes the id of its subject.
+
+    A queue runs one workflow at a time: a run uses every core by itself.
+    """
+    _quiet()
+    _refuse_pickles()
+    config: DBOSConfig = {
+        "name": APPLICATION,
+        "system_database_url": _url(home),
+        "dbos_system_schema": SCHEMA,
+        "executor_id": worker,
+        "application_version": WORKFLOW_VERSION,
+        "serializer": DBOSPortableJSON,
+        "run_migrations": False,
+        "enable_otlp": False,
+        "log_level": "ERROR",
+        "notification_listener_polling_interval_sec": home.config.worker.poll_seconds,
+    }
+    DBOS(config=config)
+    registered = {
+        queue: DBOS.workflow(name=queue)(function) for queue, function in workflows.items()
+    }
+    DBOS.launch()
+    for queue in registered:
+        DBOS.register_queue(
+            queue,
+            worker_concurrency=1,
+            polling_interval_sec=home.config.worker.poll_seconds,
+            on_conflict="always_update",
+        )
+
+
+def enqueue(queue: str, subject: str) -> None:
+    """Queue the workflow about `subject`; if there is one already, nothing happens."""
+    DBOS.enqueue_workflow_with_options(
+        {"queue_name": queue, "workflow_name": queue, "workflow_id": subject}, subject
+    )
+
+
+def has_ended(subject: str) -> bool:
+    """Has the workflow about `subject` ended, in whatever way?"""
+    status = DBOS.get_workflow_status(subject)
+    return status is not None and status.status in _FINISHED
+
+
+def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a step inside a workflow: its result, JSON, is kept and never made twice."""
+    return DBOS.run_step({"name": name}, function, *args)
+
+
+def stop() -> None:
+    """Stop taking work. What is unfinished is taken up at the next start."""
+    DBOS.destroy(workflow_completion_timeout_sec=0)
+
+
+def _url(home: Home) -> str:
+    return home.workflow_url().render_as_string(hide_password=False)
+
+
+def _quiet() -> None:
+    # DBOS prints to the console by itself, addresses of its own service among it.
+    _log.setLevel(logging.ERROR)
+
+
+def _refuse_pickles() -> None:
+    def refuse(_self: object, _data: str) -> NoReturn:
+        raise PackageRefused(
+            "the workflow database holds a pickle",
+            hint="it was tampered with: restore it from your backup",
+        )
+
+    DefaultSerializer.deserialize = refuse  # type: ignore[method-assign,assignment]

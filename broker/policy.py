@@ -1,0 +1,156 @@
+"""
+Who may do what: the one object-level check, which every route under /v1 passes.
+
+A caller is an admin of this broker, or a party of one study. What the table below does not
+allow is refused; a study that is not the caller's does not exist for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from broker.registered import RegisteredStudy
+from linkage.errors import LinkageError, NotAllowed, NotFound
+
+ADMIN = "admin"
+PARTY = "any party of the study"
+ITSELF = "the party itself"
+ENCLAVE = "the enclave"
+IMAGING = "the imaging party"
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+
+
+class Action(Enum):
+    """What a caller can ask for."""
+
+    REGISTER_STUDY = "register a study"
+    READ_STUDY = "read the study"
+    UPLOAD = "upload a dataset version"
+    READ_DATASET = "read the state of a dataset version"
+    START_RUN = "start a run"
+    READ_RUN = "read a run"
+    RELEASE = "release cross-commons IDs"
+    READ_JOB = "read a job"
+    ASK = "ask a question"
+    READ_QUESTION = "read a question"
+    APPROVE = "decide about a question"
+    DELIVER = "ask for a delivery"
+    READ_INBOX = "read its inbox"
+    SEND = "send to the enclave"
+    READ_AUDIT = "read the audit log"
+
+
+ALLOWED: Mapping[Action, frozenset[str]] = {
+    Action.REGISTER_STUDY: frozenset({ADMIN}),
+    Action.READ_STUDY: frozenset({ADMIN, PARTY}),
+    Action.UPLOAD: frozenset({ITSELF}),
+    Action.READ_DATASET: frozenset({ADMIN, ITSELF}),
+    Action.START_RUN: frozenset({ADMIN}),
+    Action.READ_RUN: frozenset({ADMIN, PARTY}),
+    Action.RELEASE: frozenset({ADMIN}),
+    Action.READ_JOB: frozenset({ADMIN, ENCLAVE}),
+    Action.ASK: frozenset({ADMIN, ENCLAVE}),
+    Action.READ_QUESTION: frozenset({ADMIN, PARTY}),
+    Action.APPROVE: frozenset({PARTY}),
+    Action.DELIVER: frozenset({ADMIN, ENCLAVE}),
+    Action.READ_INBOX: frozenset({PARTY}),
+    Action.SEND: frozenset({IMAGING}),
+    Action.READ_AUDIT: frozenset({ADMIN}),
+}
+"""The whole policy. An action that is not here is refused to everybody."""
+
+OUTSIDE_STUDIES = frozenset({Action.REGISTER_STUDY, Action.READ_AUDIT})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller. study_id: None for an admin, who has `name`; else party `name`."""
+
+    name: str
+    study_id: str | None
+
+    @property
+    def actor(self) -> str:
+        """The caller's name in the audit log: "admin/<name>" or "<study>/<party>"."""
+        return f"{self.study_id or ADMIN}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A passed check: `caller` may do `action`, in `study` where it concerns one."""
+
+    caller: Caller
+    action: Action
+    registered: RegisteredStudy | None = None
+
+    @property
+    def study(self) -> RegisteredStudy:
+        """The study. Raises LinkageError for an action outside studies: a fault of ours."""
+        if self.registered is None:
+            raise LinkageError("this action concerns no study")
+        return self.registered
+
+    @property
+    def party(self) -> str:
+        """The calling party. Raises NotAllowed for an admin."""
+        if self.caller.study_id is None:
+            raise NotAllowed(
+                f"an admin may not {self.action.value}", hint="a party of the study must do it"
+            )
+        return self.caller.name
+
+    @property
+    def is_admin(self) -> bool:
+        """Is the caller an admin of this broker?"""
+        return self.caller.study_id is None
+
+
+def check(
+    caller: Caller,
+    action: Action,
+    registered: RegisteredStudy | None,
+    *,
+    study_id: str | None = None,
+    party: str | None = None,
+) -> Grant:
+    """
+    Return the caller's grant. study_id, party: as the path names them.
+
+    Raises NotFound for a study that is not there or not the caller's, NotAllowed for the rest.
+    """
+    if action not in OUTSIDE_STUDIES:
+        strange = caller.study_id not in (None, study_id)
+        if registered is None or study_id is None or registered.id != study_id or strange:
+            raise NotFound(
+                "there is no such study here, or it is not yours",
+                hint="check the study's id; its admin registers it with the signed study file",
+            )
+    roles = _roles(caller, registered, party)
+    if not roles & ALLOWED.get(action, frozenset()):
+        allowed = " or ".join(sorted(ALLOWED.get(action, frozenset()))) or "nobody"
+        raise NotAllowed(f"{caller.actor!r} may not {action.value}", hint=f"allowed: {allowed}")
+    return Grant(caller, action, registered if action not in OUTSIDE_STUDIES else None)
+
+
+def require_id(text: str | None) -> str | None:
+    """Return a path's id. Raises NotFound for what cannot be one, before any table is asked."""
+    if text is not None and not _ID.fullmatch(text):
+        raise NotFound("there is nothing of that name", hint="ids: small letters, digits, hyphens")
+    return text
+
+
+def _roles(caller: Caller, registered: RegisteredStudy | None, party: str | None) -> frozenset[str]:
+    if caller.study_id is None:
+        return frozenset({ADMIN})
+    if registered is None or registered.id != caller.study_id:
+        return frozenset()
+    found = next((p for p in registered.config.party if p.id == caller.name), None)
+    if found is None:
+        return frozenset()
+    kinds = {"enclave": {ENCLAVE}, "imaging": {IMAGING}}.get(found.kind, set())
+    itself = {ITSELF} if party in (None, caller.name) else set()
+    return frozenset({PARTY} | kinds | itself)

@@ -1,0 +1,77 @@
+"""Inboxes and outboxes: sealed objects, raw."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, BinaryIO
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from broker.blobs import Receiving
+from broker.policy import Action, Grant
+from broker.routes.common import ID, May, Services, receive
+from broker.services.relay import Announced
+from linkage.messages import Inbox, SealedItem
+
+router = APIRouter(prefix="/v1/studies/{study_id}")
+
+Reader = Annotated[Grant, Depends(May(Action.READ_INBOX))]
+Sender = Annotated[Grant, Depends(May(Action.SEND))]
+Text = Annotated[str, Query(pattern=ID)]
+_CHUNK = 1 << 18
+
+
+@router.get("/inbox")
+def inbox(
+    grant: Reader,
+    broker: Services,
+    purpose: Annotated[str | None, Query(pattern=ID)] = None,
+    subject: Annotated[str | None, Query(pattern=ID)] = None,
+) -> Inbox:
+    """Return the sealed objects addressed to the caller."""
+    return broker.relay.inbox(grant, purpose=purpose, subject=subject)
+
+
+@router.get("/inbox/{item_id}", response_class=StreamingResponse)
+def inbox_item(grant: Reader, broker: Services, item_id: str) -> StreamingResponse:
+    """Return one sealed object, raw."""
+    item, file = broker.relay.open(grant, item_id)
+    headers = {"content-length": str(item.size), "etag": f'"{item.digest}"'}
+    return StreamingResponse(_chunks(file), headers=headers, media_type="application/octet-stream")
+
+
+def announced(
+    grant: Sender, broker: Services, recipient: Text, purpose: Text, subject: Text
+) -> Announced:
+    """Check where the object may go, before its body is read."""
+    return broker.relay.announce(grant, recipient, purpose, subject)
+
+
+Coming = Annotated[Announced, Depends(announced)]
+
+
+async def body(request: Request, coming: Coming, broker: Services) -> AsyncIterator[Receiving]:
+    """Receive the body; nothing of it stays unless the route keeps it."""
+    with broker.blobs.receiving() as received:
+        await receive(request, received, cap=coming.cap)
+        yield received
+
+
+@router.put("/outbox", status_code=201)
+def send(
+    coming: Coming,
+    received: Annotated[Receiving, Depends(body)],
+    broker: Services,
+    response: Response,
+) -> SealedItem:
+    """Relay one sealed object to the enclave; 200 where it is here already."""
+    item, new = broker.relay.take(coming, received)
+    response.status_code = 201 if new else 200
+    return item
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,38 @@
+"""Linkage runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from broker.policy import Action, Grant
+from broker.routes.common import May, Services
+from linkage.messages import RunRequest, RunState
+
+router = APIRouter(prefix="/v1/studies/{study_id}/runs")
+
+Reader = Annotated[Grant, Depends(May(Action.READ_RUN))]
+
+
+@router.post("", status_code=202)
+def start_run(
+    body: RunRequest,
+    grant: Annotated[Grant, Depends(May(Action.START_RUN))],
+    broker: Services,
+    allow_missing: bool = False,
+) -> RunState:
+    """Queue one linkage run over the study's newest complete dataset versions."""
+    return broker.runs.start(grant, body, allow_missing=allow_missing)
+
+
+@router.get("")
+def runs(grant: Reader, broker: Services) -> list[RunState]:
+    """Return the study's runs, newest first."""
+    return broker.runs.all(grant)
+
+
+@router.get("/{run_id}")
+def run_state(grant: Reader, broker: Services, run_id: str) -> RunState:
+    """Return how far a run is, and its report when done."""
+    return broker.runs.state(grant, run_id)

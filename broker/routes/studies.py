@@ -1,0 +1,63 @@
+"""Signing in, studies, and the audit log."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from broker.policy import Action, Grant
+from broker.routes.common import May, Services
+from linkage.messages import StudyState, Token, TokenRequest
+from linkage.signed_study import SignedStudy
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/token")
+def token(body: TokenRequest, broker: Services) -> Token:
+    """Exchange a signed assertion (RFC 7523) for an access token."""
+    return broker.sign_in.token(body)
+
+
+@router.post("/studies", status_code=201)
+def register_study(
+    body: SignedStudy,
+    broker: Services,
+    grant: Annotated[Grant, Depends(May(Action.REGISTER_STUDY))],
+    response: Response,
+    custodian_fingerprint: Annotated[str | None, Query(max_length=60)] = None,
+) -> StudyState:
+    """Take a signed study; 200 where it is here already."""
+    state, new = broker.studies.register(
+        grant.caller.actor, body, custodian_fingerprint=custodian_fingerprint
+    )
+    response.status_code = 201 if new else 200
+    return state
+
+
+@router.get("/studies/{study_id}")
+def study_state(
+    broker: Services, grant: Annotated[Grant, Depends(May(Action.READ_STUDY))]
+) -> StudyState:
+    """Return the study and which parties have uploaded."""
+    return broker.studies.state(grant)
+
+
+@router.get("/studies/{study_id}/signed")
+def signed_study(grant: Annotated[Grant, Depends(May(Action.READ_STUDY))]) -> SignedStudy:
+    """Return the signed study; whoever gets it checks the custodian's fingerprint."""
+    return grant.study.signed
+
+
+@router.get("/audit")
+def audit_log(
+    broker: Services,
+    grant: Annotated[Grant, Depends(May(Action.READ_AUDIT))],
+    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[dict[str, Any]]:
+    """Return entries after a number, oldest first, each with its hash."""
+    rows = broker.oversight.audit_page(after=after, limit=limit)
+    return [json.loads(row.entry) | {"hash": row.hash} for row in rows]

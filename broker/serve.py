@@ -1,0 +1,72 @@
+"""The server process: uvicorn over `create_app`, on a socket that is bound first."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from broker import logs
+from broker.app import create_app
+from broker.config import Home
+from broker.container import Broker
+from linkage.errors import Unreachable
+
+
+class _Announcing(uvicorn.Server):
+    """Writes the bound URL to a file as soon as requests are answered."""
+
+    def __init__(self, config: uvicorn.Config, *, url: str, ready_file: Path | None) -> None:
+        super().__init__(config)
+        self._url, self._ready_file = url, ready_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready_file:
+            # Renamed into place, so that a reader never sees half a URL.
+            half = self._ready_file.with_name(self._ready_file.name + ".half")
+            half.write_text(self._url + "\n")
+            os.replace(half, self._ready_file)
+
+
+def serve(home: Home, *, port: int | None = None, ready_file: Path | None = None) -> None:
+    """
+    Serve until stopped. port: 0 takes any free one. ready_file: gets the bound URL.
+
+    Raises BrokerRefused on a database that is not migrated, Unreachable where the port is taken.
+    """
+    logs.set_up()
+    broker = Broker.at(home)
+    broker.blobs.sweep_incoming()
+    server = home.config.server
+    bound = _bind(server.host, server.port if port is None else port)
+    scheme = "https" if server.tls_certificate else "http"
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    config = uvicorn.Config(
+        create_app(broker),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        ssl_certfile=str(home.path / server.tls_certificate) if server.tls_certificate else None,
+        ssl_keyfile=str(home.path / server.tls_key) if server.tls_key else None,
+    )
+    url = f"{scheme}://{host}:{bound.getsockname()[1]}"
+    _Announcing(config, url=url, ready_file=ready_file).run(sockets=[bound])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as fault:
+        bound.close()
+        raise Unreachable(
+            f"cannot listen on {host} port {port} ({fault.strerror})",
+            hint="another program has it; choose another port in config.toml",
+        ) from None
+    return bound

@@ -1,0 +1,94 @@
+"""What a manifest must be before a single part is taken; the order of the checks is fixed."""
+
+from __future__ import annotations
+
+from broker.config import Limits
+from broker.registered import RegisteredStudy
+from linkage.errors import KeyRefused, NotAllowed, PackageRefused, TooLarge
+from linkage.messages import Manifest
+
+DENSITIES = (0.10, 0.55)
+"""Share of set bits before diffusion, ends included: docs/threat-model.md, schema lint."""
+
+
+def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limits: Limits) -> None:
+    """
+    Check, in this order: party, signature, study, encodings, epoch, key, densities, names, parts,
+    caps.
+
+    Raises NotAllowed, PackageRefused, KeyRefused or TooLarge, each naming what to do.
+    """
+    if manifest.party != caller:
+        raise NotAllowed(
+            f"{caller!r} may not upload for another party", hint="sign in as the manifest's party"
+        )
+    manifest.verify(study.pin(caller))
+    if (manifest.study_id, manifest.study_hash) != (study.id, study.study_hash):
+        raise PackageRefused(
+            "the manifest belongs to another study: wrong study",
+            hint="tokenize again with the signed study file that this broker has",
+        )
+    if manifest.schema_hash != study.signed.schema_hash:
+        raise PackageRefused(
+            "the encodings were made by another linkage schema",
+            hint="tokenize again with the signed study file and the same software version",
+        )
+    if manifest.epoch != study.config.study.epoch:
+        raise PackageRefused(
+            f"the manifest is of epoch {manifest.epoch}, the study of {study.config.study.epoch}",
+            hint="tokenize again with the study's current key",
+        )
+    if manifest.key_check != study.signed.key_check:
+        raise KeyRefused(
+            "wrong study key: the encodings would match nothing",
+            hint="open the study key that the custodian sealed for this study, tokenize again",
+        )
+    _check_names(manifest, study, caller)
+    _check_parts(manifest, limits)
+
+
+def _check_names(manifest: Manifest, study: RegisteredStudy, caller: str) -> None:
+    low, high = DENSITIES
+    for density in manifest.densities.values():
+        if not low <= density <= high:
+            raise PackageRefused(
+                f"a CLK of the dataset sets {density:.0%} of its bits; {low:.0%} to {high:.0%} are"
+                " safe",
+                hint="change bits or length in the study file; too many fields may be missing",
+            )
+    party = study.config.party_named(caller)
+    clks = {c.id for c in study.config.clks_of(party)}
+    rules = {r.id for r in study.config.rules_of(party)}
+    if set(manifest.densities) != clks:
+        raise PackageRefused(
+            "the manifest's CLKs are not those of the study for this party",
+            hint=f"they are: {', '.join(sorted(clks)) or 'none'}",
+        )
+    if not set(manifest.collisions) | set(manifest.null_reasons) <= rules:
+        raise PackageRefused(
+            "the manifest names match-key rules that the study does not have for this party",
+            hint=f"they are: {', '.join(sorted(rules)) or 'none'}",
+        )
+
+
+def _check_parts(manifest: Manifest, limits: Limits) -> None:
+    if [part.number for part in manifest.parts] != list(range(1, len(manifest.parts) + 1)):
+        raise PackageRefused(
+            "the manifest's parts are not numbered 1, 2, 3 and so on", hint="submit again"
+        )
+    if sum(part.records for part in manifest.parts) != manifest.records:
+        raise PackageRefused(
+            "the records of the parts do not add up to those of the dataset", hint="submit again"
+        )
+    if not 1 <= manifest.groups <= manifest.records:
+        raise PackageRefused("the manifest has more groups than records", hint="submit again")
+    if sum(part.size for part in manifest.parts) > limits.dataset_bytes:
+        raise TooLarge(
+            f"the dataset is larger than {limits.dataset_bytes} bytes",
+            hint="ask the broker's admin to raise limits.dataset_bytes",
+        )
+    if manifest.records > limits.dataset_records:
+        raise TooLarge(
+            f"the dataset has more than {limits.dataset_records} records",
+            hint="ask the broker's admin to raise limits.dataset_records",
+        )

@@ -1,0 +1,121 @@
+"""
+Runs: asking for one, and saying how far it is. The worker finds what is queued by itself, so
+nothing that was accepted depends on this process staying alive.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from broker import audit
+from broker.policy import Grant
+from broker.store import runs, studies
+from broker.store.engine import Connection, Database
+from linkage.errors import Conflict, NotFound
+from linkage.messages import RunRequest, RunState
+
+SOFTWARE = version("commons-linkage")
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The linkage runs of the studies."""
+
+    database: Database
+
+    def start(self, grant: Grant, request: RunRequest, *, allow_missing: bool = False) -> RunState:
+        """
+        Queue a run over every party's newest complete dataset version.
+
+        The same datasets, seed and software give the run that is already there, unless it failed.
+        Raises Conflict naming the parties that have no complete dataset version.
+        """
+        study = grant.study
+        with self.database.change() as connection:
+            inputs, missing = self._inputs(connection, grant)
+            if len(inputs) < 2 or (missing and not allow_missing):
+                raise Conflict(
+                    f"no complete dataset version from: {', '.join(missing)}",
+                    hint="they must upload first; allow_missing=true links the others, if two",
+                )
+            row = runs.RunRow(
+                id=f"run-{secrets.token_hex(8)}",
+                study_id=study.id,
+                seed=request.seed,
+                inputs=json.dumps(inputs, sort_keys=True),
+                software=SOFTWARE,
+                started_at=int(time.time()),
+            )
+            same = runs.find_same(connection, row)
+            if same:
+                return _state(same, grant)
+            runs.add(connection, row)
+            audit.record(
+                connection,
+                actor=grant.caller.actor,
+                action="run queued",
+                study_id=study.id,
+                subject=row.id,
+                detail={"inputs": row.inputs, "seed": row.seed, "software": row.software},
+            )
+        return _state(row, grant)
+
+    def state(self, grant: Grant, run_id: str) -> RunState:
+        """Return a run. Its report and figures are for admins: counts would help probing."""
+        with self.database.read() as connection:
+            return _state(existing(connection, grant.study.id, run_id), grant)
+
+    def all(self, grant: Grant) -> list[RunState]:
+        """Return the study's runs, newest first."""
+        with self.database.read() as connection:
+            return [_state(row, grant) for row in runs.of_study(connection, grant.study.id)]
+
+    def _inputs(self, connection: Connection, grant: Grant) -> tuple[dict[str, int], list[str]]:
+        found: dict[str, int] = {}
+        missing: list[str] = []
+        for party in grant.study.config.party:
+            row = studies.newest_dataset(connection, grant.study.id, party.id, state="complete")
+            if row:
+                found[party.id] = row.number
+            else:
+                missing.append(party.id)
+        return found, missing
+
+
+def existing(connection: Connection, study_id: str, run_id: str) -> runs.RunRow:
+    """Return the study's run. Raises NotFound, also for a run of another study."""
+    row = runs.find(connection, run_id)
+    if row is None or row.study_id != study_id:
+        raise NotFound("there is no such run in this study", hint="GET .../runs lists them")
+    return row
+
+
+def finished(connection: Connection, study_id: str, run_id: str) -> runs.RunRow:
+    """Return the study's run if it is done. Raises NotFound or Conflict."""
+    row = existing(connection, study_id, run_id)
+    if row.state != "done":
+        raise Conflict(
+            f"the run is {row.state}, not done", hint="wait for it, or start another one"
+        )
+    return row
+
+
+def _state(row: runs.RunRow, grant: Grant) -> RunState:
+    shown = grant.is_admin
+    return RunState.model_validate(
+        {
+            "run_id": row.id,
+            "study_id": row.study_id,
+            "state": row.state,
+            "stage": row.stage,
+            "progress": row.progress,
+            "seconds": json.loads(row.seconds) if shown else {},
+            "result_digest": row.result_digest if shown else None,
+            "report": json.loads(row.report) if shown and row.report else None,
+            "failure": row.failure,
+        }
+    )

@@ -1,0 +1,255 @@
+"""
+Uploads: a signed manifest first, then its sealed parts in any order, then `complete`.
+
+The server verifies every seal's signature but can open nothing: it has no private key. What
+is inside is checked by the worker, at the start of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+
+from broker import audit
+from broker.blobs import Blobs, Receiving
+from broker.config import Limits
+from broker.policy import Grant
+from broker.registered import RegisteredStudy
+from broker.services.manifests import check_manifest
+from broker.store import studies
+from broker.store.engine import Connection, Database
+from linkage.errors import Conflict, NotFound, PackageRefused
+from linkage.messages import BROKER, DATASET_PART, DatasetState, Manifest, Part
+from linkage.sealing import Context, verify_sealed_stream
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedPart:
+    """A part that the manifest announces, before its body has come."""
+
+    grant: Grant
+    row: studies.DatasetRow
+    part: Part
+    parts: int
+
+
+def part_context(study_id: str, party: str, dataset: int, part: int, parts: int) -> Context:
+    """Return what a dataset part is sealed for."""
+    details = (str(dataset), str(part), str(parts))
+    return Context(study_id, party, BROKER, DATASET_PART, details)
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Dataset versions of the parties."""
+
+    database: Database
+    blobs: Blobs
+    limits: Limits
+
+    def announce(self, grant: Grant, manifest: Manifest) -> tuple[DatasetState, bool]:
+        """
+        Take a manifest; return the version's state, and whether it is new. The same again is one.
+
+        Raises what `check_manifest` raises, and Conflict for a second upload of a version, or for
+        a version older than the newest.
+        """
+        study = grant.study
+        check_manifest(manifest, study, grant.party, self.limits)
+        text = manifest.model_dump_json()
+        row = studies.DatasetRow(
+            study_id=study.id,
+            party=grant.party,
+            number=manifest.dataset,
+            manifest=text,
+            manifest_hash=hashlib.sha256(manifest.signed_bytes()).hexdigest(),
+            state="receiving",
+            announced_at=int(time.time()),
+            completed_at=None,
+        )
+        with self.database.change() as connection:
+            found = studies.find_dataset(connection, study.id, row.party, row.number)
+            if found:
+                return self._again(connection, found, row), False
+            _same_normalisation(connection, study, row.party, manifest)
+            abandoned = self._make_room(connection, row)
+            studies.add_dataset(connection, row)
+            audit.record(
+                connection,
+                actor=grant.caller.actor,
+                action="dataset announced",
+                study_id=study.id,
+                subject=f"{row.party}/{row.number}",
+                detail={"records": manifest.records, "manifest": row.manifest_hash},
+            )
+            state = _state(connection, row)
+        for blob_id in abandoned:
+            self.blobs.delete(blob_id)
+        return state, True
+
+    def expected_part(self, grant: Grant, dataset: int, number: int) -> ExpectedPart:
+        """Return the announced part. Raises NotFound, or Conflict where it cannot come any more."""
+        with self.database.read() as connection:
+            row = _existing(connection, grant.study.id, grant.party, dataset)
+        if row.state == "abandoned":
+            raise Conflict("a newer dataset version replaced this one", hint="upload the newer one")
+        parts = Manifest.model_validate_json(row.manifest).parts
+        if not 1 <= number <= len(parts):
+            raise NotFound(f"the manifest announces parts 1 to {len(parts)}", hint="check it")
+        return ExpectedPart(grant, row, parts[number - 1], len(parts))
+
+    def take_part(self, expected: ExpectedPart, received: Receiving) -> None:
+        """
+        Keep a part that is exactly the announced one. Idempotent.
+
+        Raises PackageRefused where it is truncated, altered, or not sealed by the party for this
+        study, dataset version and place.
+        """
+        part, row = expected.part, expected.row
+        if received.size < part.size:
+            raise PackageRefused(
+                f"part {part.number} is truncated: {received.size} of {part.size} bytes",
+                hint="send it again",
+            )
+        if received.digest != part.digest:
+            raise PackageRefused(
+                f"part {part.number} is not the one in the manifest",
+                hint="it was altered on the way; send it again",
+            )
+        context = part_context(row.study_id, row.party, row.number, part.number, expected.parts)
+        with received.reader() as file:
+            sender = expected.grant.study.pin(row.party)
+            verify_sealed_stream(file, sender=sender, context=context)
+        with self.database.read() as connection:
+            if studies.part_blob(connection, row, part.number):
+                return
+        self._keep(expected, received)
+
+    def complete(self, grant: Grant, dataset: int) -> DatasetState:
+        """Confirm that every part has come. Raises Conflict naming those that have not."""
+        with self.database.change() as connection:
+            row = _existing(connection, grant.study.id, grant.party, dataset)
+            state = _state(connection, row)
+            if state.state == "complete":
+                return state
+            if row.state == "abandoned":
+                raise Conflict("a newer dataset version replaced this one", hint="use the newer")
+            if state.missing:
+                first = ", ".join(str(n) for n in state.missing[:10])
+                raise Conflict(
+                    f"{len(state.missing)} parts are missing, first: {first}",
+                    hint="upload them, then complete",
+                )
+            studies.set_dataset_state(connection, row, "complete", completed_at=int(time.time()))
+            audit.record(
+                connection,
+                actor=grant.caller.actor,
+                action="dataset completed",
+                study_id=row.study_id,
+                subject=f"{row.party}/{row.number}",
+                detail={"manifest": row.manifest_hash},
+            )
+        return state.model_copy(update={"state": "complete"})
+
+    def state(self, grant: Grant, party: str, dataset: int) -> DatasetState:
+        """Return how much of a dataset version has come. Raises NotFound."""
+        with self.database.read() as connection:
+            return _state(connection, _existing(connection, grant.study.id, party, dataset))
+
+    def _keep(self, expected: ExpectedPart, received: Receiving) -> None:
+        blob = received.keep()
+        try:
+            with self.database.change() as connection:
+                row = _existing(
+                    connection, expected.row.study_id, expected.row.party, expected.row.number
+                )
+                kept = row.state == "receiving" and not studies.part_blob(
+                    connection, row, expected.part.number
+                )
+                if kept:
+                    studies.add_part(connection, row, expected.part.number, blob.blob_id)
+                    audit.record(
+                        connection,
+                        actor=expected.grant.caller.actor,
+                        action="part received",
+                        study_id=row.study_id,
+                        subject=f"{row.party}/{row.number}/{expected.part.number}",
+                        detail={"digest": blob.digest},
+                    )
+        except BaseException:
+            self.blobs.delete(blob.blob_id)
+            raise
+        if not kept:
+            self.blobs.delete(blob.blob_id)
+
+    def _again(
+        self, connection: Connection, found: studies.DatasetRow, row: studies.DatasetRow
+    ) -> DatasetState:
+        if found.manifest_hash != row.manifest_hash:
+            raise Conflict(
+                f"dataset version {row.number} exists with another manifest: second upload of the"
+                " same version",
+                hint="tokenize with the next version number",
+            )
+        if found.state == "abandoned":
+            raise Conflict("a newer dataset version replaced this one", hint="upload a newer one")
+        return _state(connection, found)
+
+    def _make_room(self, connection: Connection, row: studies.DatasetRow) -> list[str]:
+        """Give up an older version that never became complete; return its blobs."""
+        newest = studies.newest_dataset(connection, row.study_id, row.party)
+        if newest is None:
+            return []
+        if newest.number > row.number:
+            raise Conflict(
+                f"dataset version {newest.number} is newer than {row.number}",
+                hint=f"use version {newest.number + 1} or higher",
+            )
+        if newest.state != "receiving":
+            return []
+        studies.set_dataset_state(connection, newest, "abandoned")
+        return studies.drop_parts(connection, newest)
+
+
+def _same_normalisation(
+    connection: Connection, study: RegisteredStudy, party: str, manifest: Manifest
+) -> None:
+    for other in study.config.party:
+        row = studies.newest_dataset(connection, study.id, other.id, state="complete")
+        if other.id == party or row is None:
+            continue
+        version = json.loads(row.manifest)["normalisation"]
+        if version != manifest.normalisation:
+            raise Conflict(
+                f"normalisation version {manifest.normalisation!r} differs from {version!r} of"
+                f" {other.id!r}; they would not match",
+                hint="all parties tokenize with the same software version",
+            )
+
+
+def _existing(
+    connection: Connection, study_id: str, party: str, dataset: int
+) -> studies.DatasetRow:
+    row = studies.find_dataset(connection, study_id, party, dataset)
+    if row is None:
+        raise NotFound(
+            f"party {party!r} has no dataset version {dataset}", hint="send its manifest first"
+        )
+    return row
+
+
+def _state(connection: Connection, row: studies.DatasetRow) -> DatasetState:
+    missing: tuple[int, ...] = ()
+    if row.state != "complete":
+        there = studies.part_blobs(connection, row)
+        announced = len(json.loads(row.manifest)["parts"])
+        missing = tuple(n for n in range(1, announced + 1) if n not in there)
+    return DatasetState(
+        study_id=row.study_id,
+        party=row.party,
+        dataset=row.number,
+        state="complete" if row.state == "complete" else "receiving",
+        missing=missing,
+    )

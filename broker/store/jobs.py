@@ -1,0 +1,146 @@
+"""Rows of what the worker prepares (releases, questions, deliveries), approvals and the relay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from broker.store.tables import approval, item, job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A release, question or delivery. about: of a delivery, its question. request: JSON."""
+
+    id: str
+    study_id: str
+    kind: str
+    run_id: str
+    about: str | None = None
+    request: str
+    state: str = "queued"
+    failure: str | None = None
+    asked_at: int
+    finished_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRow:
+    """A sealed object in the relay. subject: the release, question or delivery."""
+
+    id: str
+    study_id: str
+    sender: str
+    recipient: str
+    purpose: str
+    subject: str
+    blob_id: str
+    size: int
+    digest: str
+    placed_at: int
+
+
+def add(connection: Connection, row: JobRow) -> None:
+    """Queue a job."""
+    connection.execute(job.insert().values(**_columns(row)))
+
+
+def find(connection: Connection, job_id: str) -> JobRow | None:
+    """Return a job."""
+    found = connection.execute(select(job).where(job.c.id == job_id)).mappings().first()
+    return JobRow(**found) if found else None
+
+
+def of_kind(connection: Connection, study_id: str, kind: str) -> list[JobRow]:
+    """Return a study's jobs of one kind, newest first."""
+    wanted = select(job).where(job.c.study_id == study_id, job.c.kind == kind)
+    ordered = wanted.order_by(job.c.asked_at.desc(), job.c.id)
+    return [JobRow(**row) for row in connection.execute(ordered).mappings()]
+
+
+def delivery_of(connection: Connection, question_id: str) -> JobRow | None:
+    """Return the question's delivery that has not failed."""
+    wanted = select(job).where(
+        job.c.about == question_id, job.c.kind == "delivery", job.c.state != "failed"
+    )
+    found = connection.execute(wanted).mappings().first()
+    return JobRow(**found) if found else None
+
+
+def unfinished(connection: Connection) -> list[str]:
+    """Return the jobs that are queued or running, oldest first."""
+    wanted = select(job.c.id).where(job.c.state.in_(("queued", "running")))
+    return list(connection.execute(wanted.order_by(job.c.asked_at, job.c.id)).scalars())
+
+
+def change(connection: Connection, job_id: str, **columns: Any) -> None:
+    """Set columns of a job."""
+    connection.execute(update(job).where(job.c.id == job_id).values(**columns))
+
+
+def set_approval(
+    connection: Connection, question_id: str, party: str, decision: str, text: str, now: int
+) -> None:
+    """Store a party's decision, in place of an earlier one."""
+    values = {"decision": decision, "approval": text, "decided_at": now}
+    mine = (approval.c.question_id == question_id) & (approval.c.party == party)
+    changed = connection.execute(update(approval).where(mine).values(**values))
+    if not changed.rowcount:
+        connection.execute(approval.insert().values(question_id=question_id, party=party, **values))
+
+
+def approvals(connection: Connection, question_id: str) -> dict[str, str]:
+    """Return the decisions by party."""
+    wanted = select(approval.c.party, approval.c.decision).where(
+        approval.c.question_id == question_id
+    )
+    return {row.party: row.decision for row in connection.execute(wanted)}
+
+
+def add_item(connection: Connection, row: ItemRow) -> None:
+    """Place a sealed object in the relay."""
+    connection.execute(item.insert().values(**_columns(row)))
+
+
+def find_item(connection: Connection, study_id: str, item_id: str) -> ItemRow | None:
+    """Return a sealed object of a study."""
+    wanted = select(item).where(item.c.study_id == study_id, item.c.id == item_id)
+    found = connection.execute(wanted).mappings().first()
+    return ItemRow(**found) if found else None
+
+
+def same_item(connection: Connection, like: ItemRow) -> ItemRow | None:
+    """Return the object that already has this sender, recipient, purpose and subject."""
+    wanted = select(item).where(
+        item.c.study_id == like.study_id,
+        item.c.sender == like.sender,
+        item.c.recipient == like.recipient,
+        item.c.purpose == like.purpose,
+        item.c.subject == like.subject,
+    )
+    found = connection.execute(wanted).mappings().first()
+    return ItemRow(**found) if found else None
+
+
+def items_for(
+    connection: Connection,
+    study_id: str,
+    recipient: str,
+    *,
+    purpose: str | None = None,
+    subject: str | None = None,
+) -> list[ItemRow]:
+    """Return the sealed objects addressed to a party, oldest first."""
+    wanted = select(item).where(item.c.study_id == study_id, item.c.recipient == recipient)
+    if purpose:
+        wanted = wanted.where(item.c.purpose == purpose)
+    if subject:
+        wanted = wanted.where(item.c.subject == subject)
+    ordered = wanted.order_by(item.c.placed_at, item.c.id)
+    return [ItemRow(**row) for row in connection.execute(ordered).mappings()]
+
+
+def _columns(row: JobRow | ItemRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}

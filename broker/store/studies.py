@@ -1,0 +1,149 @@
+"""Rows of studies, dataset versions and their parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
+
+from broker.store.tables import dataset, part, study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """A registered study. signed: JSON of the SignedStudy."""
+
+    id: str
+    study_hash: str
+    signed: str
+    registered_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRow:
+    """A dataset version. state: receiving, complete or abandoned. manifest: JSON."""
+
+    study_id: str
+    party: str
+    number: int
+    manifest: str
+    manifest_hash: str
+    state: str
+    announced_at: int
+    completed_at: int | None
+
+
+def add_study(connection: Connection, row: StudyRow) -> None:
+    """Register a study."""
+    connection.execute(
+        study.insert().values(
+            id=row.id,
+            study_hash=row.study_hash,
+            signed=row.signed,
+            registered_at=row.registered_at,
+        )
+    )
+
+
+def find_study(connection: Connection, study_id: str) -> StudyRow | None:
+    """Return a study."""
+    found = connection.execute(select(study).where(study.c.id == study_id)).mappings().first()
+    return StudyRow(**found) if found else None
+
+
+def add_dataset(connection: Connection, row: DatasetRow) -> None:
+    """Announce a dataset version."""
+    connection.execute(
+        dataset.insert().values(
+            study_id=row.study_id,
+            party=row.party,
+            number=row.number,
+            manifest=row.manifest,
+            manifest_hash=row.manifest_hash,
+            state=row.state,
+            announced_at=row.announced_at,
+        )
+    )
+
+
+def find_dataset(
+    connection: Connection, study_id: str, party: str, number: int
+) -> DatasetRow | None:
+    """Return a dataset version."""
+    found = connection.execute(_datasets(study_id, party).where(dataset.c.number == number))
+    return next((DatasetRow(**row) for row in found.mappings()), None)
+
+
+def newest_dataset(
+    connection: Connection, study_id: str, party: str, *, state: str | None = None
+) -> DatasetRow | None:
+    """Return the party's newest dataset version, of one state if given."""
+    wanted = _datasets(study_id, party).order_by(dataset.c.number.desc()).limit(1)
+    if state:
+        wanted = wanted.where(dataset.c.state == state)
+    return next((DatasetRow(**row) for row in connection.execute(wanted).mappings()), None)
+
+
+def set_dataset_state(
+    connection: Connection, row: DatasetRow, state: str, *, completed_at: int | None = None
+) -> None:
+    """Change the state of a dataset version."""
+    connection.execute(
+        update(dataset)
+        .where(
+            dataset.c.study_id == row.study_id,
+            dataset.c.party == row.party,
+            dataset.c.number == row.number,
+        )
+        .values(state=state, completed_at=completed_at)
+    )
+
+
+def add_part(connection: Connection, row: DatasetRow, number: int, blob_id: str) -> None:
+    """Store that a part has come."""
+    connection.execute(
+        part.insert().values(
+            study_id=row.study_id,
+            party=row.party,
+            dataset=row.number,
+            number=number,
+            blob_id=blob_id,
+        )
+    )
+
+
+def part_blobs(connection: Connection, row: DatasetRow) -> dict[int, str]:
+    """Return the blobs of the parts that have come, by part number."""
+    wanted = select(part.c.number, part.c.blob_id).where(_parts_of(row)).order_by(part.c.number)
+    return {row.number: row.blob_id for row in connection.execute(wanted)}
+
+
+def part_blob(connection: Connection, row: DatasetRow, number: int) -> str | None:
+    """Return the blob of one part, None if it has not come."""
+    wanted = select(part.c.blob_id).where(_parts_of(row), part.c.number == number)
+    return connection.execute(wanted).scalar()
+
+
+def count_parts(connection: Connection, row: DatasetRow) -> int:
+    """Return how many parts have come."""
+    return connection.execute(select(func.count()).where(_parts_of(row))).scalar_one()
+
+
+def drop_parts(connection: Connection, row: DatasetRow) -> list[str]:
+    """Forget the parts of an abandoned version; return their blobs, to be deleted."""
+    blobs = list(part_blobs(connection, row).values())
+    connection.execute(delete(part).where(_parts_of(row)))
+    return blobs
+
+
+def _datasets(study_id: str, party: str) -> Select[Any]:
+    return select(dataset).where(dataset.c.study_id == study_id, dataset.c.party == party)
+
+
+def _parts_of(row: DatasetRow) -> ColumnElement[bool]:
+    return (
+        (part.c.study_id == row.study_id)
+        & (part.c.party == row.party)
+        & (part.c.dataset == row.number)
+    )
