@@ -162,7 +162,7 @@ def parse_schema(source: str | bytes | Mapping[str, object]) -> LinkageSchema:
     if not DENSITY[0] <= (density := density_of(schema)) <= DENSITY[1]:
         raise _refused(
             "features",
-            f"set {density:.0%} of the bits of a full record; 10 to 55 % are safe",
+            f"set {density:.2%} of the bits of a full record; 10 to 55 % are safe",
             "change bitsPerFeature or l",
         )
     return schema

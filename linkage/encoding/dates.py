@@ -56,10 +56,8 @@ class DateRule:
             found = self._parsed(stripped, self.format)
         if found is None and self._exchanged_format:
             found = self._parsed(stripped, self._exchanged_format)
-            value, reason = self.of_date(found) if found else ("", "")
-            if value:
-                self._exchanged.add(value)
-                return value, reason
+            if found:
+                self._exchanged.add(text)
         if found is None:
             return null(PLACEHOLDER if _ZEROS_OR_NINES.fullmatch(text) else INVALID)
         return self.of_date(found)
@@ -73,10 +71,12 @@ class DateRule:
             return null(INVALID)
         return day.strftime("%Y%m%d"), ""
 
-    def require_fit(self, found: Sequence[tuple[str, str]]) -> None:
+    def require_fit(self, given: Sequence[object], found: Sequence[tuple[str, str]]) -> None:
         """
         Raise EncodingRefused if the format does not fit the column: above 20 % of its dates
         (of 20 and more) had to have day and month exchanged, or none could be read at all.
+
+        given, found: the column before and after this rule, N each.
         """
         said = [value for value, reason in found if value or reason == INVALID]
         if len(said) < _ENOUGH_TO_JUDGE:
@@ -86,7 +86,8 @@ class DateRule:
                 f"no date of birth fits the format {self.format!r}",
                 hint='correct date_format in the site file, e.g. "%m/%d/%Y" or "%Y%m%d"',
             )
-        if sum(value in self._exchanged for value in said) > MOST_EXCHANGED * len(said):
+        exchanged = sum(type(one) is str and one.strip() in self._exchanged for one in given)
+        if exchanged > MOST_EXCHANGED * len(said):
             raise EncodingRefused(
                 f"more than a fifth of the dates of birth do not fit the format {self.format!r}",
                 hint=f"day and month seem to be exchanged; try {self._exchanged_format!r}",

@@ -73,14 +73,15 @@ def normalise(
     rule = _rule(field, date_format, today)
     known: dict[object, tuple[str, str]] = {}
     found: list[tuple[str, str]] = []
-    for value in values:
+    given = list(values)
+    for value in given:
         # 1 == 1.0 == True in a dict; their text differs, so their type is part of the key.
         cached = value if type(value) is str else (type(value), value)
         if (pair := known.get(cached)) is None:
             pair = known[cached] = _one(rule, value)
         found.append(pair)
     if isinstance(rule, dates.DateRule):
-        rule.require_fit(found)
+        rule.require_fit(given, found)
     return [value for value, _ in found], [reason for _, reason in found]
 
 
@@ -125,7 +126,7 @@ def text_of(value: object) -> str:
     """
     if isinstance(value, str):
         return value.strip()
-    if value is None or value != value or str(value) in ("<NA>", "NaT"):
+    if value is None or str(value) in ("nan", "NaT", "<NA>"):
         return ""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         number = float(value)
@@ -134,7 +135,7 @@ def text_of(value: object) -> str:
 
 
 def _one(rule: Rule, value: object) -> tuple[str, str]:
-    text = value.isoformat() if isinstance(value, dt.date) else text_of(value)
+    text = text_of(value)
     if not text:
         return null(MISSING)
     if said_missing(text):

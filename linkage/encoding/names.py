@@ -63,9 +63,10 @@ def _name(text: str, *, surname: bool) -> tuple[str, str]:
     if _stands_for_nobody(words, surname=surname):
         return null(PLACEHOLDER)
     kept = _without_titles(words)
-    if not kept or _stands_for_nobody(kept, surname=surname):
+    value = "".join(kept)
+    if not value or value in _TITLES or _stands_for_nobody([value], surname=surname):
         return null(PLACEHOLDER)
-    return "".join(kept), ""
+    return value, ""
 
 
 def _stands_for_nobody(words: list[str], *, surname: bool) -> bool:

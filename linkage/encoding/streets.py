@@ -51,8 +51,8 @@ _ONE_FORM = {
 }
 
 _DWELLING = re.compile(
-    r"(?<=\S)[\s,]+(?:(?:apt|apartment|unit|suite|ste|lot|bldg|building|room|rm|floor)\b\.?\s*#?"
-    r"|#)\s*[a-z0-9-]{1,6}\s*$"
+    r"(?<=\S)(?:[\s,]+(?:(?:apt|apartment|unit|suite|ste|lot|bldg|building|room|rm|floor)\b\.?\s*#?"
+    r"|#)\s*[a-z0-9-]{1,6})+\s*$"
 )
 _FRACTION = re.compile(r"\b\d+/\d+\b")
 _HOUSE_RANGE = re.compile(r"^(\d+)\s*-\s*(\d+)\b")
@@ -67,7 +67,9 @@ _NOT_A_STREET = re.compile(
 def street(text: str) -> tuple[str, str]:
     """Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st"."""
     folded = fold(text)
-    if not folded[0].isdigit() and _NOT_A_STREET.fullmatch(re.sub(r"[^a-z]+", " ", folded).strip()):
+    if not folded[:1].isdigit() and _NOT_A_STREET.fullmatch(
+        re.sub(r"[^a-z]+", " ", folded).strip()
+    ):
         return null(PLACEHOLDER)
     plain = _BOX.sub("pobox ", folded)
     plain = _DWELLING.sub("", plain)
