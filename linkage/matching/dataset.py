@@ -126,7 +126,8 @@ def words_of(column: FixedColumn) -> Words:
 
 def popcounts(words: Words) -> npt.NDArray[np.int64]:
     """Return the number of ones of each filter: int64[N]."""
-    return np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    counts: npt.NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def usable_rows(records: EncodedRecords, clk: str) -> Rows:
@@ -135,7 +136,8 @@ def usable_rows(records: EncodedRecords, clk: str) -> Rows:
     rows = representatives(records)
     rows = rows[column.present[rows]]
     share = popcounts(words_of(column)[rows]) / (column.values.shape[1] * 8)
-    return rows[(share >= POPCOUNT_BAND[0]) & (share <= POPCOUNT_BAND[1])]
+    usable: Rows = rows[(share >= POPCOUNT_BAND[0]) & (share <= POPCOUNT_BAND[1])]
+    return usable
 
 
 def _shared_between_groups(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> bool:

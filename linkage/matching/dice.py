@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import llvmlite.binding as llvm
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -75,14 +75,16 @@ def dice(left: Words, right: Words) -> Floats:
         raise EncodingRefused("parallel filters differ in number")
     ones = np.bitwise_count(left & right).sum(axis=1, dtype=np.int64)
     total = popcounts(left) + popcounts(right)
-    return np.divide(2.0 * ones, total, out=np.zeros(len(ones)), where=total > 0)
+    result: Floats = np.divide(2.0 * ones, total, out=np.zeros(len(ones)), where=total > 0)
+    return result
 
 
 def intersections(left: Words, right: Words) -> npt.NDArray[np.int64]:
     """Return bits in common of every left with every right filter, int64[N, M]: the reference."""
     check(left, right)
     common = left[:, None, :] & right[None, :, :]
-    return np.bitwise_count(common).sum(axis=2, dtype=np.int64)
+    counts: npt.NDArray[np.int64] = np.bitwise_count(common).sum(axis=2, dtype=np.int64)
+    return counts
 
 
 def dice_bound(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], at_least: float) -> Bound:
@@ -95,7 +97,7 @@ def dice_bound(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], at_lea
         raise EncodingRefused("a Dice threshold must lie above 0 and at most at 1")
     half = at_least / 2
     return Bound(
-        a=half * left,
+        a=half * left.astype(np.float64),
         b=np.ones(len(right)),
         c=np.full(len(left), half),
         d=right.astype(np.float64),
@@ -160,7 +162,7 @@ def _ordered(found: npt.NDArray[np.uint32]) -> Intersections:
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _popcount(typing_context: Any, word: Any) -> Any:
     """Count the ones of a uint64 by the CPU's own instruction (LLVM ctpop)."""
 
@@ -177,7 +179,7 @@ def _has_vector_popcount() -> bool:
 _VECTOR_POPCOUNT = _has_vector_popcount()
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _narrow(left, right, a, b, c, d, first, found):  # type: ignore[no-untyped-def]
     """One scalar popcount a word; `right` is row-major. For CPUs without vector popcount."""
     count = 0
@@ -198,7 +200,7 @@ def _narrow(left, right, a, b, c, d, first, found):  # type: ignore[no-untyped-d
     return count
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _wide(left, right, a, b, c, d, first, found):  # type: ignore[no-untyped-def]
     """
     Eight words of a left row in registers against eight parallel streams of right words; the loop

@@ -227,7 +227,8 @@ def _worth(z: Floats, agree: Mask, z_least: float) -> npt.NDArray[np.bool_]:
 def _features(
     z: Floats, agree: Mask, disagree: Mask, clks: tuple[str, ...], keys: tuple[str, ...]
 ) -> tuple[Floats, list[str]]:
-    columns, names = [np.ones(len(z))], ["one"]
+    columns: list[Floats] = [np.ones(len(z))]
+    names = ["one"]
     for c, clk in enumerate(clks):
         known = np.nan_to_num(z[:, c], nan=0.0)
         for knot in KNOTS:
@@ -237,7 +238,7 @@ def _features(
     names.append("any")
     for number, key in enumerate(keys):
         bit = np.uint64(1 << number)
-        columns += [((agree & bit) > 0) * 1.0, ((disagree & bit) > 0) * 1.0]
+        columns += [((mask & bit) > 0).astype(np.float64) for mask in (agree, disagree)]
         names += [f"agree:{key}", f"disagree:{key}"]
     return np.stack(columns, axis=1), names
 

@@ -69,7 +69,7 @@ def bound_for(
     raw = calibration.centre + calibration.scale * floor
     return Bound(
         a=left / bits,
-        b=right * (1 - 1e-9),
+        b=right.astype(np.float64) * (1 - 1e-9),
         c=raw * _spread(left, bits),
         d=(1 - np.sign(raw) * 1e-9) * _spread(right, bits) / (bits * np.sqrt(bits - 1.0)),
     )

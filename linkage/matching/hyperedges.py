@@ -1,0 +1,188 @@
+"""
+Which records of two or more parties could be one person, and the log weight of each such set.
+
+A hyperedge holds at most one record a party. Pairs come from the fit (density_ratio.py); larger
+sets are grown from them, one record at a time, each record joined to the set by at least one pair.
+The log weight of a set is that of the pairs of its heaviest spanning tree, plus the log
+likelihood ratio of its weakest pair where that speaks against it. For three records that is
+largest + second + min(0, smallest): three records of one name agree on it three times, but it is
+rare only twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from linkage.errors import TooManyCandidates
+from linkage.matching.dice import Floats
+
+LEAST_PAIR = -6.0
+"""Log weight below which a pair does not grow larger sets: it would be worth one in 400."""
+LEAST_SET = -4.0
+UNPROPOSED = -3.0
+"""
+Log likelihood ratio of a pair that was no candidate though both its records are in one set.
+exp(-3) = 1/20: about the share of true pairs that candidates miss, against nearly all chance pairs.
+"""
+LARGEST = 5
+MAX_SETS = 5_000_000
+
+Members = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """
+    Weighted pairs of two parties: P parallel rows.
+
+    left, right: int64[P], record rows. log_weight: float64[P], log odds of the pair before
+    competition. log_prior: log weight of a pair of which nothing is known.
+    """
+
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    log_weight: Floats
+    log_prior: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hyperedges:
+    """
+    Sets of records: E rows, ordered by size, then by members.
+
+    members: int64[E, parties], the row in each party, -1 where the set has none of that party.
+    log_weight: float64[E].
+    """
+
+    members: Members
+    log_weight: Floats
+
+
+def grow(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
+    """
+    Return all pairs, and all larger sets that the pairs connect and that are worth considering.
+
+    pairs: by party numbers (i, j), i < j. Sets hold up to five records: with more parties a person
+    is still linked across all of them by solve.py. Raises TooManyCandidates past 5,000,000 sets.
+    """
+    layers = [_pair_sets(pairs, parties)]
+    for _ in range(3, min(parties, LARGEST) + 1):
+        layer = _larger(layers[-1], pairs, parties)
+        if not len(layer.members):
+            break
+        layers.append(layer)
+    if sum(len(layer.members) for layer in layers) > MAX_SETS:
+        raise TooManyCandidates(
+            "too many sets of records could be one person",
+            hint="check the datasets for duplicates; a dataset must hold a person once",
+        )
+    return Hyperedges(
+        np.concatenate([layer.members for layer in layers]),
+        np.concatenate([layer.log_weight for layer in layers]),
+    )
+
+
+def _pair_sets(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
+    blocks, weights = [np.zeros((0, parties), np.int64)], [np.zeros(0)]
+    for (one, other), found in sorted(pairs.items()):
+        block = np.full((len(found.left), parties), -1, np.int64)
+        block[:, one], block[:, other] = found.left, found.right
+        blocks.append(block)
+        weights.append(found.log_weight)
+    return Hyperedges(np.concatenate(blocks), np.concatenate(weights))
+
+
+def _larger(sets: Hyperedges, pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
+    """Return the sets with one record more than `sets`."""
+    strong = sets.members[sets.log_weight >= LEAST_PAIR]
+    grown = [np.zeros((0, parties), np.int64)]
+    for (one, other), found in sorted(pairs.items()):
+        heavy = found.log_weight >= LEAST_PAIR
+        left, right = found.left[heavy], found.right[heavy]
+        for near, far, known, new in ((one, other, left, right), (other, one, right, left)):
+            room = strong[(strong[:, near] >= 0) & (strong[:, far] < 0)]
+            index, partner = _join(room[:, near], known, new)
+            block = room[index].copy()
+            block[:, far] = partner
+            grown.append(block)
+    members = np.unique(np.concatenate(grown), axis=0)
+    if len(members) > MAX_SETS:
+        return Hyperedges(members, np.zeros(len(members)))
+    log_weight = _weigh(members, pairs)
+    kept = log_weight >= LEAST_SET
+    return Hyperedges(members[kept], log_weight[kept])
+
+
+def _join(
+    wanted: npt.NDArray[np.int64], known: npt.NDArray[np.int64], new: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return (k, new[m]) for every wanted[k] == known[m], as two parallel arrays."""
+    order = np.argsort(known, kind="stable")
+    begin = np.searchsorted(known[order], wanted, side="left")
+    count = np.searchsorted(known[order], wanted, side="right") - begin
+    index = np.repeat(np.arange(len(wanted)), count)
+    offset = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
+    return index, new[order][np.repeat(begin, count) + offset]
+
+
+def _weigh(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
+    parties = members.shape[1]
+    weights = np.full((len(members), parties, parties), -np.inf)
+    ratios = np.full((len(members), parties, parties), np.inf)
+    for one, other in combinations(range(parties), 2):
+        both = (members[:, one] >= 0) & (members[:, other] >= 0)
+        if (one, other) not in pairs or not both.any():
+            continue
+        found = pairs[one, other]
+        eta = _lookup(found, members[both, one], members[both, other])
+        proposed = np.isfinite(eta)
+        weights[both, one, other] = weights[both, other, one] = eta
+        ratios[both, one, other] = np.where(proposed, eta - found.log_prior, UNPROPOSED)
+    trees: Floats = _trees(weights, members >= 0)
+    return trees + np.minimum(0.0, ratios.min(axis=(1, 2)))
+
+
+def _lookup(found: Pairs, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Floats:
+    """Return the log weight of each pair (left, right), -inf where it was no candidate."""
+    if not len(found.left):
+        return np.full(len(left), -np.inf)
+    base = int(max(found.right.max(), right.max(initial=0))) + 1
+    codes, order = np.unique(found.left * base + found.right, return_index=True)
+    wanted = left * base + right
+    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+    known: Floats = np.where(codes[place] == wanted, found.log_weight[order][place], -np.inf)
+    return known
+
+
+@numba.njit(cache=True, nogil=True)
+def _trees(weights, present):  # type: ignore[no-untyped-def]
+    """Return the weight of each set's heaviest spanning tree (Prim), float64[E]."""
+    count, parties = present.shape
+    total = np.zeros(count)
+    for e in range(count):
+        inside = np.zeros(parties, np.bool_)
+        for p in range(parties):
+            if present[e, p]:
+                inside[p] = True
+                break
+        while True:
+            best, where = -np.inf, -1
+            for p in range(parties):
+                if inside[p]:
+                    for q in range(parties):
+                        if present[e, q] and not inside[q] and weights[e, p, q] > best:
+                            best, where = weights[e, p, q], q
+            if where < 0:
+                break
+            inside[where] = True
+            total[e] += best
+        for p in range(parties):
+            if present[e, p] and not inside[p]:
+                total[e] = -np.inf
+    return total

@@ -1,0 +1,87 @@
+"""
+One-to-one belief propagation: the probability of each set of records, given all its competitors.
+
+A person has at most one record a party, so of all hyperedges that share a record at most one is
+true. A configuration, a set of disjoint hyperedges, has a probability proportional to the product
+of their weights. The share of configurations that hold a hyperedge is found by messages
+
+    m(i -> e) = 1 / (1 + sum over other hyperedges f of i of w(f) * product of m(k -> f), k != i)
+    p(e)      = x / (1 + x),  x = w(e) * product over its records of m(i -> e),
+
+the chance that record i is free, as hyperedge e sees it. On trees this is exact. Everything is in
+logarithms, so strong weights are not clipped and do not tie.
+
+Source: the monomer-dimer model, Bayati, Gamarnik, Katz, Nair and Tetali 2007,
+doi:10.1145/1250790.1250809, here with hyperedges.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from linkage.matching.dice import Floats
+from linkage.matching.hyperedges import Hyperedges
+
+ROUNDS = 200
+DAMPING = 0.5
+TOLERANCE = 1e-9
+
+
+def propagate(edges: Hyperedges) -> Floats:
+    """Return the probability of each hyperedge: float64[E] in [0, 1]."""
+    count = len(edges.members)
+    if count == 0:
+        return np.zeros(0)
+    edge, party = np.nonzero(edges.members >= 0)
+    _, node = np.unique(
+        np.stack([party, edges.members[edge, party]], axis=1), axis=0, return_inverse=True
+    )
+    begin_of_edge = np.searchsorted(edge, np.arange(count + 1))
+    by_node = np.argsort(node.ravel(), kind="stable")
+    begin_of_node = np.searchsorted(node.ravel()[by_node], np.arange(node.max() + 2))
+    messages = _messages(edges.log_weight, edge, begin_of_edge, by_node, begin_of_node)
+    x = edges.log_weight + np.add.reduceat(messages, begin_of_edge[:-1])
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0))), dtype=np.float64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _messages(log_weight, edge, begin_of_edge, by_node, begin_of_node):  # type: ignore[no-untyped-def]
+    """Return log m of each incidence (record in hyperedge), in the order of `edge`."""
+    incidences = len(edge)
+    message = np.zeros(incidences)
+    claim = np.empty(incidences)
+    suffix = np.empty(incidences + 1)
+    for _ in range(ROUNDS):
+        for e in range(len(log_weight)):
+            total = log_weight[e]
+            for a in range(begin_of_edge[e], begin_of_edge[e + 1]):
+                total += message[a]
+            for a in range(begin_of_edge[e], begin_of_edge[e + 1]):
+                claim[a] = total - message[a]
+        change = 0.0
+        for n in range(len(begin_of_node) - 1):
+            begin, end = begin_of_node[n], begin_of_node[n + 1]
+            suffix[end] = -np.inf
+            for s in range(end - 1, begin - 1, -1):
+                suffix[s] = _log_sum(suffix[s + 1], claim[by_node[s]])
+            prefix = -np.inf
+            for s in range(begin, end):
+                a = by_node[s]
+                new = -_log_sum(0.0, _log_sum(prefix, suffix[s + 1]))
+                change = max(change, abs(new - message[a]))
+                message[a] = DAMPING * message[a] + (1 - DAMPING) * new
+                prefix = _log_sum(prefix, claim[a])
+        if change < TOLERANCE:
+            break
+    return message
+
+
+@numba.njit(cache=True, nogil=True)
+def _log_sum(a, b):  # type: ignore[no-untyped-def]
+    """Return log(exp(a) + exp(b))."""
+    if a < b:
+        a, b = b, a
+    if b == -np.inf:
+        return a
+    return a + np.log1p(np.exp(b - a))

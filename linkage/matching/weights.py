@@ -1,0 +1,255 @@
+"""
+Match probabilities without truth: the model, stage 4 of a run.
+
+    weights = weigh([shape_of(d) for d in datasets], candidate_chunks)
+
+For every two parties the density-ratio fit (density_ratio.py) and one-to-one propagation
+(propagation.py) alternate: the fit weighs the evidence, the propagation lets candidates compete and
+counts the expected matches, and their number says how many records are free to pair by chance.
+Then all parties are propagated together over sets of records (hyperedges.py), so that a third
+party can confirm or refute a pair. docs/matching.md explains and measures each step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from linkage.errors import EncodingRefused, MatchingFailed
+from linkage.matching import density_ratio
+from linkage.matching.candidates import CandidateChunk
+from linkage.matching.dataset import Shape
+from linkage.matching.dice import Floats
+from linkage.matching.estimates import Estimate, estimate, one_to_one
+from linkage.matching.evidence import Evidence, gather
+from linkage.matching.hyperedges import Hyperedges, Pairs, grow
+from linkage.matching.propagation import propagate
+
+ROUNDS = 8
+FREE_ROUNDS = 2
+RUNAWAY = 1.03
+"""A refit that raises the expected matches by more than this factor is not believed."""
+MOST_MATCHED = 0.95
+LEAST_PROBABILITY = 1e-4
+FEW_MATCHES = 100
+"""Below this many expected matches the estimates have been off by .05 (docs/matching.md)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """
+    The weighted pairs of two parties: P parallel rows, ordered by left row, then right row.
+
+    parties: in sorted order. left, right: uint32[P], record rows. probability: float64[P] that
+    both are one person. estimate: quality to expect, with the link threshold.
+    """
+
+    parties: tuple[str, str]
+    left: npt.NDArray[np.uint32]
+    right: npt.NDArray[np.uint32]
+    probability: Floats
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """
+    What the run believes of every pair. comparisons: in sorted order of their parties.
+
+    overall: all comparisons taken together. warnings: sentences for whoever runs the study; they
+    name parties and numbers, never a record.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    overall: Estimate
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    evidence: Evidence
+    log_weight: Floats
+    expected: float
+
+
+def weigh(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> Weights:
+    """
+    Return the probability of every candidate pair, with estimates.
+
+    chunks: one for each planned chunk, in any order. Pairs below a probability of .0001 are
+    counted in the expected matches and left out. Raises MatchingFailed if a chunk is missing or
+    no finite weights can be fitted.
+    """
+    parties = sorted(s.party for s in shapes)
+    fitted = [_alternate(evidence) for evidence in gather(shapes, chunks)]
+    edges = grow(
+        {
+            (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): _pairs(f)
+            for f in fitted
+        },
+        len(parties),
+    )
+    probability = propagate(edges)
+    comparisons = tuple(
+        _comparison(f.evidence.parties, parties, edges, probability) for f in fitted
+    )
+    return Weights(
+        comparisons=comparisons,
+        overall=_overall(comparisons),
+        warnings=tuple(_warnings(shapes, comparisons)),
+    )
+
+
+def _alternate(evidence: Evidence) -> _Fitted:
+    """Fit and propagate in turn until the expected number of matches settles."""
+    beta: Floats | None = None
+    best = _Fitted(evidence, np.zeros(len(evidence.left)), 0.0)
+    if not len(evidence.left):
+        return best
+    for turn in range(ROUNDS):
+        beta = density_ratio.fit(evidence, 1.0, beta)
+        log_weight = evidence.x @ beta - np.log(_free(best.expected, evidence.people))
+        expected = float(propagate(_as_edges(evidence, log_weight)).sum())
+        if turn >= FREE_ROUNDS and expected > RUNAWAY * best.expected:
+            break
+        best = _Fitted(evidence, log_weight, expected)
+    return best
+
+
+def _free(expected: float, people: tuple[int, int]) -> float:
+    """Return the share of cross pairs whose records both have no match."""
+    one, other = (1 - min(MOST_MATCHED, expected / n) for n in people)
+    return one * other
+
+
+def _as_edges(evidence: Evidence, log_weight: Floats) -> Hyperedges:
+    return Hyperedges(
+        np.stack([evidence.left, evidence.right], axis=1).astype(np.int64), log_weight
+    )
+
+
+def _pairs(fitted: _Fitted) -> Pairs:
+    evidence = fitted.evidence
+    one, other = evidence.people
+    free = max(1.0, one * other * _free(fitted.expected, evidence.people))
+    return Pairs(
+        left=evidence.left.astype(np.int64),
+        right=evidence.right.astype(np.int64),
+        log_weight=fitted.log_weight,
+        log_prior=float(np.log(max(fitted.expected, 0.5) / free)),
+    )
+
+
+def _comparison(
+    pair: tuple[str, str], parties: list[str], edges: Hyperedges, probability: Floats
+) -> Comparison:
+    """Sum the hyperedges that hold both records of a pair."""
+    columns = [parties.index(p) for p in pair]
+    both = (edges.members[:, columns] >= 0).all(axis=1)
+    rows, which = np.unique(edges.members[both][:, columns], axis=0, return_inverse=True)
+    total = np.minimum(1.0, np.bincount(which.ravel(), probability[both], len(rows)))
+    left, right = rows[:, 0].astype(np.uint32), rows[:, 1].astype(np.uint32)
+    accepted = total[one_to_one(left, right, total)]
+    kept = total >= LEAST_PROBABILITY
+    return Comparison(
+        parties=pair,
+        left=left[kept],
+        right=right[kept],
+        probability=total[kept],
+        estimate=estimate(accepted, total, float(total.sum())),
+    )
+
+
+def _overall(comparisons: Sequence[Comparison]) -> Estimate:
+    accepted, candidates = [np.zeros(0)], [np.zeros(0)]
+    for c in comparisons:
+        candidates.append(c.probability)
+        accepted.append(c.probability[one_to_one(c.left, c.right, c.probability)])
+    expected = sum(c.estimate.expected_matches for c in comparisons)
+    return estimate(np.concatenate(accepted), np.concatenate(candidates), expected)
+
+
+def _warnings(shapes: Sequence[Shape], comparisons: Sequence[Comparison]) -> Iterator[str]:
+    compared = {c.parties for c in comparisons}
+    names = sorted(s.party for s in shapes)
+    for shape in shapes:
+        if not shape.records:
+            yield f"party {shape.party!r} has no records"
+        for clk, count in shape.unusable.items():
+            yield f"party {shape.party!r}: {count} filters of {clk!r} are nearly empty or full"
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if (one, other) not in compared:
+                yield f"{one!r} and {other!r} share no CLK and no match key: not compared"
+    for c in comparisons:
+        if c.estimate.expected_matches < FEW_MATCHES:
+            yield (
+                f"{c.parties[0]!r} and {c.parties[1]!r}: only about "
+                f"{c.estimate.expected_matches:.0f} matches expected; "
+                "the estimates are rough, and a few links may be chance"
+            )
+
+
+def to_arrow(weights: Weights) -> pa.Table:
+    """
+    Return all pairs as one table: left_party, left_row, right_party, right_row, probability.
+
+    Estimates and warnings travel in the schema's metadata.
+    """
+    comparisons = weights.comparisons
+    sizes = [len(c.left) for c in comparisons]
+    left = [c.parties[0] for c in comparisons]
+    right = [c.parties[1] for c in comparisons]
+    summary = {
+        "comparisons": [
+            {"parties": list(c.parties), "rows": len(c.left), "estimate": c.estimate.to_json()}
+            for c in comparisons
+        ],
+        "overall": weights.overall.to_json(),
+        "warnings": list(weights.warnings),
+    }
+    rows = [np.zeros(0, np.uint32)]
+    table = pa.table(
+        {
+            "left_party": pa.array(np.repeat(np.array(left, dtype=object), sizes), pa.string()),
+            "left_row": np.concatenate([*rows, *(c.left for c in comparisons)]),
+            "right_party": pa.array(np.repeat(np.array(right, dtype=object), sizes), pa.string()),
+            "right_row": np.concatenate([*rows, *(c.right for c in comparisons)]),
+            "probability": np.concatenate([np.zeros(0), *(c.probability for c in comparisons)]),
+        }
+    )
+    return table.replace_schema_metadata({"weights": json.dumps(summary)})
+
+
+def from_arrow(table: pa.Table) -> Weights:
+    """Read what `to_arrow` wrote. Raises EncodingRefused for another table."""
+    metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
+    if b"weights" not in metadata:
+        raise EncodingRefused("these are not the weights of a run")
+    summary = json.loads(metadata[b"weights"])
+    start = 0
+    comparisons = []
+    for one in summary["comparisons"]:
+        part = table.slice(start, one["rows"])
+        start += one["rows"]
+        comparisons.append(
+            Comparison(
+                parties=(one["parties"][0], one["parties"][1]),
+                left=part["left_row"].to_numpy(),
+                right=part["right_row"].to_numpy(),
+                probability=part["probability"].to_numpy(),
+                estimate=Estimate.from_json(one["estimate"]),
+            )
+        )
+    if start != table.num_rows:
+        raise MatchingFailed("the weights of a run are incomplete")
+    return Weights(
+        comparisons=tuple(comparisons),
+        overall=Estimate.from_json(summary["overall"]),
+        warnings=tuple(summary["warnings"]),
+    )
