@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -109,6 +111,18 @@ def _check(found: tuple[list[str], list[str]], expected: list[str]) -> None:
 @pytest.mark.parametrize(("field", "text", "expected"), TABLE)
 def test_the_table(field: str, text: str, expected: str) -> None:
     _check(normalise(field, [text], date_format=None), [expected])
+
+
+ROW = re.compile(r"^\| (\w+) \| `(.+)` \| (?:`(.+)`|(\w+)) \|$", re.MULTILINE)
+
+
+def test_every_row_of_the_document_holds() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "formats-encoding.md").read_text(encoding="utf-8")
+    rows = [row for row in ROW.findall(text) if row[0] in FIELDS]
+    assert {row[0] for row in rows} == set(FIELDS)
+    for field, given_text, value, reason in rows:
+        column = [given_text.replace("\\|", "|")]
+        _check(normalise(field, column, date_format="%m/%d/%Y"), [value or reason])
 
 
 DATES = {
