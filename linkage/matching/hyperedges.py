@@ -145,7 +145,7 @@ def _weigh(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
         weights[both, one, other] = weights[both, other, one] = eta
         ratios[both, one, other] = np.where(proposed, eta - found.log_prior, UNPROPOSED)
     trees: Floats = _trees(weights, members >= 0)
-    return trees + np.minimum(0.0, ratios.min(axis=(1, 2)))
+    return np.asarray(trees + np.minimum(0.0, ratios.min(axis=(1, 2))), dtype=np.float64)
 
 
 def _lookup(found: Pairs, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Floats:
