@@ -32,8 +32,9 @@ def _ours(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:
-    known = isinstance(error, RequestValidationError)
-    return problems.of_validation(error) if known else _unknown(error)
+    if isinstance(error, RequestValidationError):
+        return problems.of_validation(error)
+    return _unknown(error)
 
 
 def _framework(_request: Request, error: Exception) -> JSONResponse:

@@ -80,7 +80,6 @@ class Limits(Strict):
     dataset_bytes: int = Field(default=64 * 1024 * _MIB, ge=1)
     dataset_records: int = Field(default=200_000_000, ge=1)
     relayed_bytes: int = Field(default=2047 * _MIB, ge=1, le=2047 * _MIB)
-    candidate_pairs: int = Field(default=50_000_000, ge=1)
 
 
 class WorkerSettings(Strict):

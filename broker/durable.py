@@ -9,6 +9,7 @@ row that says it is a pickle, and a pickle runs code, so its unpickling is switc
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -16,7 +17,8 @@ from dbos import DBOS, DBOSConfig
 from dbos._serialization import DBOSPortableJSON, DefaultSerializer
 
 from broker.config import Home
-from linkage.errors import PackageRefused
+from broker.faults import failure_of
+from linkage.errors import PackageRefused, Unreachable
 
 APPLICATION = "commons-linkage-broker"
 WORKFLOW_VERSION = "1"
@@ -24,6 +26,7 @@ WORKFLOW_VERSION = "1"
 
 SCHEMA = "dbos"
 _FINISHED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+_FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 16.0
 _log = logging.getLogger("dbos")
 
 
@@ -80,9 +83,40 @@ def has_ended(subject: str) -> bool:
     return status is not None and status.status in _FINISHED
 
 
+class StepFailed(Exception):
+    """A step ended in failure for good. failure: cause and remedy."""
+
+    def __init__(self, failure: str) -> None:
+        self.failure = failure
+        super().__init__(failure)
+
+
 def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Run a step inside a workflow: its result, JSON, is kept and never made twice."""
-    return DBOS.run_step({"name": name}, function, *args)
+    """
+    Run a step inside a workflow: its result, JSON, is kept and never made twice.
+
+    A database that is out of reach is tried again for about half a minute. Raises StepFailed for
+    whatever else goes wrong, also when the workflow is replayed.
+    """
+    ended: dict[str, Any] = DBOS.run_step({"name": name}, _guarded, function, args)
+    if "failure" in ended:
+        raise StepFailed(ended["failure"])
+    return ended["result"]
+
+
+def _guarded(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
+    """Return result or failure: an exception would leave its text in the workflow database."""
+    wait = _FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return {"result": function(*args)}
+        except Unreachable as error:
+            if wait > _LAST_WAIT_SECONDS:
+                return {"failure": failure_of(error)}
+            time.sleep(wait)
+            wait *= 2
+        except Exception as error:
+            return {"failure": failure_of(error)}
 
 
 def stop() -> None:

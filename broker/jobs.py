@@ -20,12 +20,12 @@ import structlog
 
 from broker import audit, durable
 from broker.container import Broker
-from broker.faults import failure_of
+from broker.durable import StepFailed
 from broker.registered import RegisteredStudy
 from broker.services.questions import two_sides
 from broker.store import jobs, people, runs, studies
 from linkage import delivery, idtables
-from linkage.errors import LinkageError, NotFound
+from linkage.errors import NotFound
 from linkage.messages import (
     BROKER,
     CROSSWALK,
@@ -51,7 +51,10 @@ class Sealable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """A party's records in a run. pseudonyms: uint8[N, 16]. persons: int64[N]."""
+    """
+    A party's records in a run. pseudonyms: uint8[N, 16]. persons: int64[N], numbers that are the
+    same at every party for one person, and mean nothing outside this job.
+    """
 
     pseudonyms: Bytes2D
     persons: npt.NDArray[np.int64]
@@ -67,8 +70,8 @@ class JobMaker:
         """The workflow of one job."""
         try:
             durable.step("make", self._make, job_id)
-        except Exception as error:
-            self._fail(job_id, failure_of(error))
+        except StepFailed as failed:
+            self._fail(job_id, failed.failure)
 
     def give_up(self, job_id: str) -> None:
         """Fail a job whose workflow ended without a result."""
@@ -81,11 +84,7 @@ class JobMaker:
                 return
             jobs.change(connection, job_id, state="running")
             study, members = _inputs(connection, row)
-        try:
-            made = _MAKERS[row.kind](row, study, members)
-            self._place(row, study, made)
-        except LinkageError as error:
-            self._fail(job_id, failure_of(error))
+        self._place(row, study, _MAKERS[row.kind](row, study, members))
 
     def _place(self, row: jobs.JobRow, study: RegisteredStudy, made: list[Sealable]) -> None:
         items = [self._sealed(row, study, one) for one in made]
@@ -155,12 +154,18 @@ def _inputs(
     run = runs.find(connection, row.run_id)
     if study is None or run is None or run.sequence is None:
         raise NotFound("the job's run is not finished", hint="start a run, then ask again")
-    members = {}
-    for party in json.loads(run.inputs):
-        pseudonyms, persons = people.members_at(connection, row.study_id, party, run.sequence)
-        members[party] = Members(
-            np.frombuffer(pseudonyms, np.uint8).reshape(-1, ID_BYTES), np.array(persons, np.int64)
-        )
+    found = {
+        party: people.members_at(connection, row.study_id, party, run.sequence)
+        for party in json.loads(run.inputs)
+    }
+    joined = b"".join(persons for _, persons in found.values())
+    _, number = np.unique(np.frombuffer(joined, f"V{ID_BYTES}"), return_inverse=True)
+    members, at = {}, 0
+    for party, (pseudonyms, persons) in found.items():
+        count = len(persons) // ID_BYTES
+        names = np.frombuffer(pseudonyms, np.uint8).reshape(-1, ID_BYTES)
+        members[party] = Members(names, number[at : at + count].astype(np.int64))
+        at += count
     return RegisteredStudy.of(study), members
 
 

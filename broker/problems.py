@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from linkage import errors, messages
@@ -41,7 +42,7 @@ _ABOUT = "https://commons-linkage.example/problems/"
 _OUR_FIELDS = frozenset(
     name
     for model in vars(messages).values()
-    if isinstance(model, type) and issubclass(model, messages.BaseModel)
+    if isinstance(model, type) and issubclass(model, BaseModel)
     for name in model.model_fields
 ) | {"body", "query", "path", "header", "custodian_fingerprint", "allow_missing", "study_toml"}
 _log = structlog.get_logger("linkage.broker")

@@ -34,7 +34,7 @@ def job_state(
 @router.post("/questions", status_code=202)
 def ask(
     body: QuestionRequest, grant: Annotated[Grant, Depends(May(Action.ASK))], broker: Services
-) -> QuestionState:
+) -> JobState:
     """Queue a cohort question."""
     return broker.questions.ask(grant, body)
 

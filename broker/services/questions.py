@@ -28,7 +28,7 @@ class Questions:
 
     database: Database
 
-    def ask(self, grant: Grant, request: QuestionRequest) -> QuestionState:
+    def ask(self, grant: Grant, request: QuestionRequest) -> JobState:
         """Queue a question. Raises Conflict for a study without imaging party and enclave."""
         two_sides(grant.study)
         request.canonical()
@@ -51,7 +51,7 @@ class Questions:
                 subject=row.id,
                 detail={"run": row.run_id, "spec_hash": request.spec_hash},
             )
-            return _state(connection, row, grant)
+        return job_state(row)
 
     def all(self, grant: Grant) -> list[QuestionState]:
         """Return the study's questions, newest first."""

@@ -124,10 +124,11 @@ person = Table(
     "person",
     metadata,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
-    Column("person_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("person_id", LargeBinary(16), primary_key=True),
     Column("since", Integer, nullable=False, comment="sequence of the run that made it"),
     Column("until", Integer, comment="sequence of the run that ended it"),
-    Column("merged_into", BigInteger, comment="the person that took it over"),
+    Column("merged_into", LargeBinary(16), comment="the person that took it over"),
+    Column("split_from", LargeBinary(16), comment="the person whose records it took"),
 )
 
 membership = Table(
@@ -138,7 +139,7 @@ membership = Table(
     Column("pseudonym", LargeBinary(16), primary_key=True),
     Column("since", Integer, primary_key=True, autoincrement=False),
     Column("until", Integer),
-    Column("person_id", BigInteger, nullable=False),
+    Column("person_id", LargeBinary(16), nullable=False),
     Index("ix_membership_span", "study_id", "since", "until"),
 )
 

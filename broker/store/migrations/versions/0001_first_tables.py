@@ -115,7 +115,7 @@ def upgrade() -> None:
         sa.Column("pseudonym", sa.LargeBinary(length=16), nullable=False),
         sa.Column("since", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("until", sa.Integer(), nullable=True),
-        sa.Column("person_id", sa.BigInteger(), nullable=False),
+        sa.Column("person_id", sa.LargeBinary(length=16), nullable=False),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_membership_study")),
         sa.PrimaryKeyConstraint(
             "study_id", "party", "pseudonym", "since", name=op.f("pk_membership")
@@ -127,7 +127,7 @@ def upgrade() -> None:
     op.create_table(
         "person",
         sa.Column("study_id", sa.String(length=64), nullable=False),
-        sa.Column("person_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("person_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column(
             "since", sa.Integer(), nullable=False, comment="sequence of the run that made it"
         ),
@@ -135,7 +135,16 @@ def upgrade() -> None:
             "until", sa.Integer(), nullable=True, comment="sequence of the run that ended it"
         ),
         sa.Column(
-            "merged_into", sa.BigInteger(), nullable=True, comment="the person that took it over"
+            "merged_into",
+            sa.LargeBinary(length=16),
+            nullable=True,
+            comment="the person that took it over",
+        ),
+        sa.Column(
+            "split_from",
+            sa.LargeBinary(length=16),
+            nullable=True,
+            comment="the person whose records it took",
         ),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_person_study")),
         sa.PrimaryKeyConstraint("study_id", "person_id", name=op.f("pk_person")),

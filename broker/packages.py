@@ -1,0 +1,82 @@
+"""
+Opening dataset versions, in the worker's memory only, and checking what no server could see.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from broker.container import Broker
+from broker.registered import RegisteredStudy
+from broker.services.uploads import part_context
+from broker.store import studies
+from linkage.errors import NotFound, PackageRefused
+from linkage.matching.dataset import Dataset
+from linkage.messages import Manifest, Part
+from linkage.records import arrow_schema, from_arrow
+from linkage.sealing import Identity, unseal
+
+_REMEDY = "the party submits again, with the next version number"
+
+
+def open_dataset(
+    broker: Broker, identity: Identity, study: RegisteredStudy, party: str, number: int
+) -> Dataset:
+    """
+    Return a complete dataset version, opened.
+
+    Raises PackageRefused or EncodingRefused, naming party and part, where a part does not open,
+    holds another number of records, or the whole is not what its manifest says.
+    """
+    with broker.database.read() as connection:
+        row = studies.find_dataset(connection, study.id, party, number)
+        blobs = studies.part_blobs(connection, row) if row else {}
+    if row is None or row.state != "complete":
+        raise NotFound(f"party {party!r} has no complete dataset version {number}", hint=_REMEDY)
+    manifest = Manifest.model_validate_json(row.manifest)
+    manifest.verify(study.pin(party))
+    batches: list[pa.RecordBatch] = []
+    for part in manifest.parts:
+        context = part_context(study.id, party, number, part.number, len(manifest.parts))
+        sealed = broker.blobs.read(blobs.get(part.number, ""))
+        sender = study.pin(party)
+        data = unseal(sealed, sender=sender, recipient=identity, context=context)
+        batches += _batches(data, part, study, party)
+    records = from_arrow(batches, study.config, party)
+    if len(np.unique(records.groups)) != manifest.groups:
+        raise PackageRefused(
+            f"party {party!r}: the dataset has another number of groups than its manifest says",
+            hint=_REMEDY,
+        )
+    return Dataset(party=party, records=records, collisions=_collisions(manifest, study))
+
+
+def _batches(data: bytes, part: Part, study: RegisteredStudy, party: str) -> list[pa.RecordBatch]:
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            if not reader.schema.equals(arrow_schema(study.config)):
+                raise PackageRefused(
+                    f"party {party!r}, part {part.number}: its columns are not those of the study",
+                    hint="tokenize with the signed study file and this software version",
+                )
+            batches = list(reader)
+            for batch in batches:
+                batch.validate(full=True)
+    except (pa.ArrowException, OSError):
+        raise PackageRefused(
+            f"party {party!r}, part {part.number}: what is inside is no table", hint=_REMEDY
+        ) from None
+    if sum(batch.num_rows for batch in batches) != part.records:
+        raise PackageRefused(
+            f"party {party!r}, part {part.number}: it holds another number of records than its"
+            " manifest says",
+            hint=_REMEDY,
+        )
+    return batches
+
+
+def _collisions(manifest: Manifest, study: RegisteredStudy) -> dict[str, int]:
+    """Return the attested collisions of every rule of the party; what is not named had none."""
+    party = study.config.party_named(manifest.party)
+    return {rule.id: manifest.collisions.get(rule.id, 0) for rule in study.config.rules_of(party)}

@@ -1,0 +1,124 @@
+"""
+The end of a run: person IDs for every record, written whole in one transaction or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from broker import audit
+from broker.container import Broker
+from broker.store import people, runs
+from linkage.matching.candidates import Chunk
+from linkage.matching.dataset import Shape
+from linkage.matching.engine import pairs_compared
+from linkage.matching.identity import assign
+from linkage.matching.solve import Entities
+from linkage.matching.weights import Weights
+from linkage.records import Bytes2D
+
+
+def report_of(
+    shapes: Sequence[Shape],
+    chunks: Sequence[Chunk],
+    made: Weights,
+    entities: Entities,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what an admin may know of a run: numbers, no pseudonym and no score of a pair."""
+    chosen = made.overall.chosen
+    return {
+        "records": {s.party: s.records for s in shapes},
+        "people": {s.party: s.people for s in shapes},
+        "pairs_compared": pairs_compared(shapes, chunks),
+        "candidates": sum(len(c.left) for c in made.comparisons),
+        "link_threshold": made.overall.link_threshold,
+        "estimated_precision": chosen.precision,
+        "estimated_recall": chosen.recall,
+        "estimated_f1": chosen.f1,
+        "overall": made.overall.to_json(),
+        "comparisons": [
+            {"parties": list(c.parties), "estimate": c.estimate.to_json()} for c in made.comparisons
+        ],
+        "persons": entities.count,
+        "overlaps": _overlaps(entities),
+        "warnings": list(made.warnings),
+        "seed": seed,
+    }
+
+
+def publish(
+    broker: Broker,
+    row: runs.RunRow,
+    *,
+    entities: Entities,
+    pseudonyms: Mapping[str, Bytes2D],
+    digest: str,
+    report: Mapping[str, Any],
+) -> None:
+    """
+    Assign person IDs and make the run's result visible. A run that is done stays as it is.
+
+    The assignment is computed before the transaction; if another run of the study ends
+    meanwhile, it is computed again.
+    """
+    while True:
+        with broker.database.read() as connection:
+            sequence = runs.next_sequence(connection, row.study_id)
+            known = people.everyone(connection, row.study_id)
+            ended = people.ended(connection, row.study_id)
+        changes = assign(known.person_of(), entities, pseudonyms, ended=ended)
+        with broker.database.change() as connection:
+            current = runs.find(connection, row.id)
+            if current is None or current.state != "running":
+                return
+            if runs.next_sequence(connection, row.study_id) != sequence:
+                continue
+            people.write(connection, row.study_id, sequence, known, pseudonyms, changes)
+            counts = {
+                "created": len(changes.created),
+                "merged": len(changes.merged),
+                "split": len(changes.split),
+            }
+            runs.change(
+                connection,
+                row.id,
+                state="done",
+                progress=1.0,
+                sequence=sequence,
+                result_digest=digest,
+                report=json.dumps({**report, "person_changes": counts}),
+                finished_at=int(time.time()),
+            )
+            blobs = runs.drop_intermediates(connection, row.id)
+            audit.record(
+                connection,
+                actor="worker",
+                action="run done",
+                study_id=row.study_id,
+                subject=row.id,
+                detail={"result_digest": digest, "sequence": sequence, **counts},
+            )
+        for blob_id in blobs:
+            broker.blobs.delete(blob_id)
+        return
+
+
+def _overlaps(entities: Entities) -> dict[str, int]:
+    """Return how many persons each set of parties has in common; "a+b" is in just those two."""
+    parties = sorted(entities.of)
+    where = np.zeros(entities.count, np.int64)
+    for bit, party in enumerate(parties):
+        where[np.unique(entities.of[party])] |= 1 << bit
+    counted = Counter(where.tolist())
+    return {
+        "+".join(p for bit, p in enumerate(parties) if mask >> bit & 1): count
+        for mask, count in sorted(counted.items())
+    }

@@ -1,0 +1,65 @@
+"""
+Intermediate results of runs: sealed by the broker to itself, named by run and step.
+
+Their names are fixed, so a step that is repeated after a crash replaces its own result.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from broker.container import Broker
+from broker.store import runs
+from linkage.errors import MatchingFailed
+from linkage.messages import BROKER
+from linkage.sealing import Context, Identity, seal, unseal
+
+PURPOSE = "run-intermediate"
+
+
+class Scratch:
+    """The intermediate results of one run of `study_id`."""
+
+    def __init__(self, broker: Broker, identity: Identity, study_id: str, run_id: str) -> None:
+        self._broker, self._identity = broker, identity
+        self._study_id, self._run_id = study_id, run_id
+
+    def put(self, name: str, data: bytes) -> None:
+        """Seal and store `data` under `name`, in place of an earlier one."""
+        public = self._identity.public()
+        sealed = seal(data, sender=self._identity, recipient=public, context=self._context(name))
+        blob = self._broker.blobs.put(sealed)
+        with self._broker.database.change() as connection:
+            old = runs.set_intermediate(connection, self._run_id, name, blob.blob_id)
+        if old:
+            self._broker.blobs.delete(old)
+
+    def get(self, name: str) -> bytes:
+        """Return what was stored under `name`. Raises MatchingFailed if it is gone."""
+        with self._broker.database.read() as connection:
+            blob_id = runs.find_intermediate(connection, self._run_id, name)
+        if blob_id is None:
+            raise MatchingFailed(
+                "an intermediate result of the run is gone", hint="start the run again"
+            )
+        return unseal(
+            self._broker.blobs.read(blob_id),
+            sender=self._identity.public(),
+            recipient=self._identity,
+            context=self._context(name),
+        )
+
+    def put_table(self, name: str, table: pa.Table | pa.RecordBatch) -> None:
+        """Store an Arrow table or batch, schema metadata included."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write(table)
+        self.put(name, sink.getvalue().to_pybytes())
+
+    def get_table(self, name: str) -> pa.Table:
+        """Return a stored table in one chunk a column."""
+        with pa.ipc.open_stream(self.get(name)) as reader:
+            return reader.read_all().combine_chunks()
+
+    def _context(self, name: str) -> Context:
+        return Context(self._study_id, BROKER, BROKER, PURPOSE, (self._run_id, name))
