@@ -80,7 +80,7 @@ def bloom_filters(
     Return clkhash's Bloom filters, uint8[N, length / 8], and each record's fields present.
 
     values: one sequence of N strings for each feature of the schema, in its order.
-    Raises EncodingRefused where the sequences differ in number or length.
+    Raises EncodingRefused where the sequences differ in number or length, or hold None.
     """
     sizes = {len(one) for one in values}
     if len(values) != len(schema.features) or len(sizes) > 1:
@@ -92,6 +92,8 @@ def bloom_filters(
         schema.features, values, field_keys(schema, secret), strict=True
     ):
         codes, unique = pd.factorize(np.asarray(column, dtype=object))
+        if codes.size and codes.min() < 0:
+            raise EncodingRefused("a column holds nulls", hint="a missing value is an empty string")
         starts, tokens, names = _tokenise(unique.tolist(), feature.ngram)
         positions = _positions(names, feature, np.diff(starts), field_key, schema.length)
         _set_bits(filters, codes, starts, tokens, feature.bits, positions)

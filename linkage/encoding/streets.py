@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from linkage.encoding.rules import INVALID, PLACEHOLDER, fold, null
+from linkage.encoding.rules import INVALID, PLACEHOLDER, fold, null, word_set
 
 _DIRECTIONS = {
     "n": "north nth no", "s": "south sth so", "e": "east", "w": "west",
@@ -50,13 +50,11 @@ _ONE_FORM = {
     for other in others.split()
 }
 
-_DWELLING = re.compile(
-    r"(?<=\S)(?:[\s,]+(?:(?:apt|apartment|unit|suite|ste|lot|bldg|building|room|rm|floor)\b\.?\s*#?"
-    r"|#)\s*[a-z0-9-]{1,6})+\s*$"
-)
+_DWELLING = word_set("apt apartment unit suite ste lot bldg building room rm floor #")
 _FRACTION = re.compile(r"\b\d+/\d+\b")
 _HOUSE_RANGE = re.compile(r"^(\d+)\s*-\s*(\d+)\b")
 _BOX = re.compile(r"^(?:p\.?\s*o\.?|post office)\s*box\b|^pobox\b")
+_NO_WORD = re.compile(r"[^a-z0-9#]+")
 _NOT_A_STREET = re.compile(
     r"homeless|unhoused|undomiciled|transient|general delivery"
     r"|(?:no|unknown|bad|invalid|not an?) (?:fixed |known |permanent )?(?:address|street|abode)"
@@ -72,9 +70,12 @@ def street(text: str) -> tuple[str, str]:
     ):
         return null(PLACEHOLDER)
     plain = _BOX.sub("pobox ", folded)
-    plain = _DWELLING.sub("", plain)
-    plain = _HOUSE_RANGE.sub(r"\1\2", _FRACTION.sub(" ", plain))
-    words = re.sub(r"[^a-z0-9]+", " ", plain.replace("'", "")).split()
+    if "/" in plain:
+        plain = _FRACTION.sub(" ", plain)
+    if "-" in plain:
+        plain = _HOUSE_RANGE.sub(r"\1\2", plain)
+    words = _NO_WORD.sub(" ", plain.replace("'", "").replace("#", " # ")).split()
+    words = [word for word in _without_dwelling(words) if word != "#"]
     if not any(word.isalpha() or len(word) > 1 for word in words) or len("".join(words)) < 3:
         return null(INVALID)
     return " ".join(_ONE_FORM.get(word, word) for word in words), ""
@@ -98,6 +99,21 @@ def street_name(value: str) -> str:
     if len(kept) > 1 and kept[-1] in _TYPES:
         kept = kept[:-1]
     return " ".join(kept)
+
+
+def _without_dwelling(words: list[str]) -> list[str]:
+    """Return the words before a dwelling at their end: "apt 4", "# 4", "unit 4 b", "apt # 4"."""
+    while len(words) > 2:
+        numbered = words[-1][0].isdigit() or words[-1][-1].isdigit() or len(words[-1]) == 1
+        if words[-2] in _DWELLING and numbered:
+            words = words[:-2]
+        elif numbered and len(words) > 3 and words[-3] in _DWELLING - {"#"} and words[-2].isdigit():
+            words = words[:-3]
+        else:
+            break
+        if len(words) > 1 and words[-1] in _DWELLING:
+            words = words[:-1]
+    return words
 
 
 def _is_ordinal(word: str) -> bool:

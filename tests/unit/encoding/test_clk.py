@@ -147,6 +147,13 @@ def test_columns_of_unequal_length_are_refused() -> None:
         bloom_filters([["a"]] * 4, schema, bytes(32))
 
 
+def test_none_is_not_taken_for_another_records_value() -> None:
+    schema = parse_schema(VECTORS["cases"][0]["schema"])
+    column: list[Any] = ["ann", None]
+    with pytest.raises(EncodingRefused, match="nulls"):
+        bloom_filters([column] * 5, schema, bytes(32))
+
+
 def test_one_huge_value_sets_only_its_bits() -> None:
     schema = parse_schema(VECTORS["cases"][0]["schema"])
     filters, _ = bloom_filters([["a" * 100_000], [""], [""], [""], [""]], schema, bytes(32))

@@ -88,6 +88,7 @@ OTHERS = {
         "3 1/2 First Street": "3 1st st", "P.O. Box 12": "pobox 12", "PO BOX 12": "pobox 12",
         "21191 lotus # 923 pkwy": "21191 lotus 923 pkwy", "1 graft ro": "1 graft rd",
         "12 apt 4 apt 5": "invalid", "7 oak ln unit 4 #5": "7 oak ln",
+        "7 oak ln apt # 4": "7 oak ln", "7 oak ln, Unit 4-B": "7 oak ln", "7 lot ln": "7 lot ln",
         "1 Peña Blvd": "1 pena blvd", "Saint John's Road": "st johns rd",
         "homeless": "placeholder", "General Delivery": "placeholder", "unknown": "placeholder",
         "No Fixed Address": "placeholder", "address unknown": "placeholder",
