@@ -55,7 +55,7 @@ lint: $(DEV_READY) ## Check style, types and import boundaries
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy linkage broker sites
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: $(DEV_READY) ## Put the code into the house style
 	$(BIN)/ruff check --fix .
