@@ -1,0 +1,244 @@
+"""
+Read OMOP CDM tables, from a folder of csv(.gz) or Parquet files or from a DuckDB file.
+
+    with OmopSource.open(config) as source:
+        source.table("condition_occurrence")     Ibis expression, all CDM 5.4 columns, typed
+
+Columns are found case apart and by meaning: a header `date(procedure_date,'unixepoch')` is read as
+procedure_date, CDM 5.3 names as their 5.4 successors. Expressions are Ibis, so that a source on
+PostgreSQL is another constructor and no other change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ibis
+import pyarrow as pa
+
+from linkage.errors import SourceRefused
+from sites.cohort import cdm
+from sites.cohort.config import OmopConfig
+from sites.cohort.tables import columns_by_meaning, connect, no_values_in_errors, read_file
+
+_IBIS_TYPES: Mapping[cdm.Kind, str] = {
+    "id": "int64",
+    "concept": "int64",
+    "integer": "int64",
+    "number": "float64",
+    "date": "date",
+    "datetime": "timestamp",
+    "text": "string",
+}
+_FILE_KINDS = (".parquet", ".csv.gz", ".csv", ".tsv.gz", ".tsv", ".txt")
+
+
+class OmopSource:
+    """
+    OMOP tables of one enclave. notes: what was odd while reading, without values.
+
+    Use as a context manager, or call close().
+    """
+
+    def __init__(self, con: Any, raw: Mapping[str, Any], *, config: OmopConfig) -> None:
+        """`raw`: by lower-case table name, what is read lazily: a Path or an Ibis table."""
+        self.con, self.config = con, config
+        self.notes: list[str] = []
+        self._raw = dict(raw)
+        self._typed: dict[str, Any] = {}
+        if "person" not in self._raw:
+            raise SourceRefused(
+                file=config.path.name,
+                rule="holds no table person",
+                hint="name the folder or DuckDB file of the OMOP CDM tables in [omop]",
+            )
+
+    @classmethod
+    def open(cls, config: OmopConfig) -> OmopSource:
+        """Open the folder or DuckDB file that `config` names. Raises SourceRefused."""
+        if config.path.is_dir():
+            return cls(connect(), _files_in(config.path), config=config)
+        if not config.path.exists():
+            raise SourceRefused(
+                file=config.path.name, rule="does not exist", hint="check path in [omop]"
+            )
+        con = connect(config.path)
+        with no_values_in_errors(config.path.name):
+            names = con.list_tables(database=config.db_schema)
+            raw = {name.lower(): con.table(name, database=config.db_schema) for name in names}
+        return cls(con, raw, config=config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        self.con.disconnect()
+
+    def has(self, name: str) -> bool:
+        """Return whether the source has the table at all."""
+        return name in self._raw
+
+    def table(self, name: str) -> Any:
+        """
+        Return a CDM table with every CDM 5.4 column, typed; empty if the source hasn't it.
+
+        Ids and concepts are int64, a missing column is all null. Raises SourceRefused for columns
+        that mean the same, numbers where dates belong, or a person that occurs twice.
+        """
+        if name not in self._typed:
+            with no_values_in_errors(name):
+                self._typed[name] = self._type(cdm.BY_NAME[name])
+        return self._typed[name]
+
+    def known(self, name: str) -> Any:
+        """Return `table(name)` without rows of persons that do not exist in `person`."""
+        return self.table(name).semi_join(self.table("person"), "person_id")
+
+    def persons_of(self, record_ids: Iterable[str]) -> dict[str, int]:
+        """
+        Return person_id by record id of the site's identifier file, for those in `person`.
+
+        Which column holds the record ids says `config.record_id`.
+        """
+        wanted = set(record_ids)
+        column = self.config.record_id
+        with no_values_in_errors("person"):
+            persons = self.table("person")
+            found = persons.select(
+                record_id=persons[column].cast("string"), person_id=persons.person_id
+            ).to_pyarrow()
+        pairs = zip(found["record_id"].to_pylist(), found["person_id"].to_pylist(), strict=True)
+        return {record_id: person_id for record_id, person_id in pairs if record_id in wanted}
+
+    def unknown_persons(self) -> dict[str, int]:
+        """Return, by table, how many persons it has rows of that do not exist in `person`."""
+        found = {}
+        for table in cdm.TABLES[1:]:
+            if self.has(table.name):
+                rows = self.table(table.name)
+                orphans = rows.anti_join(self.table("person"), "person_id")
+                with no_values_in_errors(table.name):
+                    found[table.name] = int(orphans.person_id.nunique().execute())
+        return {name: count for name, count in found.items() if count}
+
+    def person_rows(self, rows: Mapping[str, pa.Array]) -> Any:
+        """Return parallel columns as an Ibis table of this source, to join with."""
+        return ibis.memtable(pa.table(dict(rows)))
+
+    def _type(self, table: cdm.Table) -> Any:
+        if table.name not in self._raw:
+            self.notes.append(f"the source has no table {table.name}")
+            return ibis.memtable(pa.table(_empty(table)))
+        raw = self._raw[table.name]
+        from_text = isinstance(raw, Path) and not raw.name.lower().endswith(".parquet")
+        if isinstance(raw, Path):
+            raw = read_file(self.con, raw, f"raw_{table.name}")
+        columns = columns_by_meaning(raw.columns, file=table.name)
+        for old, new in cdm.RENAMED.items():
+            if old in columns and new not in columns:
+                columns[new] = columns[old]
+        needed = [c.name for c in table.columns if c.required and c.name not in columns]
+        if needed:
+            raise SourceRefused(
+                file=table.name,
+                rule=f"has no column {needed[0]!r}",
+                hint="CDM requires it; its header may be in any case",
+            )
+        typed = raw.select(**{c.name: self._cast(raw, columns, c, table) for c in table.columns})
+        self._note_unreadable(raw, typed, columns, table)
+        if from_text:  # parse once; Parquet and databases are typed as they are read
+            typed = self.con.create_table(f"typed_{table.name}", typed, temp=True)
+            # Not con.drop_table: with DuckDB 2 Ibis 12 writes a statement that does not parse.
+            self.con.raw_sql(f'DROP TABLE "raw_{table.name}"')
+        if table.name == "person":
+            _refuse_double_persons(typed)
+        return typed
+
+    def _cast(
+        self, raw: Any, columns: Mapping[str, str], column: cdm.Column, table: cdm.Table
+    ) -> Any:
+        kind = _IBIS_TYPES[column.kind]
+        if column.name not in columns:
+            return ibis.null(kind)
+        value = raw[columns[column.name]]
+        if value.type().is_null():
+            return ibis.null(kind)
+        if value.type().is_string():
+            text = value.strip().nullif("")
+            if column.kind == "text":
+                return text
+            if column.kind == "date":
+                compact = text.re_replace(r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
+                return compact.left(10).try_cast("date")
+            return text.try_cast(kind)
+        if column.kind in ("date", "datetime") and not value.type().is_temporal():
+            raise SourceRefused(
+                file=table.name,
+                rule=f"column {column.name!r} holds numbers, not dates",
+                hint="convert seconds since 1970 to dates when exporting",
+            )
+        return value.cast(kind)
+
+    def _note_unreadable(
+        self, raw: Any, typed: Any, columns: Mapping[str, str], table: cdm.Table
+    ) -> None:
+        """Count texts that should be a number or a date and are not: they are read as missing."""
+        faulty = {}
+        for column in table.columns:
+            if column.kind == "text" or column.name not in columns:
+                continue
+            value = raw[columns[column.name]]
+            if value.type().is_string():
+                cast = self._cast(raw, columns, column, table)
+                faulty[column.name] = (value.strip().nullif("").notnull() & cast.isnull()).sum()
+        if not faulty:
+            return
+        counts = raw.agg(**faulty).to_pyarrow().to_pylist()[0]
+        for name, count in counts.items():
+            if count:
+                self.notes.append(f"{table.name}.{name}: {count} values cannot be read")
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Return table name -> file. Raises SourceRefused where a table has two files."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        kind = next((kind for kind in _FILE_KINDS if path.name.lower().endswith(kind)), None)
+        if kind is None or not path.is_file():
+            continue
+        name = path.name.lower().removesuffix(kind)
+        if name in found and name in cdm.BY_NAME:
+            raise SourceRefused(
+                file=folder.name, rule=f"holds table {name!r} twice", hint="keep one of the files"
+            )
+        found[name] = path
+    return found
+
+
+def _empty(table: cdm.Table) -> dict[str, pa.Array]:
+    wide = {pa.int32(): pa.int64()}
+    types = {c.name: cdm.ARROW_TYPES[c.kind] for c in table.columns}
+    return {name: pa.array([], wide.get(kind, kind)) for name, kind in types.items()}
+
+
+def _refuse_double_persons(persons: Any) -> None:
+    counted = persons.agg(rows=persons.count(), ids=persons.person_id.nunique()).to_pyarrow()
+    row = counted.to_pylist()[0]
+    if row["rows"] != row["ids"]:
+        raise SourceRefused(
+            file="person",
+            rule="has a person_id twice, or none",
+            hint="person_id is the primary key; correct the export",
+        )
