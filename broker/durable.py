@@ -58,7 +58,7 @@ def launch(home: Home, worker: str, workflows: dict[str, Callable[[str], None]])
     }
     DBOS(config=config)
     registered = {
-        queue: DBOS.workflow(name=queue)(function) for queue, function in workflows.items()
+        queue: DBOS.workflow(name=queue)(_as_function(made)) for queue, made in workflows.items()
     }
     DBOS.launch()
     for queue in registered:
@@ -68,6 +68,15 @@ def launch(home: Home, worker: str, workflows: dict[str, Callable[[str], None]])
             polling_interval_sec=home.config.worker.poll_seconds,
             on_conflict="always_update",
         )
+
+
+def _as_function(workflow: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a plain function: DBOS marks what it registers, and a bound method takes no mark."""
+
+    def run(subject: str) -> None:
+        workflow(subject)
+
+    return run
 
 
 def enqueue(queue: str, subject: str) -> None:

@@ -8,42 +8,22 @@ import csv
 import os
 from pathlib import Path
 
-from linkage.errors import NotFound, PackageRefused
-from linkage.idtables import CROSSWALK as COLUMNS
-from linkage.idtables import unpack
-from linkage.messages import BROKER, CROSSWALK
+from linkage import idtables
+from linkage.errors import PackageRefused
+from linkage.messages import CROSSWALK
 from linkage.pseudonyms import format_id
-from linkage.sealing import Context, unseal
-from linkage.signed_study import SignedStudy
-from sites.client import BrokerClient
-from sites.vault import Vault
+from sites.session import Session
 
 
-def fetch_ids(
-    broker: BrokerClient, signed: SignedStudy, party: str, vault: Vault, release: str = ""
-) -> dict[str, str]:
+def fetch_ids(session: Session, release: str = "") -> dict[str, str]:
     """
     Return the cross-commons ID of every record id, from `release` or else the newest one.
 
-    Raises NotFound where there is none yet, PackageRefused where it is not for this party.
+    Raises NotFound where there is none yet, PackageRefused where it is not for these records.
     """
-    study = signed.study.study.id
-    waiting = broker.inbox(study, purpose=CROSSWALK, subject=release)
-    if not waiting:
-        raise NotFound(
-            "no release for this party is waiting at the broker",
-            hint="the broker admin releases IDs to the parties that the study file names",
-        )
-    item = waiting[-1]
-    context = Context(study, BROKER, party, CROSSWALK, (item.subject,))
-    opened = unseal(
-        broker.fetch(study, item),
-        sender=signed.pin(BROKER),
-        recipient=vault.identity(),
-        context=context,
-    )
-    table = unpack(opened, COLUMNS)
-    record_ids = vault.load_map(vault.newest_dataset())
+    _, opened = session.receive(CROSSWALK, subject=release)
+    table = idtables.unpack(opened, idtables.CROSSWALK)
+    record_ids = session.vault.load_map(session.vault.newest_dataset())
     found = {
         record_ids.get(pseudonym.tobytes(), ""): format_id(raw.tobytes())
         for pseudonym, raw in zip(table["record_pseudonym"], table["cross_commons_id"], strict=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError, SiteRefused
@@ -28,6 +28,7 @@ from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
 from sites.crosswalk import fetch_ids, write_ids
 from sites.local_broker import ADMIN, LocalBroker
+from sites.session import Session
 from sites.tokenizer import TokenizeSummary, tokenize
 from sites.upload import submit
 from sites.vault import Vault
@@ -70,11 +71,9 @@ class Actors:
     """Everyone in a rehearsal, ready to act; also given to what follows the linkage."""
 
     signed: SignedStudy
-    sites: dict[str, SiteConfig]
-    vaults: dict[str, Vault]
+    sessions: dict[str, Session]
     broker: LocalBroker
     admin: BrokerClient
-    clients: dict[str, BrokerClient]
     watch: Stopwatch
 
 
@@ -127,26 +126,19 @@ def link(people: Actors) -> Rehearsed:
     watch = people.watch
     tokenized = {}
     with watch.stage("tokenize"):
-        for i, (party, site) in enumerate(people.sites.items()):
-            tokenized[party] = tokenize(site.source, party, people.signed, people.vaults[party])
-            watch.observer.progress((i + 1) / len(people.sites))
+        for i, (party, session) in enumerate(people.sessions.items()):
+            source = session.site.source
+            tokenized[party] = tokenize(source, party, people.signed, session.vault)
+            watch.observer.progress((i + 1) / len(people.sessions))
     with watch.stage("upload"):
         for party, done in tokenized.items():
-            submit(done.package, people.clients[party])
+            submit(done.package, people.sessions[party].broker)
     run = _run(people, study)
     with watch.stage("release"):
-        audience = tuple(people.sites)
-        request = ReleaseRequest(run_id=run.run_id, audience=audience)
+        request = ReleaseRequest(run_id=run.run_id, audience=tuple(people.sessions))
         release = wait_for_job(people, people.admin.start_release(study, request))
         ids = {
-            party: fetch_ids(
-                people.clients[party],
-                people.signed,
-                party,
-                people.vaults[party],
-                release.job_id,
-            )
-            for party in people.sites
+            party: fetch_ids(session, release.job_id) for party, session in people.sessions.items()
         }
     return Rehearsed(ids, run, tokenized, watch.seconds)
 
@@ -258,14 +250,9 @@ def _connect(
 
     admin = client(f"admin/{ADMIN}", broker.admin)
     admin.register_study(signed, signed.pin(CUSTODIAN).fingerprint)
-    study = signed.study.study.id
-    clients = {party: client(f"{study}/{party}", vaults[party].identity()) for party in sites}
-    return Actors(signed, sites, vaults, broker, admin, clients, watch)
-
-
-def summary_numbers(rehearsed: Rehearsed) -> dict[str, Any]:
-    """Return records by party and persons in all, from the IDs alone."""
-    return {
-        "records": {party: len(ids) for party, ids in rehearsed.ids.items()},
-        "persons": len({one for ids in rehearsed.ids.values() for one in ids.values()}),
-    }
+    sessions = {}
+    for party, site in sites.items():
+        identity = vaults[party].identity()
+        to_broker = client(f"{signed.study.study.id}/{party}", identity)
+        sessions[party] = Session(site, vaults[party], signed, identity, to_broker)
+    return Actors(signed, sessions, broker, admin, watch)

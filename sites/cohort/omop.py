@@ -157,9 +157,10 @@ class OmopSource:
                 hint="CDM requires it; its header may be in any case",
             )
         typed = raw.select(**{c.name: self._cast(raw, columns, c, table) for c in table.columns})
-        self._note_unreadable(raw, typed, columns, table)
         if from_text:  # parse once; Parquet and databases are typed as they are read
             typed = self.con.create_table(f"typed_{table.name}", typed, temp=True)
+        self._note_unreadable(raw, typed, columns, table)
+        if from_text:
             # Not con.drop_table: with DuckDB 2 Ibis 12 writes a statement that does not parse.
             self.con.raw_sql(f'DROP TABLE "raw_{table.name}"')
         if table.name == "person":
@@ -195,20 +196,22 @@ class OmopSource:
         self, raw: Any, typed: Any, columns: Mapping[str, str], table: cdm.Table
     ) -> None:
         """Count texts that should be a number or a date and are not: they are read as missing."""
-        faulty = {}
-        for column in table.columns:
-            if column.kind == "text" or column.name not in columns:
-                continue
-            value = raw[columns[column.name]]
-            if value.type().is_string():
-                cast = self._cast(raw, columns, column, table)
-                faulty[column.name] = (value.strip().nullif("").notnull() & cast.isnull()).sum()
-        if not faulty:
+        parsed = [
+            column.name
+            for column in table.columns
+            if column.kind != "text"
+            and column.name in columns
+            and raw[columns[column.name]].type().is_string()
+        ]
+        if not parsed:
             return
-        counts = raw.agg(**faulty).to_pyarrow().to_pylist()[0]
-        for name, count in counts.items():
-            if count:
-                self.notes.append(f"{table.name}.{name}: {count} values cannot be read")
+        given = {name: raw[columns[name]].strip().nullif("").count() for name in parsed}
+        before = raw.agg(**given).to_pyarrow().to_pylist()[0]
+        after = typed.agg(**{name: typed[name].count() for name in parsed}).to_pyarrow()
+        for name, read in after.to_pylist()[0].items():
+            if read < before[name]:
+                lost = before[name] - read
+                self.notes.append(f"{table.name}.{name}: {lost} values cannot be read")
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from linkage.errors import Conflict, SiteRefused
-from linkage.signed_study import SignedStudy
-from sites.client import BrokerClient
+from linkage.errors import Conflict
 from sites.config import SiteConfig, load_site
 from sites.crosswalk import fetch_ids, write_ids
+from sites.session import open_session
 from sites.terminal import Steps, err, show, told
 from sites.tokenizer import TokenizeSummary
 from sites.tokenizer import tokenize as make_package
@@ -63,21 +62,18 @@ def submit(
 ) -> None:
     """Upload the sealed package; run it again to go on after an interruption."""
     config = load_site(site)
-    vault, signed, broker = connect(config)
-    package = vault.package(dataset or vault.newest_dataset())
-    with broker, Steps(quiet=as_json) as steps:
-        state = upload(package, broker, lambda done, total: steps.step("upload", done, total))
-    rows: dict[str, object] = {"study": signed.study.study.id, "dataset version": state.dataset}
+    with open_session(config) as session, Steps(quiet=as_json) as steps:
+        package = session.vault.package(dataset or session.vault.newest_dataset())
+        state = upload(package, session.broker, lambda done, n: steps.step("upload", done, n))
+    rows: dict[str, object] = {"study": state.study_id, "dataset version": state.dataset}
     show("Submitted", {**rows, "state": state.state}, as_json=as_json)
 
 
 @told
 def status(site: SiteFile = Path("site.toml"), as_json: AsJson = False) -> None:
     """Show which parties have submitted."""
-    config = load_site(site)
-    _, signed, broker = connect(config)
-    with broker:
-        state = broker.study(signed.study.study.id)
+    with open_session(load_site(site)) as session:
+        state = session.broker.study(session.study_id)
     rows: dict[str, object] = {
         one.party: f"dataset version {one.dataset}, {one.records:,} records"
         if one.records
@@ -95,31 +91,10 @@ def ids(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the cross-commons ID of every record, once a release includes this party."""
-    config = load_site(site)
-    vault, signed, broker = connect(config)
-    with broker:
-        found = fetch_ids(broker, signed, config.party, vault, release)
+    with open_session(load_site(site)) as session:
+        found = fetch_ids(session, release)
     write_ids(found, out)
     show("IDs fetched", {"file": out, "records": len(found)}, as_json=as_json)
-
-
-def connect(config: SiteConfig) -> tuple[Vault, SignedStudy, BrokerClient]:
-    """Return what talking to the broker needs. Raises SiteRefused if no broker is named."""
-    if config.broker is None:
-        raise SiteRefused(
-            file="site file",
-            line=0,
-            key="broker",
-            rule="names no broker",
-            hint='add [broker] with url = "https://..."',
-        )
-    vault = Vault(config.private)
-    signed = vault.signed_study(config.broker.custodian)
-    subject = f"{signed.study.study.id}/{config.party}"
-    client = BrokerClient(
-        config.broker.url, subject, vault.identity(), audience=config.broker.audience
-    )
-    return vault, signed, client
 
 
 def _fingerprint(config: SiteConfig) -> str | None:

@@ -1,0 +1,106 @@
+"""
+One site in one study, ready to act: its configuration, its keys, and its broker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from linkage.errors import NotFound, SiteRefused
+from linkage.messages import BROKER
+from linkage.sealing import Context, Identity, seal, unseal
+from linkage.signed_study import SignedStudy
+from sites.client import BrokerClient
+from sites.config import SiteConfig
+from sites.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """
+    What a site needs to talk to its broker. A context manager: leaving it hangs up.
+
+    Objects that travel bind (study, sender, recipient, purpose, subject), where the subject is
+    the release, question or delivery that they belong to.
+    """
+
+    site: SiteConfig
+    vault: Vault
+    signed: SignedStudy
+    identity: Identity
+    broker: BrokerClient
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.broker.__exit__(kind, fault, at)
+
+    @property
+    def party(self) -> str:
+        """This site's party id."""
+        return self.site.party
+
+    @property
+    def study_id(self) -> str:
+        """The study's ID."""
+        return self.signed.study.study.id
+
+    def receive(
+        self, purpose: str, *, subject: str = "", sender: str = BROKER
+    ) -> tuple[str, bytes]:
+        """
+        Return (subject, opened bytes) of the newest object of `purpose` that waits for this site.
+
+        Raises NotFound where none waits, PackageRefused where it was not sealed by `sender` for
+        this site and subject.
+        """
+        waiting = self.broker.inbox(self.study_id, purpose=purpose, subject=subject)
+        if not waiting:
+            raise NotFound(
+                f"nothing of the kind {purpose!r} waits for {self.party!r} at the broker",
+                hint="ask the broker admin whether it was prepared for this party, or try later",
+            )
+        item = waiting[-1]
+        opened = unseal(
+            self.broker.fetch(self.study_id, item),
+            sender=self.signed.pin(sender),
+            recipient=self.identity,
+            context=Context(self.study_id, sender, self.party, purpose, (item.subject,)),
+        )
+        return item.subject, opened
+
+    def send(self, recipient: str, purpose: str, subject: str, data: bytes) -> None:
+        """Seal `data` to another party and hand it to the broker, which cannot open it."""
+        sealed = seal(
+            data,
+            sender=self.identity,
+            recipient=self.signed.pin(recipient),
+            context=Context(self.study_id, self.party, recipient, purpose, (subject,)),
+        )
+        self.broker.relay(self.study_id, recipient, purpose, subject, sealed)
+
+
+def open_session(site: SiteConfig) -> Session:
+    """Return the session of a site file. Raises SiteRefused if it names no broker, KeyRefused."""
+    if site.broker is None:
+        raise SiteRefused(
+            file="site file",
+            line=0,
+            key="broker",
+            rule="names no broker",
+            hint='add [broker] with url = "https://..."',
+        )
+    vault = Vault(site.private)
+    signed = vault.signed_study(site.broker.custodian)
+    identity = vault.identity()
+    subject = f"{signed.study.study.id}/{site.party}"
+    client = BrokerClient(site.broker.url, subject, identity, audience=site.broker.audience)
+    return Session(site, vault, signed, identity, client)
