@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from broker import audit as audit_log
-from broker.config import Home, create_home, load_home
 from linkage.errors import LinkageError, PackageRefused, Unreachable
 
 if TYPE_CHECKING:
+    from broker.config import Home
     from broker.container import Broker
 
 
@@ -70,6 +69,8 @@ def init(
     ] = False,
 ) -> None:
     """Make a broker: folder, keys, configuration and database."""
+    from broker.config import create_home
+
     made = create_home(
         home, port=port, database_url_file=database_url_file, allow_rehearsal=allow_rehearsal
     )
@@ -91,7 +92,7 @@ def serve(
     """Serve the HTTP API."""
     from broker.serve import serve as serve_forever
 
-    serve_forever(load_home(home), port=port, ready_file=ready_file)
+    serve_forever(_at(home), port=port, ready_file=ready_file)
 
 
 @app.command()
@@ -104,20 +105,20 @@ def worker(
     """Do the work: open packages, link, prepare releases, questions and deliveries."""
     from broker.worker import work
 
-    work(load_home(home), name)
+    work(_at(home), name)
 
 
 @app.command()
 def migrate(home: HomeOption) -> None:
     """Bring the database to this version. Back it up first."""
-    _migrate(load_home(home))
+    _migrate(_at(home))
     typer.echo("The database is that of this version.")
 
 
 @app.command()
 def identity(home: HomeOption, as_json: JsonOption = False) -> None:
     """Show the broker's fingerprint, to be compared by telephone."""
-    public = load_home(home).public()
+    public = _at(home).public()
     _show(as_json, public.model_dump() | {"fingerprint": public.fingerprint}, public.fingerprint)
 
 
@@ -195,6 +196,8 @@ def audit_verify(
     head: Annotated[str | None, typer.Option(help="A head kept elsewhere: number:hash.")] = None,
 ) -> None:
     """Walk the audit log; with a head kept elsewhere, a cut-off end is found too."""
+    from broker import audit as audit_log
+
     with _services(home).database.read() as connection:
         try:
             found = audit_log.verify(connection, head=head)
@@ -206,15 +209,23 @@ def audit_verify(
 @audit.command("head")
 def audit_head(home: HomeOption, as_json: JsonOption = False) -> None:
     """Print the log's head; keep it outside this machine."""
+    from broker import audit as audit_log
+
     with _services(home).database.read() as connection:
         found = audit_log.newest(connection)
     _show(as_json, {"number": found.number, "hash": found.hash}, str(found))
 
 
+def _at(home: Path) -> Home:
+    from broker.config import load_home
+
+    return load_home(home)
+
+
 def _services(home: Path) -> Broker:
     from broker.container import Broker
 
-    return Broker.at(load_home(home))
+    return Broker.at(_at(home))
 
 
 def _migrate(home: Home) -> None:

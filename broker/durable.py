@@ -79,6 +79,12 @@ def _as_function(workflow: Callable[[str], None]) -> Callable[[str], None]:
     return run
 
 
+def _register(queue: str, function: Callable[[str], None]) -> None:
+    @DBOS.workflow(name=queue)
+    def workflow(subject: str) -> None:  # DBOS marks the function, which a method forbids
+        function(subject)
+
+
 def enqueue(queue: str, subject: str) -> None:
     """Queue the workflow about `subject`; if there is one already, nothing happens."""
     DBOS.enqueue_workflow_with_options(

@@ -25,7 +25,7 @@ from broker.packages import open_dataset
 from broker.registered import RegisteredStudy
 from broker.scratch import Scratch
 from broker.store import runs, studies
-from linkage.errors import Conflict, MatchingFailed, NotFound
+from linkage.errors import Conflict, NotFound
 from linkage.matching import candidates, solve, weights
 from linkage.matching.candidates import Chunk
 from linkage.matching.dataset import Dataset, Shape, shape_of
@@ -122,7 +122,10 @@ class RunMaker:
         opened = self._opened(run_id)
         with self._stage(run_id, "weights", done=0, total=1):
             shapes, _ = _read_plan(opened.scratch)
-            found = [self._found(opened, number) for number in range(chunks)]
+            found = [
+                candidates.from_arrow(opened.scratch.get_batch(f"candidates-{number}"))
+                for number in range(chunks)
+            ]
             made = weights.weigh(shapes, found)
             opened.scratch.put_table("weights", weights.to_arrow(made))
 
@@ -185,14 +188,6 @@ class RunMaker:
                 self._broker, self._identity, opened.study, party, number
             )
         return opened.datasets[party]
-
-    def _found(self, opened: OpenRun, number: int) -> candidates.CandidateChunk:
-        batches = opened.scratch.get_table(f"candidates-{number}").to_batches()
-        if len(batches) > 1:
-            raise MatchingFailed("the candidates of a chunk are damaged", hint="start again")
-        if batches:
-            return candidates.from_arrow(batches[0])
-        raise MatchingFailed("the candidates of a chunk are missing", hint="start again")
 
     @contextmanager
     def _stage(self, run_id: str, stage: str, *, done: int, total: int) -> Iterator[None]:

@@ -61,5 +61,10 @@ class Scratch:
         with pa.ipc.open_stream(self.get(name)) as reader:
             return reader.read_all().combine_chunks()
 
+    def get_batch(self, name: str) -> pa.RecordBatch:
+        """Return a stored record batch, which may have no rows."""
+        with pa.ipc.open_stream(self.get(name)) as reader:
+            return reader.read_next_batch()
+
     def _context(self, name: str) -> Context:
         return Context(self._study_id, BROKER, BROKER, PURPOSE, (self._run_id, name))
