@@ -8,6 +8,7 @@ it who matched, and nothing tells the broker who qualifies.
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from linkage import delivery, idtables
 from linkage.errors import NotFound, PackageRefused, SiteRefused
@@ -18,9 +19,11 @@ from linkage.messages import (
     QUESTION_IDS,
     QuestionState,
 )
+from linkage.records import Bytes2D
 from sites.cohort.attrition import Attrition, attrition_from_bytes
 from sites.cohort.bundle import rows_to_bytes
 from sites.cohort.imaging import ImagingAnswer, evaluate
+from sites.cohort.manifest import cover_manifest, cover_manifest_from_bytes
 from sites.cohort.spec import imaging_criteria
 from sites.session import Session
 
@@ -50,24 +53,45 @@ def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
         for record_id, table in answer.subjects()
         if record_id in pseudonyms
     ]
-    session.send(enclave_of(session), DELIVERY_ROWS, delivery_id, delivery.pack_rows(rows))
+    covers = session.signed.study.study.image_retrieval == "cover"
+    cover = cover_manifest(answer.rows) if covers else b""
+    packed = _pack(answer.attrition.to_bytes(), cover, delivery.pack_rows(rows))
+    session.send(enclave_of(session), DELIVERY_ROWS, delivery_id, packed)
     return len(rows)
 
 
-def pack_answer(attrition: Attrition, question_ids: np.ndarray) -> bytes:
+def pack_answer(attrition: Attrition, question_ids: Bytes2D) -> bytes:
     """Return attrition and qualifying question IDs (uint8[N, 16]) as one message."""
-    head = attrition.to_bytes()
     ids = idtables.pack({"question_id": question_ids}, idtables.QUALIFYING)
-    return len(head).to_bytes(4, "big") + head + ids
+    return _pack(attrition.to_bytes(), ids)
 
 
-def unpack_answer(data: bytes) -> tuple[Attrition, np.ndarray]:
+def unpack_answer(data: bytes) -> tuple[Attrition, Bytes2D]:
     """Return what `pack_answer` packed. Raises PackageRefused."""
-    size = int.from_bytes(data[:4], "big")
-    if len(data) < 4 + size:
-        raise PackageRefused("the imaging party's answer is truncated", hint="ask again")
-    ids = idtables.unpack(data[4 + size :], idtables.QUALIFYING)
-    return attrition_from_bytes(data[4 : 4 + size]), ids["question_id"]
+    attrition, ids = _unpack(data, 2)
+    return attrition_from_bytes(attrition), idtables.unpack(ids, idtables.QUALIFYING)["question_id"]
+
+
+def unpack_delivery(data: bytes) -> tuple[Attrition, pa.Table | None, bytes]:
+    """Return attrition, cover manifest (None unless the study covers) and bundle of rows."""
+    attrition, cover, bundle = _unpack(data, 3)
+    made = cover_manifest_from_bytes(cover) if cover else None
+    return attrition_from_bytes(attrition), made, bundle
+
+
+def _pack(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def _unpack(data: bytes, count: int) -> list[bytes]:
+    parts, at = [], 0
+    for _ in range(count):
+        end = at + 8 + int.from_bytes(data[at : at + 8], "big")
+        if at + 8 > len(data) or end > len(data):
+            raise PackageRefused("the imaging party's answer is truncated", hint="ask again")
+        parts.append(data[at + 8 : end])
+        at = end
+    return parts
 
 
 def enclave_of(session: Session) -> str:

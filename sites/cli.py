@@ -9,6 +9,7 @@ from sites.commands import data, keys, rehearse, study
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Tokenize a site's records, send them, and get pseudonymous IDs back."
     " Identifiers and the study key never leave this machine.",
@@ -19,6 +20,7 @@ app.command()(data.submit)
 app.command()(data.status)
 app.command()(data.ids)
 app.command()(rehearse.rehearse)
+app.command()(rehearse.demo)
 app.add_typer(keys.app, name="keys")
 app.add_typer(study.app, name="study")
 

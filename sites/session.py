@@ -5,6 +5,7 @@ One site in one study, ready to act: its configuration, its keys, and its broker
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ from linkage.messages import BROKER
 from linkage.sealing import Context, Identity, seal, unseal
 from linkage.signed_study import SignedStudy
 from sites.client import BrokerClient
-from sites.config import SiteConfig
+from sites.config import SiteConfig, load_site
 from sites.vault import Vault
 
 
@@ -88,11 +89,12 @@ class Session:
         self.broker.relay(self.study_id, recipient, purpose, subject, sealed)
 
 
-def open_session(site: SiteConfig) -> Session:
+def session_of(site_file: Path) -> Session:
     """Return the session of a site file. Raises SiteRefused if it names no broker, KeyRefused."""
+    site = load_site(site_file)
     if site.broker is None:
         raise SiteRefused(
-            file="site file",
+            file=str(site_file),
             line=0,
             key="broker",
             rule="names no broker",

@@ -9,6 +9,7 @@ interrupted upload goes on with the very same bytes.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import importlib.metadata
 import shutil
@@ -122,7 +123,9 @@ def normalise_columns(
     nulls: dict[str, dict[str, int]] = {}
     for field, values in records.columns.items():
         try:
-            columns[field], reasons = normalise(field, values, date_format=source.date_format)
+            columns[field], reasons = normalise(
+                field, values, date_format=source.date_format, today=dt.date.today()
+            )
         except EncodingRefused as fault:
             raise _wrong_format(source, field, fault.message) from None
         nulls[field] = dict(Counter(why for why in reasons if why))

@@ -1,22 +1,22 @@
-"""`linkage-site init, tokenize, submit, status, ids`: from a site's records to its IDs."""
+"""
+`linkage-site init, tokenize, submit, status, ids`: from a site's records to its IDs.
+
+What is heavy to import is imported by the command that needs it, so that help answers at once.
+"""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linkage.errors import Conflict
-from sites.config import SiteConfig, load_site
-from sites.crosswalk import fetch_ids, write_ids
-from sites.session import open_session
 from sites.terminal import Steps, err, show, told
-from sites.tokenizer import TokenizeSummary
-from sites.tokenizer import tokenize as make_package
-from sites.upload import submit as upload
-from sites.vault import Vault
+
+if TYPE_CHECKING:
+    from sites.tokenizer import TokenizeSummary
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -42,9 +42,13 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Turn this site's records into a sealed package. Nothing leaves the machine yet."""
+    from sites.config import load_site
+    from sites.tokenizer import tokenize as make_package
+    from sites.vault import Vault
+
     config = load_site(site)
     vault = Vault(config.private)
-    signed = vault.signed_study(_fingerprint(config))
+    signed = vault.signed_study(config.broker.custodian if config.broker else None)
     with Steps(quiet=as_json) as steps:
         done = make_package(
             config.source, config.party, signed, vault, dataset=dataset, progress=steps.step
@@ -61,8 +65,10 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Upload the sealed package; run it again to go on after an interruption."""
-    config = load_site(site)
-    with open_session(config) as session, Steps(quiet=as_json) as steps:
+    from sites.session import session_of
+    from sites.upload import submit as upload
+
+    with session_of(site) as session, Steps(quiet=as_json) as steps:
         package = session.vault.package(dataset or session.vault.newest_dataset())
         state = upload(package, session.broker, lambda done, n: steps.step("upload", done, n))
     rows: dict[str, object] = {"study": state.study_id, "dataset version": state.dataset}
@@ -72,7 +78,9 @@ def submit(
 @told
 def status(site: SiteFile = Path("site.toml"), as_json: AsJson = False) -> None:
     """Show which parties have submitted."""
-    with open_session(load_site(site)) as session:
+    from sites.session import session_of
+
+    with session_of(site) as session:
         state = session.broker.study(session.study_id)
     rows: dict[str, object] = {
         one.party: f"dataset version {one.dataset}, {one.records:,} records"
@@ -91,14 +99,13 @@ def ids(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the cross-commons ID of every record, once a release includes this party."""
-    with open_session(load_site(site)) as session:
+    from sites.crosswalk import fetch_ids, write_ids
+    from sites.session import session_of
+
+    with session_of(site) as session:
         found = fetch_ids(session, release)
     write_ids(found, out)
     show("IDs fetched", {"file": out, "records": len(found)}, as_json=as_json)
-
-
-def _fingerprint(config: SiteConfig) -> str | None:
-    return config.broker.custodian if config.broker else None
 
 
 def _summary(done: TokenizeSummary) -> dict[str, object]:

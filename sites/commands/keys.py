@@ -13,9 +13,7 @@ from linkage.messages import CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import load_signed_study
 from sites import custody
-from sites.config import load_site
 from sites.terminal import show, told
-from sites.vault import Vault
 
 app = typer.Typer(no_args_is_help=True, help="Identities and study keys.")
 
@@ -74,6 +72,9 @@ def open_(
     site: SiteFile = Path("site.toml"),
 ) -> None:
     """Site: open the study key that the custodian sealed to you."""
+    from sites.config import load_site
+    from sites.vault import Vault
+
     config = load_site(site)
     vault = Vault(config.private)
     signed = vault.signed_study(config.broker.custodian if config.broker else None)

@@ -7,9 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sites.demo import prepare_demo
-from sites.rehearsal import RehearsalPlan
-from sites.rehearsal_report import rehearse_and_report
 from sites.terminal import Steps, show, told
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -31,6 +28,9 @@ def rehearse(
     as_json: AsJson = False,
 ) -> None:
     """Link all parties of a study on this machine, through a real broker on loopback."""
+    from sites.rehearsal import RehearsalPlan
+    from sites.rehearsal_report import rehearse_and_report
+
     plan = RehearsalPlan(
         study_file=study,
         site_files=tuple(site),
@@ -51,6 +51,9 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """See it work: simulate three commons, link them, deliver a joined cohort. No network."""
+    from sites.demo import prepare_demo
+    from sites.rehearsal_report import rehearse_and_report
+
     with Steps(quiet=as_json) as steps:
         steps.stage("simulate persons")
         prepared = prepare_demo(out, persons, seed)
