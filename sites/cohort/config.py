@@ -79,7 +79,8 @@ class OmopConfig(Strict):
 
     record_id: which column of `person` holds the record ids of the site's identifier file.
     birth: how much of the birth date a delivery holds. mirror_root: folder or bucket of the
-    enclave's own copy of the images, for studies with image_retrieval = "mirror".
+    enclave's own copy of the images, for studies with image_retrieval = "mirror". concepts: file
+    of DICOM codes and OMOP concepts, in place of sites/cohort/modality_concepts.toml.
     """
 
     path: Place
@@ -87,3 +88,4 @@ class OmopConfig(Strict):
     record_id: Literal["person_id", "person_source_value"] = "person_id"
     birth: Literal["year", "date"] = "year"
     mirror_root: str | None = None
+    concepts: Place | None = None

@@ -118,7 +118,9 @@ class Deliverer:
         self._persons = source.person_rows(
             {
                 "person_id": pa.array(list(units), pa.int64()),
-                "new_person_id": pa.array([numbering.persons[u] for u in units.values()]),
+                "new_person_id": pa.array(
+                    [numbering.persons[u] for u in units.values()], pa.int64()
+                ),
                 "first": pa.array([firsts[u] == p for p, u in units.items()], pa.bool_()),
             }
         )

@@ -1,0 +1,221 @@
+"""
+The report of a delivery: report.json for programs, report.html for people.
+
+Every count of persons in it went through the small-cell rule, so the report may leave the enclave
+after its usual download review; the tables beside it may not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+
+from sites.cohort.attrition import Attrition, Step
+from sites.cohort.counts import AGE_BANDS, SEXES, age_band, one_way
+from sites.cohort.delivered import TableFacts
+from sites.cohort.disclosure import HIDDEN, CellRule, Shown
+
+VERSION = 1
+
+_TRACE = (
+    "Every row of a table carries a person_id that exists in this folder only. "
+    "side/cohort_person gives its cohort ID, which the broker issued for this delivery alone and "
+    "can trace, in its signed log, to the run and the record pseudonyms; only the enclave and the "
+    "imaging commons can turn their own pseudonym back into a person. "
+    "No link leads from this folder to a local record id."
+)
+_UIDS = (
+    "Study and series UIDs are the originals, so two deliveries can be joined on them whatever "
+    "their person ids; do not combine deliveries unless the stewards approved it."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delivered:
+    """
+    What the report tells, with exact counts; `report_of` makes them fit to be read.
+
+    steps: of the enclave, from matched to delivered. described: ClinicalResult.persons of the
+    delivered. table_rows: rows by path in the folder. facts: by OMOP table. ambiguous: series left
+    out because two persons claim them or their study.
+    """
+
+    title: str
+    purpose: str
+    spec_hash: str
+    imaging_words: Sequence[str]
+    clinical_words: Sequence[str]
+    study_id: str
+    minimum_cell: int
+    image_retrieval: str
+    trace: Mapping[str, str]
+    imaging: Attrition | None
+    steps: Sequence[Step]
+    described: pa.Table
+    has_age: bool
+    table_rows: Mapping[str, int]
+    facts: Mapping[str, TableFacts]
+    studies: int
+    ambiguous: int
+    without_concept: int
+    without_date: int
+    unknown_persons: Mapping[str, int]
+    notes: Sequence[str]
+    made_at: dt.datetime
+
+
+def write_report(folder: Path, delivered: Delivered) -> dict[str, Any]:
+    """Write report.json and report.html into `folder`; return what report.json holds."""
+    files = {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    report = report_of(delivered) | {"files": files}
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    (folder / "report.json").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(html_of(report), encoding="utf-8")
+    return report
+
+
+def report_of(made: Delivered) -> dict[str, Any]:
+    """Return the report without its file digests, every count as it may be read."""
+    rule = CellRule(made.minimum_cell)
+    persons = made.steps[-1].subjects
+    sexes = made.described["sex"].to_pylist()
+    ages = [age_band(age) for age in made.described["age"].to_pylist()]
+    steps = steps_shown([(s.label, s.subjects, {}) for s in made.steps], rule)
+    return {
+        "version": VERSION,
+        "title": made.title,
+        "purpose": made.purpose,
+        "study": made.study_id,
+        "made_at": made.made_at.replace(microsecond=0).isoformat(),
+        "specification": {
+            "hash": made.spec_hash,
+            "imaging": list(made.imaging_words),
+            "clinical": list(made.clinical_words),
+        },
+        "minimum_cell": made.minimum_cell,
+        "persons": rule.show(persons),
+        "studies": _unless_few(made.studies, persons, rule),
+        "series": _unless_few(made.table_rows["omop/image_occurrence"], persons, rule),
+        "sex": one_way(sexes, SEXES, rule),
+        "age": one_way(ages, AGE_BANDS, rule) if made.has_age else None,
+        "attrition": {
+            "imaging": _imaging_steps(made.imaging, rule),
+            "enclave": steps,
+        },
+        "lost_links": lost_links(steps),
+        "tables": _tables(made, rule),
+        "image_retrieval": made.image_retrieval,
+        "warnings": _warnings(made, rule),
+        "trace": dict(made.trace),
+        "traceability": f"{_TRACE} {_UIDS}",
+    }
+
+
+def steps_shown(
+    steps: Sequence[tuple[str, int, Mapping[str, int | None]]], rule: CellRule
+) -> list[dict[str, Any]]:
+    """Return (label, people, other counts) as they may be read; others only where people are."""
+    shown = rule.show_steps([people for _, people, _ in steps])
+    return [
+        {"step": label, "persons": people}
+        | {name: n if isinstance(people, int) else HIDDEN for name, n in others.items()}
+        for (label, _, others), people in zip(steps, shown, strict=True)
+    ]
+
+
+def lost_links(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, by reason, how many links were lost, from nothing but the counts that are shown."""
+    lost = []
+    for before, after in itertools.pairwise(steps):
+        exact = isinstance(before["persons"], int) and isinstance(after["persons"], int)
+        count = before["persons"] - after["persons"] if exact else HIDDEN
+        lost.append({"reason": f"not: {after['step']}", "persons": count})
+    return lost
+
+
+def _imaging_steps(imaging: Attrition | None, rule: CellRule) -> list[dict[str, Any]]:
+    if imaging is None:
+        return []
+    return steps_shown(
+        [(s.label, s.subjects, {"studies": s.studies, "series": s.series}) for s in imaging.steps],
+        rule,
+    )
+
+
+def _tables(made: Delivered, rule: CellRule) -> list[dict[str, Any]]:
+    """Return rows by table; hidden where rows count persons, or their complement, and are few."""
+    total = made.steps[-1].subjects
+    tables = []
+    for path, rows in made.table_rows.items():
+        facts = made.facts.get(path.rpartition("/")[2])
+        persons = facts.persons if facts else total
+        shown: Shown = rows
+        few = rule.small(persons) or (rows == persons and rule.small(total - persons))
+        if few or rule.small(total):
+            shown = HIDDEN if rows else 0
+        tables.append({"table": path, "rows": shown})
+    return tables
+
+
+def _unless_few(count: int, persons: int, rule: CellRule) -> Shown:
+    return HIDDEN if rule.small(persons) else count
+
+
+def _warnings(made: Delivered, rule: CellRule) -> list[str]:
+    """Return what the researcher must know before believing a result."""
+    facts = list(made.facts.values())
+    counted = [
+        (sum(f.orphan_visits for f in facts), "references to a visit resolve to none: now null"),
+        (sum(f.texts_left_out for f in facts), "texts are left out: too few persons share them"),
+        (sum(f.concepts_filled for f in facts), "missing required concepts are now 0"),
+        (sum(f.undated for f in facts), "rows are left out: the CDM requires their date"),
+        (made.ambiguous, "series are left out: two persons claim them or their study"),
+        (made.without_concept, "series have a modality without concept: modality_concept_id is 0"),
+        (made.without_date, "series have no date: image_occurrence_date is 1900-01-01"),
+        *(
+            (count, f"persons have rows in {table} of the source but do not exist: not delivered")
+            for table, count in made.unknown_persons.items()
+        ),
+    ]
+    warnings = [f"{rule.show(count)} {text}" for count, text in counted if count]
+    dates = (
+        "Image dates are as the imaging commons gives them (side/image_occurrence_provenance); "
+        "compare no image date with a clinical date unless its frame is 'true'"
+    )
+    notes = [*made.notes, *(made.imaging.notes if made.imaging else ())]
+    return [dates, *warnings, *(note for note in dict.fromkeys(notes))]
+
+
+def html_of(report: Mapping[str, Any]) -> str:
+    """Return the report as one page: no script, nothing fetched, light and dark, fit to print."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sites.cohort"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = _shown
+    return environment.get_template("report.html.j2").render(report=report)
+
+
+def _shown(count: Shown | None) -> str:
+    return "–" if count is None else f"{count:,}" if isinstance(count, int) else count  # noqa: RUF001
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
