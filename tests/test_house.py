@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import sqlalchemy as sa
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from tests.isolated import CHECKOUT, IMPORT_ALL, packages_of, run_python
+
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCKS = sorted((CHECKOUT / "requirements").glob("*.lock"))
 
@@ -134,3 +136,21 @@ def test_postgres_is_real_and_each_database_is_empty(new_postgres_url: Callable[
             assert "PostgreSQL" in str(connection.scalar(sa.text("SELECT version()")))
             connection.execute(sa.text("CREATE TABLE only_here (n int)"))
         engine.dispose()
+
+
+def test_a_site_install_has_all_that_a_site_imports(tmp_path: Path) -> None:
+    """With the site's lock alone: all of linkage.encoding, and every command of linkage-site."""
+    code = f"""{IMPORT_ALL}
+import_all("linkage.encoding", "sites.sources", "sites.commands")
+import linkage.cli, sites.cli, sites.tokenizer, sites.client
+"""
+    done = run_python(code, packages_of("site", tmp_path / "packages"), CHECKOUT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("script", sorted(PROJECT["scripts"]))
+def test_every_script_starts(script: str) -> None:
+    program = Path(sys.executable).with_name(script)
+    done = subprocess.run([program, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
