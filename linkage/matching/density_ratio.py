@@ -25,7 +25,7 @@ from linkage.errors import MatchingFailed
 from linkage.matching.dice import Floats
 from linkage.matching.evidence import Evidence
 
-RIDGE = 0.05
+RIDGE = 0.15
 RIDGE_OF_INTERCEPT = 0.001
 ITERATIONS = 2000
 

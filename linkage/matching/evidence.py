@@ -3,7 +3,7 @@ The evidence of one comparison, two parties, as matrices for the fit (density_ra
 
 Each candidate pair is a row of numbers x, made of
     1                                   the intercept
-    max(0, z - knot)                    for each CLK and knot: a ramp, never negative evidence
+    clip((z - a) / (b - a), 0, 1)       for each CLK and stretch a..b of z: never negative evidence
     any key agrees                      either sign
     key k agrees                        for each match-key rule, never negative evidence
     key k: both have it, it differs     for each rule, never positive evidence
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +29,17 @@ from linkage.matching.candidates import CandidateChunk, Mask
 from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
 
-KNOTS = (3.5, 5.0, 7.0, 9.0, 12.0, 16.0, 22.0, 30.0)
+KNOTS = (3.5, 4.25, 5.0, 6.0, 7.5, 9.0, 11.0, 14.0, 18.0, 24.0, 32.0)
+"""Ends of the stretches of z. Each has a rise of its own, so the log weight can climb steeply where
+chance pairs thin out and level off among families; straight ramps could only steepen."""
 CHANCE_PARTNERS = 0.4
 """Pairs without a key are dropped below the z where the null expects more than this many partners
 for each record of the smaller party: they only add noise."""
 SPREAD = 40
 """Rows that stand for the attested collisions of one rule in one party."""
 UNSEEN = 0.5
-"""Collisions assumed on top of the attested count: none seen is not none possible (Jeffreys)."""
+"""Non-matches assumed on top of those seen or attested, for each rule and party and each stretch of
+z: none seen is not none possible (Jeffreys)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +109,7 @@ def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence
                 found.z, found.agree, found.disagree, weight=np.full(len(found.left), share)
             )
         nulls += [visible, _attested(visible, side.collisions, keys, len(clks), share)]
+    nulls.append(_unseen(pairs, sides, len(clks), len(keys)))
     null = _stack(nulls, len(clks))
     z_least = _least_z(null, CHANCE_PARTNERS * min(one.people, other.people))
     kept = _worth(cross.z, cross.agree, z_least)
@@ -205,6 +210,20 @@ def _attested(
     return _stack(made, clks)
 
 
+def _unseen(pairs: int, sides: list[Shape], clks: int, keys: int) -> _Rows:
+    """Return half a visible pair for each stretch of z, with every key disagreeing."""
+    middles = (np.array(KNOTS[1:]) + np.array(KNOTS[:-1])) / 2
+    if not clks or not sides:
+        middles = middles[:0]
+    share = np.mean([pairs / len(sides) / (s.people * (s.people - 1) / 2) for s in sides] or [0.0])
+    return _Rows(
+        z=np.repeat(middles[:, None], clks, axis=1),
+        agree=np.zeros(len(middles), np.uint64),
+        disagree=np.full(len(middles), (1 << keys) - 1, np.uint64),
+        weight=np.full(len(middles), UNSEEN * share),
+    )
+
+
 def _highest(z: Floats) -> Floats:
     """Return the largest z of each row, -inf where the row has none: float64[P]."""
     filled = np.where(np.isnan(z), -np.inf, z)
@@ -231,9 +250,9 @@ def _features(
     names = ["one"]
     for c, clk in enumerate(clks):
         known = np.nan_to_num(z[:, c], nan=0.0)
-        for knot in KNOTS:
-            columns.append(np.maximum(0.0, known - knot))
-            names.append(f"z:{clk}:{knot}")
+        for low, high in pairwise(KNOTS):
+            columns.append(np.clip((known - low) / (high - low), 0.0, 1.0))
+            names.append(f"z:{clk}:{low}")
     columns.append((agree > 0).astype(np.float64))
     names.append("any")
     for number, key in enumerate(keys):

@@ -25,11 +25,6 @@ from linkage.matching.dice import Floats
 LEAST_PAIR = -6.0
 """Log weight below which a pair does not grow larger sets: it would be worth one in 400."""
 LEAST_SET = -4.0
-UNPROPOSED = -3.0
-"""
-Log likelihood ratio of a pair that was no candidate though both its records are in one set.
-exp(-3) = 1/20: about the share of true pairs that candidates miss, against nearly all chance pairs.
-"""
 LARGEST = 5
 MAX_SETS = 5_000_000
 
@@ -43,12 +38,15 @@ class Pairs:
 
     left, right: int64[P], record rows. log_weight: float64[P], log odds of the pair before
     competition. log_prior: log weight of a pair of which nothing is known.
+    missed: share of true pairs that are no candidates. Nearly all chance pairs are none, so its
+    logarithm is the log likelihood ratio of a pair that was no candidate.
     """
 
     left: npt.NDArray[np.int64]
     right: npt.NDArray[np.int64]
     log_weight: Floats
     log_prior: float
+    missed: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,9 +141,16 @@ def _weigh(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
         eta = _lookup(found, members[both, one], members[both, other])
         proposed = np.isfinite(eta)
         weights[both, one, other] = weights[both, other, one] = eta
-        ratios[both, one, other] = np.where(proposed, eta - found.log_prior, UNPROPOSED)
+        ratios[both, one, other] = np.where(proposed, eta - found.log_prior, np.log(found.missed))
     trees: Floats = _trees(weights, members >= 0)
     return np.asarray(trees + np.minimum(0.0, ratios.min(axis=(1, 2))), dtype=np.float64)
+
+
+def is_candidate(
+    found: Pairs, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return whether each pair (left, right) was a candidate: bool[P]."""
+    return np.isfinite(_lookup(found, left, right))
 
 
 def _lookup(found: Pairs, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> Floats:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
 from linkage.matching.estimates import Estimate, estimate, one_to_one
 from linkage.matching.evidence import Evidence, gather
-from linkage.matching.hyperedges import Hyperedges, Pairs, grow
+from linkage.matching.hyperedges import Hyperedges, Pairs, grow, is_candidate
 from linkage.matching.propagation import propagate
 
 ROUNDS = 8
@@ -35,6 +35,11 @@ FREE_ROUNDS = 2
 RUNAWAY = 1.03
 """A refit that raises the expected matches by more than this factor is not believed."""
 MOST_MATCHED = 0.95
+MISSED = 0.02
+"""Share of true pairs that candidates miss, before anything is known of it."""
+PRIOR_PAIRS = 20.0
+"""How many confirmed pairs that first guess is worth."""
+MISSED_ROUNDS = 4
 LEAST_PROBABILITY = 1e-4
 FEW_MATCHES = 100
 """Below this many expected matches the estimates have been off by .05 (docs/matching.md)."""
@@ -87,16 +92,13 @@ def weigh(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> Weights:
     """
     parties = sorted(s.party for s in shapes)
     fitted = [_alternate(evidence) for evidence in gather(shapes, chunks)]
-    edges = grow(
-        {
-            (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): _pairs(f)
-            for f in fitted
-        },
-        len(parties),
-    )
-    probability = propagate(edges)
+    pairs = {
+        (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): _pairs(f)
+        for f in fitted
+    }
+    edges, probability, missed = _together(pairs, len(parties))
     comparisons = tuple(
-        _comparison(f.evidence.parties, parties, edges, probability) for f in fitted
+        _comparison(columns, parties, edges, probability, missed[columns]) for columns in pairs
     )
     return Weights(
         comparisons=comparisons,
@@ -142,16 +144,60 @@ def _pairs(fitted: _Fitted) -> Pairs:
         right=evidence.right.astype(np.int64),
         log_weight=fitted.log_weight,
         log_prior=float(np.log(max(fitted.expected, 0.5) / free)),
+        missed=MISSED,
     )
 
 
+def _together(
+    pairs: dict[tuple[int, int], Pairs], parties: int
+) -> tuple[Hyperedges, Floats, dict[tuple[int, int], float]]:
+    """
+    Propagate all parties at once; learn the share of true pairs that candidates missed.
+
+    A record of a third party ties two records together that were no candidates for each other.
+    How often that happens says how many such pairs there are, and so how much to believe the next.
+    Returns the sets, their probabilities, and by comparison the share missed.
+    """
+    missed = dict.fromkeys(pairs, MISSED)
+    for _ in range(MISSED_ROUNDS if parties > 2 else 1):
+        known = {
+            columns: replace(found, missed=missed[columns]) for columns, found in pairs.items()
+        }
+        edges = grow(known, parties)
+        probability = propagate(edges)
+        last, missed = (
+            missed,
+            {
+                columns: _share_missed(columns, found, edges, probability)
+                for columns, found in pairs.items()
+            },
+        )
+    return edges, probability, last if parties > 2 else dict.fromkeys(pairs, 0.0)
+
+
+def _share_missed(
+    columns: tuple[int, int], found: Pairs, edges: Hyperedges, probability: Floats
+) -> float:
+    """Return the share of unproposed pairs among those that a third party confirms."""
+    size = (edges.members >= 0).sum(axis=1)
+    inside = (edges.members[:, list(columns)] >= 0).all(axis=1) & (size > 2)
+    rows, p = edges.members[inside][:, list(columns)], probability[inside]
+    unproposed = ~is_candidate(found, rows[:, 0], rows[:, 1])
+    return float((PRIOR_PAIRS * MISSED + p[unproposed].sum()) / (PRIOR_PAIRS + p.sum()))
+
+
 def _comparison(
-    pair: tuple[str, str], parties: list[str], edges: Hyperedges, probability: Floats
+    columns: tuple[int, int],
+    parties: list[str],
+    edges: Hyperedges,
+    probability: Floats,
+    missed: float,
 ) -> Comparison:
     """Sum the hyperedges that hold both records of a pair."""
-    columns = [parties.index(p) for p in pair]
-    both = (edges.members[:, columns] >= 0).all(axis=1)
-    rows, which = np.unique(edges.members[both][:, columns], axis=0, return_inverse=True)
+    pair = parties[columns[0]], parties[columns[1]]
+    members = edges.members[:, list(columns)]
+    both = (members >= 0).all(axis=1)
+    rows, which = np.unique(members[both], axis=0, return_inverse=True)
     total = np.minimum(1.0, np.bincount(which.ravel(), probability[both], len(rows)))
     left, right = rows[:, 0].astype(np.uint32), rows[:, 1].astype(np.uint32)
     accepted = total[one_to_one(left, right, total)]
