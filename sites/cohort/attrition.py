@@ -1,5 +1,5 @@
 """
-Attrition: how many are left after each criterion, and how many links were lost and why.
+Attrition: how many are left after each criterion.
 
 Exact counts. They stay inside the party that made them, or travel sealed to the enclave; what a
 researcher reads went through sites.cohort.disclosure first.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from linkage.errors import PackageRefused
@@ -20,13 +20,15 @@ class Step:
     """
     Who is left after one criterion. subjects: people, or an imaging commons' subjects.
 
-    studies, series: what is left of their images; None on the clinical side.
+    studies, series: what is left of their images; None on the clinical side. reason: why those who
+    are missing since the step before are missing; it does not travel.
     """
 
     label: str
     subjects: int
     studies: int | None = None
     series: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +36,11 @@ class Attrition:
     """
     The steps of one side, first the whole population; subjects never grow from step to step.
 
-    lost: by reason, subjects of the first step that the last one has not. notes: what was odd.
+    notes: what was odd.
     """
 
     side: str
     steps: tuple[Step, ...]
-    lost: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -47,7 +48,6 @@ class Attrition:
         content = {
             "side": self.side,
             "steps": [[s.label, s.subjects, s.studies, s.series] for s in self.steps],
-            "lost": self.lost,
             "notes": list(self.notes),
         }
         return json.dumps(content, sort_keys=True).encode()
@@ -60,7 +60,6 @@ def attrition_from_bytes(content: bytes) -> Attrition:
         return Attrition(
             side=_text(raw["side"]),
             steps=tuple(_step(one) for one in raw["steps"]),
-            lost={_text(reason): _count(n) for reason, n in raw["lost"].items()},
             notes=tuple(_text(note) for note in raw["notes"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -70,7 +70,7 @@ def _evaluate(
     members = _members(source, among)
     persons = _described(members, source.table("person"))
     notes: list[str] = []
-    steps = [_step("persons in the OMOP table person", persons)]
+    steps = [_step("who are in the OMOP table person", persons, "not in the OMOP table person")]
     for one in criteria.concepts:
         found = matching_records(one, source, notes).inner_join(members, "person_id")
         join = persons.anti_join if one.exclude else persons.semi_join
@@ -187,5 +187,6 @@ def _age_words(criteria: ClinicalCriteria) -> str:
     return next(line for line in clinical_in_words(criteria) if line.startswith("age "))
 
 
-def _step(label: str, persons: Any) -> Step:
-    return Step(label=label, subjects=int(persons.unit.nunique().execute()))
+def _step(label: str, persons: Any, reason: str = "") -> Step:
+    count = int(persons.unit.nunique().execute())
+    return Step(label=label, subjects=count, reason=reason or f"criterion not met: {label}")

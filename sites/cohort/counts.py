@@ -78,12 +78,10 @@ def answer_counts(
     fits = set(qualifying)
     among = {person: name for person, name in question_ids.items() if name in fits}
     result = evaluate(criteria, source, among=among)
-    known, found = result.attrition.steps[0], result.attrition.steps[1:]
     steps = [
         Step(label="persons of the enclave", subjects=len(set(question_ids.values()))),
         Step(label="who have images that fit", subjects=len(fits & set(question_ids.values()))),
-        Step(label="who are in the OMOP table person", subjects=known.subjects),
-        *found,
+        *result.attrition.steps,
     ]
     shown = rule.show_steps([step.subjects for step in steps])
     sexes = result.persons["sex"].to_pylist()

@@ -47,14 +47,12 @@ class DeliveryFaulty(LinkageError):
 
 def expected_tables() -> dict[str, pa.Schema]:
     """Return, by path in the folder, the schema of every Parquet table of a delivery."""
-    series = {name: mi_cdm.SERIES_SCHEMA.field(name) for name in mi_cdm.DESCRIBED}
-    image_id = mi_cdm.PROVENANCE.field("image_occurrence_id")
     return {
         **{f"{OMOP_FOLDER}/{table.name}": table.schema() for table in cdm.TABLES},
         f"{OMOP_FOLDER}/{cdm.COHORT.name}": cdm.COHORT.schema(),
         f"{OMOP_FOLDER}/image_occurrence": mi_cdm.IMAGE_OCCURRENCE,
         f"{SIDE_FOLDER}/image_occurrence_provenance": mi_cdm.PROVENANCE,
-        f"{SIDE_FOLDER}/image_series": pa.schema([image_id, *series.values()]),
+        f"{SIDE_FOLDER}/image_series": mi_cdm.SERIES,
         f"{SIDE_FOLDER}/cohort_person": COHORT_PERSON,
     }
 

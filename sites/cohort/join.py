@@ -17,7 +17,7 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +95,7 @@ class Delivery:
     """
     What was delivered. Counts are exact: they are for the enclave's operator, not for a researcher.
 
-    lost: by step, how many matched persons it lost. report: what report.json holds.
+    lost: by reason, how many matched persons were lost. report: what report.json holds.
     """
 
     folder: Path
@@ -115,7 +115,7 @@ def deliver(
     source: OmopSource,
     out: Path,
     imaging_attrition: Attrition | None = None,
-    not_opened: Mapping[str, str] | None = None,
+    not_opened: Collection[str] = (),
     cover: pa.Table | None = None,
     seed: bytes | None = None,
     made_at: dt.datetime | None = None,
@@ -125,7 +125,7 @@ def deliver(
 
     matches: cohort_id (string), person_id (integer), one row a matched OMOP person; several
     persons of one cohort ID become one. images: by cohort ID, series rows (SERIES_SCHEMA), one
-    table a bundle that opened. not_opened: by cohort ID, why its rows are not in `images`.
+    table a bundle that opened. not_opened: cohort IDs whose rows came but did not open.
     cover: the imaging party's manifest of all that fits. seed: 32 secret bytes that order the new
     person ids; fresh by default, so that two deliveries have nothing in common.
 
@@ -137,7 +137,7 @@ def deliver(
         raise PackageRefused("imaging rows came for nobody in the crosswalk", hint=_AGAIN)
     series, ambiguous = certain_series(images)
     with new_folder(out) as folder:
-        chosen = _choose(asked, units, images, not_opened or {}, series, source)
+        chosen = _choose(asked, units, images, not_opened, series, source)
         numbering = number_persons(chosen.persons.values(), source, seed or secrets.token_bytes(32))
         tables, facts = Deliverer(
             source, chosen.persons, numbering, minimum_cell=terms.minimum_cell
@@ -193,7 +193,7 @@ def deliver(
         persons=len(numbering.persons),
         series=made.image_occurrence.num_rows,
         studies=made.procedures.num_rows,
-        lost=lost_by_step(chosen.steps),
+        lost=lost_by_reason(chosen.steps),
         report=report,
     )
 
@@ -245,7 +245,7 @@ def _choose(
     asked: Asked,
     units: Mapping[int, str],
     images: Mapping[str, Sequence[pa.Table]],
-    not_opened: Mapping[str, str],
+    not_opened: Collection[str],
     series: pa.Table,
     source: OmopSource,
 ) -> _Chosen:
@@ -257,9 +257,21 @@ def _choose(
     steps = (
         Step(label="matched persons in the crosswalk", subjects=len(set(units.values()))),
         *result.attrition.steps,
-        Step(label="the imaging commons sent rows", subjects=len(sent)),
-        Step(label="the rows opened", subjects=len(opened)),
-        Step(label="series are of one person only", subjects=len(delivered)),
+        Step(
+            label="whose rows the imaging commons sent",
+            subjects=len(sent),
+            reason="no imaging rows came: the images do not fit, or the record is gone",
+        ),
+        Step(
+            label="whose rows opened",
+            subjects=len(opened),
+            reason="the imaging rows did not open with their row key",
+        ),
+        Step(
+            label="whose series are certain",
+            subjects=len(delivered),
+            reason="another person claims the same study or series",
+        ),
     )
     known = set(source.table("person").person_id.to_pyarrow().to_pylist())
     return _Chosen(
@@ -272,11 +284,11 @@ def _choose(
     )
 
 
-def lost_by_step(steps: Sequence[Step]) -> dict[str, int]:
-    """Return how many were lost, exactly, by the step that lost them; only steps that lost some."""
+def lost_by_reason(steps: Sequence[Step]) -> dict[str, int]:
+    """Return how many were lost, exactly, by reason; only reasons that lost some."""
     pairs = itertools.pairwise(steps)
-    lost = {after.label: before.subjects - after.subjects for before, after in pairs}
-    return {label: count for label, count in lost.items() if count}
+    lost = {after.reason: before.subjects - after.subjects for before, after in pairs}
+    return {reason: count for reason, count in lost.items() if count}
 
 
 def _write_tables(
@@ -290,7 +302,7 @@ def _write_tables(
     omop.mkdir()
     side.mkdir()
     procedures = pa.concat_tables([tables["procedure_occurrence"], made.procedures])
-    for name, table in (tables | {"procedure_occurrence": procedures}).items():
+    for name, table in {**tables, "procedure_occurrence": procedures}.items():
         pq.write_table(table, omop / f"{name}.parquet")
     cohort = _cohort_table(described, numbering, tables["observation_period"])
     pq.write_table(cohort, omop / f"{cdm.COHORT.name}.parquet")

@@ -75,7 +75,12 @@ DESCRIBED = (
     *("study_description", "series_description", "slice_thickness", "kvp", "instances"),
     "size_bytes",
 )
-"""Columns of SERIES_SCHEMA that MI-CDM has no place for: the side table image_series."""
+"""Columns of SERIES_SCHEMA that MI-CDM has no place for."""
+
+SERIES = pa.schema(
+    [PROVENANCE.field("image_occurrence_id"), *(SERIES_SCHEMA.field(name) for name in DESCRIBED)]
+)
+"""The side table image_series: image_occurrence_id and DESCRIBED."""
 
 
 class Concepts(Strict):
@@ -99,8 +104,8 @@ class ImageTables:
     """
     What becomes of the imaging rows: parallel tables, one row a series, by person and date.
 
-    image_occurrence: IMAGE_OCCURRENCE. provenance: PROVENANCE. series: image_occurrence_id and
-    DESCRIBED. procedures: the synthetic procedure_occurrence rows, one a study. rows: the series as
+    image_occurrence: IMAGE_OCCURRENCE. provenance: PROVENANCE. series: SERIES.
+    procedures: the synthetic procedure_occurrence rows, one a study. rows: the series as
     they came (SERIES_SCHEMA, with person_id), in the same order. without_concept, without_date: how
     many rows' modality has no concept, or whose date is NO_DATE.
     """
@@ -194,7 +199,7 @@ def image_tables(
     return ImageTables(
         image_occurrence=pa.table(occurrences).cast(IMAGE_OCCURRENCE),
         provenance=pa.table(provenance).cast(PROVENANCE),
-        series=certain.select(DESCRIBED).add_column(0, "image_occurrence_id", ids),
+        series=certain.select(DESCRIBED).add_column(0, SERIES.field(0), ids).cast(SERIES),
         procedures=studies,
         rows=certain.select(["person_id", *SERIES_SCHEMA.names]),
         without_concept=modality.null_count,

@@ -94,6 +94,7 @@ def report_of(made: Delivered) -> dict[str, Any]:
     sexes = made.described["sex"].to_pylist()
     ages = [age_band(age) for age in made.described["age"].to_pylist()]
     steps = steps_shown([(s.label, s.subjects, {}) for s in made.steps], rule)
+    reasons = [step.reason for step in made.steps[1:]]
     return {
         "version": VERSION,
         "title": made.title,
@@ -115,7 +116,7 @@ def report_of(made: Delivered) -> dict[str, Any]:
             "imaging": _imaging_steps(made.imaging, rule),
             "enclave": steps,
         },
-        "lost_links": lost_links(steps),
+        "lost_links": lost_links(steps, reasons),
         "tables": _tables(made, rule),
         "image_retrieval": made.image_retrieval,
         "warnings": _warnings(made, rule),
@@ -136,13 +137,13 @@ def steps_shown(
     ]
 
 
-def lost_links(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def lost_links(steps: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> list[dict[str, Any]]:
     """Return, by reason, how many links were lost, from nothing but the counts that are shown."""
     lost = []
-    for before, after in itertools.pairwise(steps):
+    for (before, after), reason in zip(itertools.pairwise(steps), reasons, strict=True):
         exact = isinstance(before["persons"], int) and isinstance(after["persons"], int)
         count = before["persons"] - after["persons"] if exact else HIDDEN
-        lost.append({"reason": f"not: {after['step']}", "persons": count})
+        lost.append({"reason": reason, "persons": count})
     return lost
 
 
@@ -161,7 +162,7 @@ def _tables(made: Delivered, rule: CellRule) -> list[dict[str, Any]]:
     tables = []
     for path, rows in made.table_rows.items():
         facts = made.facts.get(path.rpartition("/")[2])
-        persons = facts.persons if facts else total
+        persons = facts.persons if facts else rows if path == "omop/cohort" else total
         shown: Shown = rows
         few = rule.small(persons) or (rows == persons and rule.small(total - persons))
         if few or rule.small(total):
