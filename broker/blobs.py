@@ -21,7 +21,6 @@ from typing import BinaryIO
 from linkage.errors import NotFound, TooLarge
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-_ABANDONED_AFTER = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +125,23 @@ class Blobs:
         """Yield the blobs that are older than `seconds`."""
         limit = time.time() - seconds
         for path in self._root.glob("[0-9a-f][0-9a-f]/*"):
-            if _NAME.fullmatch(path.name) and path.stat().st_mtime < limit:
+            if _NAME.fullmatch(path.name) and _changed_at(path) < limit:
                 yield path.name
 
-    def sweep_incoming(self) -> None:
-        """Delete what a killed process left half-written more than an hour ago."""
-        limit = time.time() - _ABANDONED_AFTER
+    def sweep_incoming(self, seconds: float) -> None:
+        """Delete what a killed process left half-written more than `seconds` ago."""
+        limit = time.time() - seconds
         for path in self._incoming.iterdir():
-            if path.stat().st_mtime < limit:
+            if _changed_at(path) < limit:
                 path.unlink(missing_ok=True)
+
+
+def _changed_at(path: Path) -> float:
+    """Return when a file was last written; one that has gone meanwhile is as new as can be."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _sync_folder(path: Path) -> None:

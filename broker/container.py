@@ -15,6 +15,7 @@ from broker.services.releases import Releases
 from broker.services.runs import Runs
 from broker.services.studies import Studies
 from broker.services.uploads import Uploads
+from broker.store import blobs as blob_rows
 from broker.store.engine import Database
 
 
@@ -56,3 +57,18 @@ class Broker:
             relay=Relay(database, blobs, config.limits),
             oversight=Oversight(database),
         )
+
+    def sweep(self, *, older_than: float) -> None:
+        """
+        Delete what killed processes left: half-written bodies, and blobs that no row names.
+
+        older_than: seconds; a blob gets its row moments after it is in place.
+        """
+        self.blobs.sweep_incoming(older_than)
+        # Blobs first: one that is placed meanwhile is then no candidate.
+        found = list(self.blobs.all_older_than(older_than))
+        with self.database.read() as connection:
+            named = blob_rows.named(connection)
+        for blob_id in found:
+            if blob_id not in named:
+                self.blobs.delete(blob_id)

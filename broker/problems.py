@@ -26,6 +26,7 @@ STATUS: Mapping[type[errors.LinkageError], int] = {
     errors.CallerRefused: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.RequestReused: 422,
     errors.TooLarge: 413,
     errors.PackageRefused: 422,
     errors.KeyRefused: 422,

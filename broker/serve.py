@@ -39,7 +39,6 @@ def serve(home: Home, *, port: int | None = None, ready_file: Path | None = None
     """
     logs.set_up()
     broker = Broker.at(home)
-    broker.blobs.sweep_incoming()
     server = home.config.server
     bound = _bind(server.host, server.port if port is None else port)
     scheme = "https" if server.tls_certificate else "http"

@@ -63,7 +63,7 @@ def _look_for_work(
     broker: Broker, run_maker: RunMaker, job_maker: JobMaker, stop: threading.Event
 ) -> None:
     queued: set[str] = set()
-    checked = swept = 0.0
+    checked = swept = float("-inf")
     while not stop.wait(broker.home.config.worker.poll_seconds):
         try:
             with broker.database.read() as connection:
@@ -78,9 +78,12 @@ def _look_for_work(
                 _fail_the_ended(todo, run_maker, job_maker)
             if time.monotonic() - swept > _SWEEP_SECONDS:
                 swept = time.monotonic()
-                broker.blobs.sweep_incoming()
+                broker.sweep(older_than=_SWEEP_SECONDS)
         except LinkageError as error:
             _log.error("looking for work failed", code=error.code, message=error.message)
+            stop.wait(1.0)
+        except Exception as error:
+            _log.error("looking for work failed", **problems.described(error))
             stop.wait(1.0)
 
 

@@ -21,6 +21,7 @@ Every error that a user of this project can meet, as one tree.
     │   └── NotAllowed
     ├── NotFound               no such study, dataset version, run, release, question
     ├── Conflict               what is asked contradicts what is already there
+    │   └── RequestReused      an idempotency key came again with another request
     └── Unreachable            the broker does not answer
 
 Every error says the fault, then the remedy (`hint`). None ever holds a value from a
@@ -141,6 +142,10 @@ class NotFound(LinkageError):
 
 class Conflict(LinkageError):
     code = "conflict"
+
+
+class RequestReused(Conflict):
+    code = "request-reused"
 
 
 class Unreachable(LinkageError):

@@ -12,6 +12,7 @@ from broker.container import Broker
 from broker.policy import Action, Caller, Grant
 from linkage.errors import PackageRefused, TooLarge
 
+KEY = r"^[A-Za-z0-9_-]{8,64}$"
 ID = r"^[a-z0-9][a-z0-9-]{0,79}$"
 
 
@@ -20,6 +21,8 @@ def the_broker(request: Request) -> Broker:
     broker: Broker = request.app.state.broker
     return broker
 
+
+OnceKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY)]
 
 Services = Annotated[Broker, Depends(the_broker)]
 

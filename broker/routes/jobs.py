@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from broker.policy import Action, Grant
-from broker.routes.common import May, Services
+from broker.routes.common import May, OnceKey, Services
 from linkage.messages import Approval, JobState, QuestionRequest, QuestionState, ReleaseRequest
 
 router = APIRouter(prefix="/v1/studies/{study_id}")
@@ -17,10 +17,13 @@ Reader = Annotated[Grant, Depends(May(Action.READ_QUESTION))]
 
 @router.post("/releases", status_code=202)
 def release(
-    body: ReleaseRequest, grant: Annotated[Grant, Depends(May(Action.RELEASE))], broker: Services
+    body: ReleaseRequest,
+    grant: Annotated[Grant, Depends(May(Action.RELEASE))],
+    broker: Services,
+    key: OnceKey = None,
 ) -> JobState:
     """Queue a release of cross-commons IDs."""
-    return broker.releases.ask(grant, body)
+    return broker.releases.ask(grant, body, key=key)
 
 
 @router.get("/jobs/{job_id}")
@@ -33,10 +36,13 @@ def job_state(
 
 @router.post("/questions", status_code=202)
 def ask(
-    body: QuestionRequest, grant: Annotated[Grant, Depends(May(Action.ASK))], broker: Services
+    body: QuestionRequest,
+    grant: Annotated[Grant, Depends(May(Action.ASK))],
+    broker: Services,
+    key: OnceKey = None,
 ) -> JobState:
     """Queue a cohort question."""
-    return broker.questions.ask(grant, body)
+    return broker.questions.ask(grant, body, key=key)
 
 
 @router.get("/questions")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker import audit
 from broker.policy import Grant
@@ -28,8 +28,11 @@ class Questions:
 
     database: Database
 
-    def ask(self, grant: Grant, request: QuestionRequest) -> JobState:
-        """Queue a question. Raises Conflict for a study without imaging party and enclave."""
+    def ask(self, grant: Grant, request: QuestionRequest, *, key: str | None = None) -> JobState:
+        """
+        Queue a question; the same idempotency key makes one. Raises Conflict for a study without
+        imaging party and enclave.
+        """
         two_sides(grant.study)
         request.canonical()
         row = jobs.JobRow(
@@ -41,7 +44,8 @@ class Questions:
             asked_at=int(time.time()),
         )
         with self.database.change() as connection:
-            finished(connection, grant.study.id, request.run_id)
+            run = finished(connection, grant.study.id, request.run_id)
+            row = replace(row, run_id=run.id)
             jobs.add(connection, row)
             audit.record(
                 connection,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker import audit
 from broker.policy import Grant
@@ -23,10 +23,10 @@ class Releases:
 
     database: Database
 
-    def ask(self, grant: Grant, request: ReleaseRequest) -> JobState:
+    def ask(self, grant: Grant, request: ReleaseRequest, *, key: str | None = None) -> JobState:
         """
-        Queue a release. Raises NotAllowed for an audience beyond the study's release_to; a
-        rehearsal may release to all.
+        Queue a release; the same idempotency key makes one. Raises NotAllowed for an audience
+        beyond the study's release_to; a rehearsal may release to all.
         """
         audience = _audience(grant.study, request.audience)
         row = jobs.JobRow(
@@ -38,7 +38,8 @@ class Releases:
             asked_at=int(time.time()),
         )
         with self.database.change() as connection:
-            finished(connection, grant.study.id, request.run_id)
+            run = finished(connection, grant.study.id, request.run_id)
+            row = replace(row, run_id=run.id)
             jobs.add(connection, row)
             audit.record(
                 connection,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from broker.store.tables import approval, item, job
+from broker.store.tables import approval, item, job, request_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,25 @@ class ItemRow:
 def add(connection: Connection, row: JobRow) -> None:
     """Queue a job."""
     connection.execute(job.insert().values(**_columns(row)))
+
+
+def add_key(
+    connection: Connection, actor: str, key: str, *, request_hash: str, job_id: str, now: int
+) -> None:
+    """Remember which job an idempotency key made."""
+    connection.execute(
+        request_key.insert().values(
+            actor=actor, key=key, request_hash=request_hash, job_id=job_id, used_at=now
+        )
+    )
+
+
+def find_key(connection: Connection, actor: str, key: str) -> tuple[str, str] | None:
+    """Return request hash and job of an idempotency key."""
+    k = request_key.c
+    wanted = select(k.request_hash, k.job_id).where(k.actor == actor, k.key == key)
+    found = connection.execute(wanted).first()
+    return (found.request_hash, found.job_id) if found else None
 
 
 def find(connection: Connection, job_id: str) -> JobRow | None:

@@ -205,6 +205,6 @@ request_key = Table(
     Column("actor", String(140), primary_key=True),
     Column("key", String(64), primary_key=True),
     Column("request_hash", String(64), nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("job_id", ForeignKey("job.id"), nullable=False),
     Column("used_at", BigInteger, nullable=False),
 )
