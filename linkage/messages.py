@@ -178,9 +178,13 @@ class RunState(Message):
 
 
 class ReleaseRequest(Message):
-    """Give cross-commons IDs of a finished run to `audience`; empty means the study's own list."""
+    """
+    Give cross-commons IDs of a finished run to `audience`; empty means the study's own list.
 
-    run_id: str
+    run_id: empty means the newest finished run.
+    """
+
+    run_id: str = ""
     audience: tuple[Name, ...] = ()
 
 
@@ -202,9 +206,10 @@ class QuestionRequest(Message):
     A cohort question. `imaging` goes to the imaging party only, `clinical` to the enclave only.
 
     spec_hash: SHA-256 of the whole specification's canonical JSON, what stewards approve.
+    run_id: empty means the newest finished run.
     """
 
-    run_id: str
+    run_id: str = ""
     title: str = Field(max_length=200)
     purpose: str = Field(max_length=2000)
     spec_hash: Hex256

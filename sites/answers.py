@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from linkage import delivery, idtables
-from linkage.errors import NotFound, PackageRefused, SiteRefused
+from linkage.errors import Conflict, NotFound, PackageRefused, SiteRefused
 from linkage.messages import (
     DELIVERY_KEY,
     DELIVERY_ROWS,
@@ -28,6 +28,39 @@ from sites.cohort.spec import imaging_criteria
 from sites.session import Session
 
 
+def answer_everything(session: Session) -> dict[str, str]:
+    """
+    Answer every question that has this party's question IDs ready, send every delivery's rows.
+
+    Returns what was done, by question or delivery; what was sent before is left as it is.
+    """
+    done: dict[str, str] = {}
+    for question in session.broker.questions(session.study_id):
+        ready = question.state == "done"
+        if ready and _unsent(session, question.question_id):
+            fits = len(answer_imaging(session, question.question_id).record_ids)
+            done[question.question_id] = f"answered: {fits:,} subjects fit"
+            _sent(session, question.question_id)
+        delivery_id = question.delivery_id or ""
+        if delivery_id and _unsent(session, delivery_id):
+            rows = send_rows(session, question.question_id, delivery_id)
+            done[delivery_id] = f"rows of {rows:,} subjects sent"
+            _sent(session, delivery_id)
+    return done
+
+
+def _unsent(session: Session, subject: str) -> bool:
+    """Has the broker prepared `subject` for this party, and did this party not answer it yet?"""
+    waits = session.broker.inbox(session.study_id, subject=subject)
+    return bool(waits) and not (session.vault.folder / "answered" / subject).exists()
+
+
+def _sent(session: Session, subject: str) -> None:
+    mark = session.vault.folder / "answered" / subject
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
 def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
     """Evaluate the imaging criteria of a question and send the qualifying IDs to the enclave."""
     answer = _evaluate(session, session.broker.question(session.study_id, question_id))
@@ -37,8 +70,7 @@ def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
     fits = set(answer.record_ids)
     qualifies = [record_ids.get(p.tobytes()) in fits for p in table["record_pseudonym"]]
     ids = table["question_id"][np.array(qualifies, dtype=bool)]
-    packed = pack_answer(answer.attrition, ids)
-    session.send(enclave_of(session), QUESTION_ANSWER, question_id, packed)
+    _send(session, QUESTION_ANSWER, question_id, pack_answer(answer.attrition, ids))
     return answer
 
 
@@ -56,7 +88,7 @@ def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
     covers = session.signed.study.study.image_retrieval == "cover"
     cover = cover_manifest(answer.rows) if covers else b""
     packed = _pack(answer.attrition.to_bytes(), cover, delivery.pack_rows(rows))
-    session.send(enclave_of(session), DELIVERY_ROWS, delivery_id, packed)
+    _send(session, DELIVERY_ROWS, delivery_id, packed)
     return len(rows)
 
 
@@ -102,6 +134,15 @@ def enclave_of(session: Session) -> str:
 def imaging_of(session: Session) -> str:
     """Return the study's imaging party. Raises NotFound if it has none."""
     return _party_of(session, "imaging")
+
+
+def _send(session: Session, purpose: str, subject: str, data: bytes) -> None:
+    try:
+        session.send(enclave_of(session), purpose, subject, data)
+    except Conflict:
+        # An earlier answer arrived though we did not hear so: sealed anew, it looks different.
+        if not session.broker.inbox(session.study_id, subject=subject):
+            raise
 
 
 def _party_of(session: Session, kind: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sites.commands import data, keys, rehearse, study
+from sites.commands import cohort, data, keys, rehearse, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,9 @@ app.command()(data.tokenize)
 app.command()(data.submit)
 app.command()(data.status)
 app.command()(data.ids)
+app.command()(cohort.answer)
+app.command()(cohort.counts)
+app.command()(cohort.join)
 app.command()(rehearse.rehearse)
 app.command()(rehearse.demo)
 app.add_typer(keys.app, name="keys")

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from joserfc import jwt
 from joserfc.jwk import OKPKey
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from linkage import errors, messages
 from linkage.errors import LinkageError, Unreachable
@@ -136,6 +136,11 @@ class BrokerClient:
 
     def question(self, study: str, question_id: str) -> QuestionState:
         return self._ask(QuestionState, "GET", f"/v1/studies/{study}/questions/{question_id}")
+
+    def questions(self, study: str) -> list[QuestionState]:
+        """Return the study's questions, newest first."""
+        response = self._send("GET", f"/v1/studies/{study}/questions")
+        return TypeAdapter(list[QuestionState]).validate_json(response.content)
 
     def approve(self, approval: Approval) -> QuestionState:
         path = f"/v1/studies/{approval.study_id}/questions/{approval.question_id}/approvals"

@@ -111,7 +111,7 @@ def _trace(
     joined: Joined, answer: ImagingAnswer, truth: Truth, imaging: str, enclave: str
 ) -> Traced:
     folder = joined.delivery.folder
-    cohort_of = _columns(folder / "cohort_person.parquet", "person_id", "cohort_id")
+    cohort_of = _columns(folder / "side" / "cohort_person.parquet", "person_id", "cohort_id")
     record_of = {person: joined.record_of[cohort_of[person]] for person in cohort_of}
     subject_of = {
         series: record_id
@@ -119,7 +119,7 @@ def _trace(
         for series in rows["series_uid"].to_pylist()
     }
     table = pq.read_table(
-        folder / "image_occurrence.parquet", columns=["person_id", "image_series_uid"]
+        folder / "omop" / "image_occurrence.parquet", columns=["person_id", "image_series_uid"]
     )
     pairs = list(
         zip(table["person_id"].to_pylist(), table["image_series_uid"].to_pylist(), strict=True)

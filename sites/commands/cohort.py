@@ -1,0 +1,68 @@
+"""`linkage-site answer, counts, join`: a site's part in cohort questions and deliveries."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sites.terminal import show, told
+
+SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
+Question = Annotated[str, typer.Argument(help="The question's ID.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@told
+def answer(site: SiteFile = Path("site.toml"), as_json: AsJson = False) -> None:
+    """Imaging party: answer every open question and send the rows of every approved delivery."""
+    from sites.answers import answer_everything
+    from sites.session import session_of
+
+    with session_of(site) as session:
+        done = answer_everything(session)
+    show("Answered", dict(done) or {"nothing": "no question is open"}, as_json=as_json)
+
+
+@told
+def counts(
+    question: Question,
+    site: SiteFile = Path("site.toml"),
+    out: Annotated[Path | None, typer.Option(help="A JSON file to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enclave: count the persons of a question, with small cells suppressed."""
+    from sites.enclave import count
+    from sites.session import session_of
+
+    with session_of(site) as session:
+        found = count(session, question)
+    if out:
+        out.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    rows: dict[str, object] = dict(found.attrition)
+    show(f"Persons: {found.persons}", rows, as_json=as_json, data=found.to_json())
+
+
+@told
+def join(
+    question: Question,
+    out: Annotated[Path, typer.Option(help="A new folder for the cohort.")],
+    site: SiteFile = Path("site.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Enclave: build the approved cohort: OMOP, image_occurrence, image manifest, report."""
+    from sites.enclave import join as build
+    from sites.session import session_of
+
+    with session_of(site) as session:
+        made = build(session, question, out).delivery
+    rows: dict[str, object] = {
+        "persons": f"{made.persons:,}",
+        "imaging studies": f"{made.studies:,}",
+        "image rows": f"{made.series:,}",
+        **{f"lost: {why}": f"{lost:,}" for why, lost in made.lost.items()},
+        "folder": made.folder,
+    }
+    show("Cohort delivered", rows, as_json=as_json, data=made.report)
