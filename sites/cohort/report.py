@@ -191,7 +191,7 @@ def _warnings(made: Delivered, rule: CellRule) -> list[str]:
             for table, count in made.unknown_persons.items()
         ),
     ]
-    warnings = [f"{rule.show(count)} {text}" for count, text in counted if count]
+    warnings = [f"{_shown(rule.show(count))} {text}" for count, text in counted if count]
     dates = (
         "Image dates are as the imaging commons gives them (side/image_occurrence_provenance); "
         "compare no image date with a clinical date unless its frame is 'true'"
