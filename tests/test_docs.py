@@ -51,8 +51,10 @@ def _said() -> list[tuple[str, list[str]]]:
     said = []
     for document in DOCUMENTS:
         for line in _code(document):
-            # Also behind `docker compose run ... broker`, or a variable.
-            match = re.search(rf"(?<![\w./-])({'|'.join(SCRIPTS)}|make)(?=\s+[\w-])", line)
+            # Programs also behind others (`docker compose run ... broker`); make by itself.
+            match = re.search(
+                rf"(?<![\w./-])(?:{'|'.join(SCRIPTS)})(?=\s+[\w-])|^make(?=\s+[\w-])", line
+            )
             if match:
                 try:
                     words = shlex.split(line[match.start() :], comments=True)
