@@ -19,6 +19,7 @@ from linkage.errors import LinkageError, PackageRefused, Unreachable
 if TYPE_CHECKING:
     from broker.config import Home
     from broker.container import Broker
+    from broker.policy import Caller
 
 
 class _Refusing(typer.Typer):
@@ -47,8 +48,15 @@ app = _Refusing(
 admin = typer.Typer(help="Admins of this broker.", no_args_is_help=True)
 study = typer.Typer(help="Studies.", no_args_is_help=True)
 run = typer.Typer(help="Linkage runs.", no_args_is_help=True)
+release = typer.Typer(help="Releases of cross-commons IDs.", no_args_is_help=True)
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
-for name, group in {"admin": admin, "study": study, "run": run, "audit": audit}.items():
+for name, group in {
+    "admin": admin,
+    "study": study,
+    "run": run,
+    "release": release,
+    "audit": audit,
+}.items():
     app.add_typer(group, name=name)
 
 HomeOption = Annotated[
@@ -180,14 +188,44 @@ def run_start(
     as_json: JsonOption = False,
 ) -> None:
     """Queue a linkage run; a worker must be running."""
-    from broker.policy import Action, Caller
+    from broker.policy import Action
     from linkage.messages import RunRequest
 
     broker = _services(home)
-    console = Caller("console", None)
-    grant = broker.studies.grant(console, Action.START_RUN, study_id=study_id, party=None)
+    grant = broker.studies.grant(_console(), Action.START_RUN, study_id=study_id, party=None)
     state = broker.runs.start(grant, RunRequest(seed=seed), allow_missing=allow_missing)
     _show(as_json, state.model_dump(mode="json"), f"Run {state.run_id} is {state.state}.")
+
+
+@run.command("list")
+def run_list(study_id: str, home: HomeOption, as_json: JsonOption = False) -> None:
+    """List the study's runs, newest first: state, stage, estimated quality."""
+    from broker.policy import Action
+
+    broker = _services(home)
+    grant = broker.studies.grant(_console(), Action.READ_RUN, study_id=study_id, party=None)
+    found = [state.model_dump(mode="json") for state in broker.runs.all(grant)]
+    _show(as_json, found, "\n".join(map(_run_line, found)) or "No run was started yet.")
+
+
+@release.command("start")
+def release_start(
+    study_id: str,
+    home: HomeOption,
+    run_id: Annotated[str, typer.Option("--run", help="Default: the newest finished.")] = "",
+    to: Annotated[
+        list[str] | None, typer.Option(help="A party; repeat. Default: as the study says.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give every record of the audience a cross-commons ID; a worker must be running."""
+    from broker.policy import Action
+    from linkage.messages import ReleaseRequest
+
+    broker = _services(home)
+    grant = broker.studies.grant(_console(), Action.RELEASE, study_id=study_id, party=None)
+    state = broker.releases.ask(grant, ReleaseRequest(run_id=run_id, audience=tuple(to or ())))
+    _show(as_json, state.model_dump(mode="json"), f"Release {state.job_id} is {state.state}.")
 
 
 @audit.command("verify")
@@ -226,6 +264,24 @@ def _services(home: Path) -> Broker:
     from broker.container import Broker
 
     return Broker.at(_at(home))
+
+
+def _console() -> Caller:
+    from broker.policy import Caller
+
+    return Caller("console", None)
+
+
+def _run_line(run: dict[str, Any]) -> str:
+    line = f"{run['run_id']}  {run['state']}"
+    if run["state"] in ("queued", "running"):
+        line += f"  {run['stage']} {run['progress']:.0%}"
+    if report := run["report"]:
+        line += (
+            f"  {report['persons']:,} persons; estimated precision"
+            f" {report['estimated_precision']:.4f}, recall {report['estimated_recall']:.4f}"
+        )
+    return f"{line}  {run['failure']}" if run["failure"] else line
 
 
 def _migrate(home: Home) -> None:

@@ -1,2 +1,4 @@
 from typing import Any
+
+
 def prepare_demo(*a: Any) -> Any: ...

@@ -25,7 +25,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from linkage.evaluation.quality import Quality, read_truth, score
 from linkage.study import StudyConfig
 from sites import charts
-from sites.rehearsal import Observer, Rehearsed, RehearsalPlan, actors, link, save_ids
+from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
 
 
@@ -89,9 +89,7 @@ def _numbers(
 ) -> dict[str, Any]:
     found = rehearsed.run.report or {}
     chosen = found["overall"]["chosen"]
-    comparisons = [
-        {"parties": one["parties"], **one["estimate"]} for one in found["comparisons"]
-    ]
+    comparisons = [{"parties": one["parties"], **one["estimate"]} for one in found["comparisons"]]
     seconds = rehearsed.seconds
     whole = [spent for stage, spent in seconds.items() if not stage.startswith("run: ")]
     numbers: dict[str, Any] = {
@@ -199,9 +197,7 @@ def _party_table(rehearsed: Rehearsed) -> dict[str, Any]:
             f"{done.records:,}",
             f"{done.records - done.groups:,}",
             f"{len(done.quarantined):,}",
-            "; ".join(
-                f"{field} {sum(why.values()):,}" for field, why in done.nulls.items() if why
-            ),
+            "; ".join(f"{field} {sum(why.values()):,}" for field, why in done.nulls.items() if why),
         ]
         for party, done in rehearsed.tokenized.items()
     ]
