@@ -6,7 +6,7 @@ ones is the sum of their probabilities. So, with N the expected number of matche
 
     precision(t) = sum / links,   recall(t) = sum / N,   F1(t) = 2 sum / (links + N),
 
-and the link threshold is the t with the largest F1. A threshold is inclusive.
+and the link threshold is the t >= .5 with the largest F1. A threshold is inclusive.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from linkage.matching.dice import Floats
 BINS = 50
 CURVE = tuple(round(k / 100, 2) for k in range(1, 100))
 NORMAL_95 = 1.96
+LEAST_THRESHOLD = 0.5
+"""No pair is linked that is likelier two people than one, whatever F1 would gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def estimate(accepted: Floats, candidates: Floats, expected: float) -> Estimate:
 
     accepted: float64[K], probabilities of the links that one-to-one matching takes, in any order.
     candidates: float64[P], probabilities of all candidates. expected: the expected number of
-    matches, N. Without any accepted link the threshold is 1.
+    matches, N. Without any link of .5 or more the threshold is 1.
     """
     best_first = np.sort(accepted)[::-1]
     counts, _ = np.histogram(candidates, bins=BINS, range=(0.0, 1.0))
@@ -93,10 +95,11 @@ def estimate(accepted: Floats, candidates: Floats, expected: float) -> Estimate:
 
 
 def _best_threshold(best_first: Floats, expected: float) -> float:
-    if not len(best_first):
+    likely = best_first[best_first >= LEAST_THRESHOLD]
+    if not len(likely):
         return 1.0
-    links = np.arange(1, len(best_first) + 1)
-    f1 = 2 * np.cumsum(best_first) / (links + expected)
+    links = np.arange(1, len(likely) + 1)
+    f1 = 2 * np.cumsum(likely) / (links + expected)
     return float(best_first[int(np.argmax(f1))])
 
 
