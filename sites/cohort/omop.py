@@ -22,7 +22,13 @@ import pyarrow as pa
 from linkage.errors import SourceRefused
 from sites.cohort import cdm
 from sites.cohort.config import OmopConfig
-from sites.cohort.tables import columns_by_meaning, connect, no_values_in_errors, read_file
+from sites.cohort.tables import (
+    columns_by_meaning,
+    connect,
+    no_values_in_errors,
+    read_file,
+    table_names,
+)
 
 _IBIS_TYPES: Mapping[cdm.Kind, str] = {
     "id": "int64",
@@ -67,8 +73,10 @@ class OmopSource:
             )
         con = connect(config.path)
         with no_values_in_errors(config.path.name):
-            names = con.list_tables(database=config.db_schema)
-            raw = {name.lower(): con.table(name, database=config.db_schema) for name in names}
+            raw = {
+                name.lower(): con.table(name, database=config.db_schema)
+                for name in table_names(con, config.db_schema)
+            }
         return cls(con, raw, config=config)
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ DuckDB's own messages quote the row they failed on, so they are dropped.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from typing import Any
 
 import duckdb
 import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from linkage.errors import SourceRefused
 
@@ -66,6 +69,8 @@ def read_file(con: Any, path: Path, name: str) -> Any:
         raise SourceRefused(file=path.name, rule="there is no such file", hint="check the path")
     suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)
     with no_values_in_errors(path.name):
+        if suffix in _SUFFIXES:  # DuckDB renames the second of two like columns; we refuse it
+            columns_by_meaning(header_of(path), file=path.name)
         if suffix == ".parquet":
             return con.read_parquet(path, table_name=name)
         if suffix in TEXT_SUFFIXES:
@@ -77,8 +82,37 @@ def read_file(con: Any, path: Path, name: str) -> Any:
     )
 
 
+def table_names(con: Any, schema: str) -> list[str]:
+    """
+    Return the tables and views of one schema of an open DuckDB file.
+
+    Not con.list_tables: Ibis 12 calls for it what DuckDB 2 no longer has.
+    """
+    asked = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?"
+    with no_values_in_errors(schema):
+        return [name for (name,) in con.con.execute(asked, [schema]).fetchall()]
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the column names of a Parquet or text file as they stand there."""
+    if path.name.lower().endswith(".parquet"):
+        try:
+            return list(pq.read_schema(path).names)
+        except (pa.ArrowException, OSError):
+            raise SourceRefused(
+                file=path.name, rule="cannot be read as Parquet", hint="write it again"
+            ) from None
+    return next(csv.reader([_first_line(path)], delimiter=delimiter_of(path)))
+
+
 def delimiter_of(path: Path) -> str:
     """Return comma, tab, bar or semicolon, whichever the header has most; comma for a tie."""
+    # A delimiter inside quotes or inside an SQL expression of a header counts for nothing.
+    bare = re.sub(r'"[^"]*"|\([^)]*\)', "", _first_line(path))
+    return max(",\t|;", key=bare.count)
+
+
+def _first_line(path: Path) -> str:
     try:
         if path.name.lower().endswith(".gz"):
             with gzip.open(path, "rt", encoding="utf-8-sig") as packed:
@@ -92,9 +126,7 @@ def delimiter_of(path: Path) -> str:
         ) from None
     if not header.strip():
         raise SourceRefused(file=path.name, rule="is empty", hint="it needs at least a header")
-    # A delimiter inside quotes or inside an SQL expression of a header counts for nothing.
-    bare = re.sub(r'"[^"]*"|\([^)]*\)', "", header)
-    return max(",\t|;", key=bare.count)
+    return header.rstrip("\r\n")
 
 
 def meaning(header: str) -> str:
