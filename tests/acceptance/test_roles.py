@@ -1,0 +1,211 @@
+"""
+A study played by its roles, each with its own folder and the installed programs only.
+
+Custodian, broker admin, two site operators, stewards and the enclave's data manager, with the
+mistakes that tired people make on the way.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sites.demo import prepare_demo
+from tests.programs import Done, ok, program, run
+
+PARTIES = ("imaging", "enclave", "claims")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Who sits where: one folder an organisation."""
+
+    root: Path
+    url: str
+
+    def of(self, actor: str) -> Path:
+        return self.root / actor
+
+    def site(self, party: str, command: str, *arguments: str | Path) -> Done:
+        """Run a command at a site, whatever comes of it."""
+        return run("linkage-site", command, *arguments, "--site", self.of(party) / "site.toml")
+
+
+def fingerprint(text: str) -> str:
+    found = re.search(r"[0-9a-f]{4}( [0-9a-f]{4}){7}", text)
+    assert found, text
+    return found.group()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Everyone set up, the study signed and registered, the broker running; nothing sent yet."""
+    root = tmp_path_factory.mktemp("roles")
+    commons = prepare_demo(root / "demo", 900, 3).truth.parent
+    study = commons / "settings" / "study.toml"
+    broker, custodian = root / "broker", root / "custodian"
+
+    ok("linkage-site", "keys", "identity", custodian, "--name", "custodian")
+    ok("linkage-site", "keys", "new", custodian / "study.key")
+    ok("linkage-broker", "init", broker)
+    public = ["--public", str(broker / "public.json")]
+    for party in PARTIES:
+        made = ok("linkage-site", "keys", "identity", root / party / "private", "--name", party)
+        fingerprint(made.out)
+        public += ["--public", str(root / party / "private" / f"{party}.public.json")]
+    signed = root / "signed-study.json"
+    keys = ["--key", custodian / "study.key", "--custodian", custodian / "custodian.key"]
+    said = ok("linkage-site", "study", "sign", study, *keys, *public, "--out", signed)
+    told = fingerprint(said.out)
+    ok("linkage-site", "keys", "seal", signed, *keys, "--out", root / "sealed")
+    ok("linkage-broker", "study", "register", signed, "--home", broker,
+       "--custodian-fingerprint", told)  # fmt: skip
+
+    ready = root / "ready"
+    serving = subprocess.Popen(
+        [program("linkage-broker"), "serve", "--home", broker, "--port", "0", "--ready-file", ready]
+    )
+    working = subprocess.Popen([program("linkage-broker"), "worker", "--home", broker])
+    try:
+        deadline = time.monotonic() + 60
+        while not ready.exists() or not ready.read_text():
+            assert time.monotonic() < deadline, "the broker does not start"
+            time.sleep(0.1)
+        made_world = World(root, ready.read_text().strip())
+        for party in PARTIES:
+            shutil.copy(signed, root / party / "private" / "signed-study.json")
+            settings = (commons / "settings" / f"{party}.toml").read_text(encoding="utf-8")
+            settings = settings.replace("../", f"{commons}/")
+            settings += f'\n[broker]\nurl = "{made_world.url}"\ncustodian = "{told}"\n'
+            (root / party / "site.toml").write_text(settings, encoding="utf-8")
+        yield made_world
+    finally:
+        for process in (serving, working):
+            process.terminate()
+            process.wait(20)
+
+
+def test_mistakes_before_the_first_upload_are_told_with_a_remedy(world: World) -> None:
+    early = world.site("imaging", "tokenize")
+    assert early.code == 5
+    assert "linkage-site keys open" in early.err
+    foreign = run("linkage-site", "keys", "open", world.root / "sealed" / "claims.study-key.sealed",
+                  "--site", world.of("imaging") / "site.toml")  # fmt: skip
+    assert foreign.code == 5
+    assert "not signed by 'custodian' for this study, recipient" in " ".join(foreign.err.split())
+    assert not (world.of("imaging") / "private" / "study.key").exists()
+    nothing = world.site("imaging", "submit")
+    assert nothing.code == 5
+    assert "tokenize" in nothing.err
+    released = world.site("imaging", "ids", "--out", world.root / "no.csv")
+    assert released.code == 6
+    assert not (world.root / "no.csv").exists()
+
+
+def test_the_custodian_cannot_also_be_the_broker(world: World) -> None:
+    both = run("linkage-broker", "init", world.of("custodian"))
+    assert both.code == 1
+    assert "different organisations" in both.err
+
+
+def test_the_study_is_played_to_its_end(world: World) -> None:
+    broker = ["--home", world.of("broker")]
+    for party in PARTIES:
+        sealed = world.root / "sealed" / f"{party}.study-key.sealed"
+        site = ["--site", world.of(party) / "site.toml"]
+        ok("linkage-site", "keys", "open", sealed, *site)
+        ok("linkage-site", "tokenize", *site)
+    too_early = run("linkage-broker", "run", "start", "three-commons", *broker)
+    assert too_early.code == 1
+    assert "imaging" in too_early.err
+    for party in PARTIES:
+        site = ["--site", world.of(party) / "site.toml"]
+        ok("linkage-site", "submit", *site)
+        ok("linkage-site", "submit", *site)  # twice does no harm
+    state = ok("linkage-site", "status", "--site", world.of("claims") / "site.toml", "--json").json
+    assert [one["dataset"] for one in state["parties"]] == [1, 1, 1]
+
+    ok("linkage-broker", "run", "start", "three-commons", *broker)
+    done = _wait_for_run(world)
+    assert done["report"]["estimated_precision"] > 0.9
+    ok("linkage-broker", "release", "start", "three-commons", *broker)
+    for party in PARTIES:
+        _wait_until(lambda party=party: _ids(world, party).code == 0)  # type: ignore[misc]
+    ids = {party: _read(world.root / f"{party}.csv") for party in PARTIES}
+    assert len(set(ids["imaging"].values()) & set(ids["enclave"].values())) > 100
+
+    spec = world.root / "demo" / "commons" / "settings" / "cohort.toml"
+    enclave, imaging = (world.of(party) / "site.toml" for party in ("enclave", "imaging"))
+    ok("linkage-cohort", "validate", spec)
+    asked = ok("linkage-cohort", "request", spec, "--site", enclave, "--json").json["question"]
+    refused = run("linkage-cohort", "deliver", asked, "--site", enclave)
+    assert refused.code == 6
+    assert "enclave, imaging" in refused.err
+    _wait_until(lambda: asked in ok("linkage-site", "answer", "--site", imaging).out)
+    counts = ok("linkage-site", "counts", asked, "--site", enclave, "--json").json
+    assert counts["persons"] > 20
+    seen = ok("linkage-cohort", "status", "--site", imaging).out
+    assert "chest" in seen.lower()
+    assert "4163872" not in seen, "the imaging party must not see the clinical criteria"
+    for steward in (imaging, enclave):
+        ok("linkage-cohort", "approve", asked, "--site", steward)
+    ok("linkage-cohort", "deliver", asked, "--site", enclave)
+    _wait_until(lambda: "rows of" in ok("linkage-site", "answer", "--site", imaging).out)
+    joined = ok("linkage-site", "join", asked, "--site", enclave, "--out", world.root / "cohort")
+    assert "Cohort delivered" in joined.out
+    again = run("linkage-site", "join", asked, "--site", enclave, "--out", world.root / "cohort")
+    assert again.code == 6
+    verified = ok("linkage-broker", "audit", "verify", *broker)
+    assert "fits together" in verified.out
+
+
+def test_nothing_at_the_broker_reads_as_a_person(world: World) -> None:
+    with (world.root / "demo" / "commons" / "enclave_pii.csv").open(encoding="utf-8") as file:
+        people = list(csv.DictReader(file))[:200]
+    ssns = [row["ssn"].encode() for row in people if row["ssn"]]
+    names = [f"{row['first_name']}".encode() for row in people if len(row["first_name"]) > 6]
+    for path in world.of("broker").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [one for one in ssns if one in data or one.replace(b"-", b"") in data]
+            assert not [one for one in names if one in data or one.lower() in data]
+
+
+def _wait_for_run(world: World) -> dict[str, object]:
+    home = world.of("broker")
+    runs: list[dict[str, object]] = []
+
+    def ended() -> bool:
+        runs[:] = ok(
+            "linkage-broker", "run", "list", "three-commons", "--home", home, "--json"
+        ).json
+        return runs[0]["state"] in ("done", "failed")
+
+    _wait_until(ended)
+    assert runs[0]["state"] == "done", json.dumps(runs[0])
+    return runs[0]
+
+
+def _wait_until(happens: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.3)
+
+
+def _ids(world: World, party: str) -> Done:
+    return world.site(party, "ids", "--out", world.root / f"{party}.csv")
+
+
+def _read(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["record_id"]: row["cross_commons_id"] for row in csv.DictReader(file)}
