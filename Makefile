@@ -35,9 +35,9 @@ $(DEV_READY): requirements/dev.lock pyproject.toml | $(BIN)/pip
 .PHONY: install
 install:
 	@echo "installing $(LOCK) into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 		--require-hashes --only-binary :all: -r $(LOCK)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 		--no-build-isolation --no-index --editable .
 
 setup: $(DEV_READY) ## Make .venv with everything for development

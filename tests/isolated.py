@@ -62,3 +62,6 @@ def import_all(*roots, without=()):
                 importlib.import_module(module.name)
 """
 """Code that defines import_all, for `run_python`."""
+
+ONLY_ALEMBIC_RUNS = "broker.store.migrations.env"
+"""A module that cannot be imported by itself."""

@@ -18,15 +18,14 @@ import typer
 import yaml
 
 import broker.cli
-from tests.isolated import CHECKOUT, IMPORT_ALL, packages_of, run_python
+from tests.isolated import CHECKOUT, IMPORT_ALL, ONLY_ALEMBIC_RUNS, packages_of, run_python
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = [name for name in SERVICES if name != "postgres"]
 BIN = Path(sys.executable).parent
-# The benchmark encodes; only Alembic runs env.py.
-_NOT_IMPORTED = ["linkage.evaluation.bench", "broker.store.migrations.env"]
+_NOT_IMPORTED = ["linkage.evaluation.bench", ONLY_ALEMBIC_RUNS]  # the benchmark encodes
 
 
 def _volumes(service: str) -> dict[str, str]:

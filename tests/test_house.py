@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.isolated import CHECKOUT, IMPORT_ALL, packages_of, run_python
+from tests.isolated import CHECKOUT, IMPORT_ALL, ONLY_ALEMBIC_RUNS, packages_of, run_python
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCKS = sorted((CHECKOUT / "requirements").glob("*.lock"))
@@ -154,3 +154,11 @@ def test_every_script_starts(script: str) -> None:
     done = subprocess.run([program, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_a_demonstration_install_has_all_that_both_sides_import(tmp_path: Path) -> None:
+    code = (
+        f"{IMPORT_ALL}\nimport_all('linkage', 'broker', 'sites', without=['{ONLY_ALEMBIC_RUNS}'])"
+    )
+    done = run_python(code, packages_of("demo", tmp_path / "packages"), CHECKOUT)
+    assert done.returncode == 0, done.stderr
