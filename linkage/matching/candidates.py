@@ -45,7 +45,7 @@ from linkage.matching.dataset import (
     words_of,
 )
 from linkage.matching.dice import Floats, pairs_reaching
-from linkage.matching.zscore import bound_for, calibrate, zscores
+from linkage.matching.zscore import Calibration, bound_for, calibrate, zscores
 
 LOWEST_FLOOR = 3.5
 CHANCE_PARTNERS = 0.4
@@ -188,7 +188,11 @@ def find(
     """
     if (left.party, right.party) != (chunk.left, chunk.right) or chunk.stop > len(left.records):
         raise MatchingFailed("a chunk was given other datasets than it was planned for")
-    found = [_alike(chunk, clk, left, right, seed, limit) for clk in chunk.clks]
+    calibrations = [_calibration(chunk, clk, left, right, seed) for clk in chunk.clks]
+    found = [
+        _alike(chunk, clk, left, right, calibration, limit)
+        for clk, calibration in zip(chunk.clks, calibrations, strict=True)
+    ]
     found += [_sharing(chunk, key, left, right) for key in chunk.keys]
     pairs = np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
     if len(pairs) > limit:
@@ -199,13 +203,13 @@ def find(
     i, j = pairs[:, 0], pairs[:, 1]
     z = np.full((len(pairs), len(chunk.clks)), np.nan)
     for column, clk in enumerate(chunk.clks):
-        z[:, column] = _z_of(chunk, clk, left, right, i, j, seed)
+        z[:, column] = _z_of(clk, left, right, i, j, calibrations[column])
     agree, disagree = _key_masks(chunk, left, right, i, j)
     return CandidateChunk(chunk, i.astype(np.uint32), j.astype(np.uint32), z, agree, disagree)
 
 
 def _alike(
-    chunk: Chunk, clk: str, left: Dataset, right: Dataset, seed: int, limit: int
+    chunk: Chunk, clk: str, left: Dataset, right: Dataset, calibration: Calibration, limit: int
 ) -> npt.NDArray[np.int64]:
     """Return the pairs whose z reaches the floor: int64[P, 2]."""
     column, other = left.records.clks[clk], right.records.clks[clk]
@@ -218,7 +222,6 @@ def _alike(
     first, last = np.searchsorted(rows, [chunk.start, chunk.stop])
     mine = words_of(column)[rows[first:last]]
     theirs = words_of(other)[columns]
-    calibration = _calibration(chunk, clk, left, right, seed)
     ones_left, ones_right = popcounts(mine), popcounts(theirs)
     bits = mine.shape[1] * 64
     found = pairs_reaching(
@@ -233,7 +236,7 @@ def _alike(
     return np.stack([rows[first:last][found.left[kept]], columns[found.right[kept]]], axis=1)
 
 
-def _calibration(chunk: Chunk, clk: str, left: Dataset, right: Dataset, seed: int) -> Any:
+def _calibration(chunk: Chunk, clk: str, left: Dataset, right: Dataset, seed: int) -> Calibration:
     mine = words_of(left.records.clks[clk])[usable_rows(left.records, clk)]
     same = chunk.kind == "within"
     theirs = mine if same else words_of(right.records.clks[clk])[usable_rows(right.records, clk)]
@@ -258,7 +261,7 @@ def _keyed(dataset: Dataset, key: str) -> Rows:
 
 
 def _z_of(
-    chunk: Chunk, clk: str, left: Dataset, right: Dataset, i: Rows, j: Rows, seed: int
+    clk: str, left: Dataset, right: Dataset, i: Rows, j: Rows, calibration: Calibration
 ) -> Floats:
     column, other = left.records.clks[clk], right.records.clks[clk]
     has = np.isin(i, usable_rows(left.records, clk)) & np.isin(j, usable_rows(right.records, clk))
@@ -270,7 +273,7 @@ def _z_of(
         popcounts(mine),
         popcounts(theirs),
         mine.shape[1] * 64,
-        _calibration(chunk, clk, left, right, seed),
+        calibration,
     )
     return z
 

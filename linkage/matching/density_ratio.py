@@ -6,10 +6,12 @@ weighted non-matches by the factor 1 + exp(x beta): one part chance, exp(x beta)
 `fit` finds beta by penalised maximum likelihood of telling candidates from non-matches,
 
     sum over candidates of log(r / (1 + r)) - sum over non-matches of w log(1 + r),
-    r = 1 + exp(x beta),
+    r = exp(s) (1 + exp(x beta)) for pairs without a key,  r = 1 + exp(x beta) for the others,
 
-with a ridge on beta and bounds on its signs, by L-BFGS-B. exp(x beta) is then the weight of the
-pair's edge in the one-to-one model (propagation.py). No match needs to be known for any of it.
+with normal priors on beta and s and bounds on the signs of beta, by L-BFGS-B. exp(s) is near 1: the
+visible non-matches are a sample, and z is calibrated on one, so their weight is uncertain by some
+per cent. The result is the weight of each pair's edge in the one-to-one model (propagation.py).
+No match needs to be known for any of it.
 
 Source of the idea: density-ratio estimation by probabilistic classification, Sugiyama, Suzuki and
 Kanamori 2012, doi:10.1017/CBO9781139035613.
@@ -34,45 +36,28 @@ non-matches expect 0.4 partners for each record of the smaller party (evidence.p
 true pair in a hundred lies that low. Without it, counting noise among a thousand chance pairs reads
 as matches where there are none.
 """
+SCALE_RIDGE = 50.0
+"""Prior of s: 0 with a spread of 0.1."""
 ITERATIONS = 2000
 
 
-def fit(evidence: Evidence, chance: float, start: Floats | None = None) -> Floats:
+def fit(evidence: Evidence, free: float, start: Floats | None = None) -> Floats:
     """
-    Return beta: float64[F].
+    Return the coefficients: float64[F + 1], beta and then s.
 
-    chance: factor on the weight of the non-matches, in (0, 1], for records that have a match
-    cannot take part in a chance pair. start: where to begin, from an earlier fit.
+    free: share of cross pairs whose records both have no match, in (0, 1]. A record that shares a
+    key with its match cannot share it by chance as well, or the key would have been null: so
+    attested collisions count for that share only. start: where to begin, from an earlier fit.
 
     Raises MatchingFailed if the optimiser finds no finite solution.
     """
-    features = evidence.x.shape[1]
-    ridge = np.full(features, RIDGE)
-    ridge[0] = INTERCEPT_RIDGE
-    centre = np.zeros(features)
-    centre[0] = INTERCEPT
-    x, null_x = evidence.x, evidence.null_x
-    weight = evidence.null_weight * chance
-    first = centre if start is None else start
-
-    def loss(beta: Floats) -> tuple[float, Floats]:
-        eta, null_eta = x @ beta, null_x @ beta
-        value = (
-            -np.sum(np.logaddexp(0.0, eta) - np.logaddexp(np.log(2.0), eta))
-            + np.sum(weight * np.logaddexp(np.log(2.0), null_eta))
-            + np.sum(ridge * (beta - centre) ** 2)
-        )
-        slope = expit(eta) - expit(eta - np.log(2.0))
-        null_slope = weight * expit(null_eta - np.log(2.0))
-        gradient = -x.T @ slope + null_x.T @ null_slope + 2 * ridge * (beta - centre)
-        return float(value), gradient
-
+    loss = _Loss(evidence, free)
     found = minimize(
         loss,
-        first,
+        loss.centre if start is None else start,
         jac=True,
         method="L-BFGS-B",
-        bounds=list(zip(evidence.lower, evidence.upper, strict=True)),
+        bounds=[*zip(evidence.lower, evidence.upper, strict=True), (None, None)],
         options={"maxiter": ITERATIONS},
     )
     if not np.isfinite(found.fun) or not np.all(np.isfinite(found.x)):
@@ -81,3 +66,44 @@ def fit(evidence: Evidence, chance: float, start: Floats | None = None) -> Float
             hint="look at the histogram of the candidates; the datasets may be empty or damaged",
         )
     return np.asarray(found.x, dtype=np.float64)
+
+
+def log_weights(evidence: Evidence, free: float, coefficients: Floats) -> Floats:
+    """
+    Return the log weight of each candidate's edge: float64[P].
+
+    Chance pairs without a key are seen for all records, matched or not; an edge competes among the
+    free ones only, where it weighs 1 / free as much.
+    """
+    eta = evidence.x @ coefficients[:-1]
+    return np.asarray(eta - np.where(evidence.keyed, 0.0, np.log(free)), dtype=np.float64)
+
+
+class _Loss:
+    """The penalised negative log likelihood and its gradient, for scipy's `minimize`."""
+
+    def __init__(self, evidence: Evidence, free: float) -> None:
+        self.evidence = evidence
+        self.weight = evidence.null_weight * np.where(evidence.null_keyed, free, 1.0)
+        features = evidence.x.shape[1]
+        self.ridge = np.full(features + 1, RIDGE)
+        self.ridge[0], self.ridge[-1] = INTERCEPT_RIDGE, SCALE_RIDGE
+        self.centre = np.zeros(features + 1)
+        self.centre[0] = INTERCEPT
+
+    def __call__(self, coefficients: Floats) -> tuple[float, Floats]:
+        e = self.evidence
+        beta, scale = coefficients[:-1], coefficients[-1]
+        eta, null_eta = e.x @ beta, e.null_x @ beta
+        odds = np.logaddexp(0.0, eta) + np.where(e.keyed, 0.0, scale)
+        null_odds = np.logaddexp(0.0, null_eta) + np.where(e.null_keyed, 0.0, scale)
+        away = coefficients - self.centre
+        value = (
+            np.sum(np.logaddexp(0.0, -odds))
+            + np.sum(self.weight * np.logaddexp(0.0, null_odds))
+            + np.sum(self.ridge * away**2)
+        )
+        pull, push = -expit(-odds), self.weight * expit(null_odds)
+        slope = e.x.T @ (pull * expit(eta)) + e.null_x.T @ (push * expit(null_eta))
+        slope_scale = np.sum(pull[~e.keyed]) + np.sum(push[~e.null_keyed])
+        return float(value), np.append(slope, slope_scale) + 2 * self.ridge * away

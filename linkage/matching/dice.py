@@ -162,6 +162,15 @@ def _ordered(found: npt.NDArray[np.uint32]) -> Intersections:
     )
 
 
+def ones_between(
+    left: Words, right: Words, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return the bits that left[i] and right[j] have in common, for parallel i, j: int64[P]."""
+    check(left, right)
+    counts: npt.NDArray[np.int64] = _listed(left, right, i, j)
+    return counts
+
+
 @intrinsic
 def _popcount(typing_context: Any, word: Any) -> Any:
     """Count the ones of a uint64 by the CPU's own instruction (LLVM ctpop)."""
@@ -177,6 +186,17 @@ def _has_vector_popcount() -> bool:
 
 
 _VECTOR_POPCOUNT = _has_vector_popcount()
+
+
+@numba.njit(cache=True, nogil=True)
+def _listed(left, right, i, j):  # type: ignore[no-untyped-def]
+    counts = np.zeros(len(i), np.int64)
+    for k in range(len(i)):
+        ones = np.uint64(0)
+        for word in range(left.shape[1]):
+            ones += _popcount(left[i[k], word] & right[j[k], word])
+        counts[k] = ones
+    return counts
 
 
 @numba.njit(cache=True, nogil=True)

@@ -50,7 +50,7 @@ class Evidence:
     parties, people: of both sides, in sorted order. left, right: uint32[P], record rows.
     x: float64[P, F]. null_x: float64[Q, F]. null_weight: float64[Q], cross pairs each stands for.
     lower, upper: float64[F], bounds of the coefficients.
-    keyed: bool[P], whether any key agrees.
+    keyed: bool[P], null_keyed: bool[Q], whether any key agrees.
     """
 
     parties: tuple[str, str]
@@ -61,6 +61,7 @@ class Evidence:
     keyed: npt.NDArray[np.bool_]
     null_x: Floats
     null_weight: Floats
+    null_keyed: npt.NDArray[np.bool_]
     lower: Floats
     upper: Floats
 
@@ -128,6 +129,7 @@ def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence
         keyed=cross.agree[kept] > 0,
         null_x=null_x,
         null_weight=null.weight[null_kept],
+        null_keyed=null.agree[null_kept] > 0,
         lower=lower,
         upper=upper,
     )

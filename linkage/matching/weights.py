@@ -98,7 +98,8 @@ def weigh(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> Weights:
     }
     edges, probability, missed = _together(pairs, len(parties))
     comparisons = tuple(
-        _comparison(columns, parties, edges, probability, missed[columns]) for columns in pairs
+        _comparison(columns, parties, edges, probability, found, missed[columns])
+        for columns, found in pairs.items()
     )
     return Weights(
         comparisons=comparisons,
@@ -114,8 +115,9 @@ def _alternate(evidence: Evidence) -> _Fitted:
     if not len(evidence.left):
         return best
     for turn in range(ROUNDS):
-        beta = density_ratio.fit(evidence, 1.0, beta)
-        log_weight = evidence.x @ beta - np.log(_free(best.expected, evidence.people))
+        free = _free(best.expected, evidence.people)
+        beta = density_ratio.fit(evidence, free, beta)
+        log_weight = density_ratio.log_weights(evidence, free, beta)
         expected = float(propagate(_as_edges(evidence, log_weight)).sum())
         if turn >= FREE_ROUNDS and expected > RUNAWAY * best.expected:
             break
@@ -191,9 +193,10 @@ def _comparison(
     parties: list[str],
     edges: Hyperedges,
     probability: Floats,
+    found: Pairs,
     missed: float,
 ) -> Comparison:
-    """Sum the hyperedges that hold both records of a pair."""
+    """Sum the hyperedges that hold both records of a pair, and add what candidates missed."""
     pair = parties[columns[0]], parties[columns[1]]
     members = edges.members[:, list(columns)]
     both = (members >= 0).all(axis=1)
@@ -201,13 +204,14 @@ def _comparison(
     total = np.minimum(1.0, np.bincount(which.ravel(), probability[both], len(rows)))
     left, right = rows[:, 0].astype(np.uint32), rows[:, 1].astype(np.uint32)
     accepted = total[one_to_one(left, right, total)]
+    proposed = float(total[is_candidate(found, rows[:, 0], rows[:, 1])].sum())
     kept = total >= LEAST_PROBABILITY
     return Comparison(
         parties=pair,
         left=left[kept],
         right=right[kept],
         probability=total[kept],
-        estimate=estimate(accepted, total, float(total.sum())),
+        estimate=estimate(accepted, total, max(float(total.sum()), proposed / (1 - missed))),
     )
 
 
