@@ -12,6 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY linkage linkage
 COPY broker broker
 COPY sites sites
+COPY configs configs
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \
     && /opt/linkage/bin/pip install --no-deps --no-index dist/*.whl \
     # The broker's image cannot encode, not even by mistake.
