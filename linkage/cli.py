@@ -148,7 +148,7 @@ def _quality_table(quality: Quality) -> Table:
 def _cells(pair: PairQuality) -> list[str]:
     counts = (pair.found, pair.true, pair.false, pair.missed)
     rates = [(pair.precision, pair.precision_interval), (pair.recall, pair.recall_interval)]
-    shown = [f"{rate:.4f} ({low:.3f}-{high:.3f})" for rate, (low, high) in rates]
+    shown = [f"{rate:.4f}\n{low:.3f}-{high:.3f}" for rate, (low, high) in rates]
     return [*shown, f"{pair.f1:.4f}", *(f"{count:,}" for count in counts)]
 
 

@@ -283,7 +283,7 @@ def read_ids(folder: Path) -> dict[str, dict[str, str]]:
     if len(ids) < 2:
         raise SourceRefused(
             file=str(folder),
-            rule="holds fewer than two <party>.csv files",
+            rule="holds fewer than two <party>.csv files" if folder.is_dir() else "is no folder",
             hint="give the folder `ids` of a linkage",
         )
     return ids
