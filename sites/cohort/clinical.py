@@ -31,7 +31,7 @@ from sites.cohort.spec import (
     clinical_in_words,
     concept_in_words,
 )
-from sites.cohort.tables import no_values_in_errors
+from sites.cohort.tables import count_of, no_values_in_errors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +119,7 @@ def matching_records(one: ConceptCriterion, source: OmopSource, notes: list[str]
         below = _descendants(one.concept_id, source)
         fits = fits | events[concept].isin(below.descendant_concept_id)
     found = events.filter(fits)
-    if int(found.limit(1).count().execute()) == 0:
+    if count_of(found.limit(1).count()) == 0:
         notes.append(
             f"no {one.domain} record has concept {', '.join(map(str, one.concept_id))}"
             f"{' or a descendant' if one.descendants else ''}: check the concept id and the domain"
@@ -188,5 +188,5 @@ def _age_words(criteria: ClinicalCriteria) -> str:
 
 
 def _step(label: str, persons: Any, reason: str = "") -> Step:
-    count = int(persons.unit.nunique().execute())
+    count = count_of(persons.unit.nunique())
     return Step(label=label, subjects=count, reason=reason or f"criterion not met: {label}")

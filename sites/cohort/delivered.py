@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from linkage.errors import SourceRefused
 from sites.cohort import cdm
 from sites.cohort.omop import OmopSource
-from sites.cohort.tables import no_values_in_errors
+from sites.cohort.tables import count_of, no_values_in_errors
 
 LARGEST_INTEGER = 2**31 - 1
 """Of the CDM's `integer`."""
@@ -90,7 +90,7 @@ def _free_base(source: OmopSource) -> int:
     for base in (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000):
         above = (persons > base) & (persons <= LARGEST_INTEGER)
         with no_values_in_errors("person"):
-            if not above.sum().fill_null(0).execute():
+            if count_of(above.sum().fill_null(0)) == 0:
                 return base
     raise SourceRefused(
         file="person",
@@ -140,7 +140,7 @@ class Deliverer:
         rows = self._source.table(table.name).inner_join(self._persons, "person_id")
         if table.name in _ONE_ROW_A_PERSON:
             rows = rows.filter(rows.first)
-        all_rows = int(rows.count().execute())
+        all_rows = count_of(rows.count())
         rows = self._dated(rows, table)
         if table.name == "visit_occurrence":
             self._visits = self._number_visits(rows)

@@ -29,7 +29,7 @@ from sites.cohort.attrition import Attrition, Step
 from sites.cohort.bundle import SERIES_SCHEMA
 from sites.cohort.config import REQUIRED_SERIES_COLUMNS, SERIES_COLUMNS, ImagingConfig
 from sites.cohort.spec import ImagingCriteria, NumberRange, imaging_in_words
-from sites.cohort.tables import connect, no_values_in_errors, read_file
+from sites.cohort.tables import connect, count_of, no_values_in_errors, read_file
 
 _UID = r"^[0-9.]{1,64}$"  # DICOM PS3.5, 9.1
 _FREE_TEXT = ("study_description", "series_description", "reference", "file_name", "object_id")
@@ -212,7 +212,7 @@ def _size(raw: Any, columns: dict[str, str]) -> Any:
 
 def _refuse_ambiguous_ids(series: Any, config: ImagingConfig) -> None:
     several = series.group_by("record_id").agg(n=series.collection.nunique()).filter(ibis._.n > 1)
-    if (count := int(several.count().execute())) > 0:
+    if (count := count_of(several.count())) > 0:
         raise SourceRefused(
             file=config.file.name,
             rule=f"{count} record ids occur in more than one collection",

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from linkage.errors import Conflict, PackageRefused
+from linkage.errors import Conflict, KeyRefused, PackageRefused
 from sites.cohort import cdm
 from sites.cohort.attrition import Attrition, Step
 from sites.cohort.clinical import evaluate
@@ -47,6 +47,8 @@ from sites.cohort.spec import (
 
 COHORT_DEFINITION_ID = 1
 """A delivery holds one cohort; which one says report.json."""
+
+SEED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,15 +132,23 @@ def deliver(
     person ids; fresh by default, so that two deliveries have nothing in common.
 
     Raises Conflict if `out` exists and is not empty, PackageRefused for malformed matches or rows,
+    KeyRefused for a short seed,
     SourceRefused for an unusable source, DeliveryFaulty if the result fails its own check.
     """
     units = _units(matches)
     if not set(images) <= set(units.values()):
         raise PackageRefused("imaging rows came for nobody in the crosswalk", hint=_AGAIN)
+    if seed is None:
+        seed = secrets.token_bytes(SEED_BYTES)
+    if len(seed) < SEED_BYTES:
+        raise KeyRefused(
+            "the seed of the new person ids is too short",
+            hint=f"give {SEED_BYTES} random bytes, or none and a fresh one is drawn",
+        )
     series, ambiguous = certain_series(images)
     with new_folder(out) as folder:
         chosen = _choose(asked, units, images, not_opened, series, source)
-        numbering = number_persons(chosen.persons.values(), source, seed or secrets.token_bytes(32))
+        numbering = number_persons(chosen.persons.values(), source, seed)
         tables, facts = Deliverer(
             source, chosen.persons, numbering, minimum_cell=terms.minimum_cell
         ).all_tables()

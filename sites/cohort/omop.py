@@ -25,6 +25,7 @@ from sites.cohort.config import OmopConfig
 from sites.cohort.tables import (
     columns_by_meaning,
     connect,
+    count_of,
     no_values_in_errors,
     read_file,
     table_names,
@@ -138,7 +139,7 @@ class OmopSource:
                 rows = self.table(table.name)
                 orphans = rows.anti_join(self.table("person"), "person_id")
                 with no_values_in_errors(table.name):
-                    found[table.name] = int(orphans.person_id.nunique().execute())
+                    found[table.name] = count_of(orphans.person_id.nunique())
         return {name: count for name, count in found.items() if count}
 
     def person_rows(self, rows: Mapping[str, pa.Array]) -> Any:

@@ -59,6 +59,11 @@ def no_values_in_errors(name: str) -> Iterator[None]:
         ) from None
 
 
+def count_of(expression: Any) -> int:
+    """Return the number that an Ibis expression is."""
+    return int(expression.to_pyarrow().as_py())  # .execute() would import pandas for it
+
+
 def read_file(con: Any, path: Path, name: str) -> Any:
     """
     Return the file as an Ibis table called `name`; text columns stay text.

@@ -105,9 +105,11 @@ def test_numbers_where_dates_belong_are_refused(tmp_path: Path) -> None:
         pa.table({"person_id": [1], "death_date": [946684800.0]}), tmp_path / "death.parquet"
     )
     (tmp_path / "person.csv").write_text(f"{PERSON},{RACE}\n1,0,1950,1,1,0,0\n", encoding="utf-8")
-    with OmopSource.open(OmopConfig(path=tmp_path)) as source:
-        with pytest.raises(SourceRefused, match="numbers, not dates"):
-            source.table("death")
+    with (
+        OmopSource.open(OmopConfig(path=tmp_path)) as source,
+        pytest.raises(SourceRefused, match="numbers, not dates"),
+    ):
+        source.table("death")
 
 
 def test_a_duckdb_file_and_a_folder_of_parquet_read_alike(tmp_path: Path) -> None:
