@@ -126,29 +126,23 @@ def deliver(
     Join one approved cohort into the new folder `out`.
 
     matches: cohort_id (string), person_id (integer), one row a matched OMOP person; several
-    persons of one cohort ID become one. images: by cohort ID, series rows (SERIES_SCHEMA), one
-    table a bundle that opened. not_opened: cohort IDs whose rows came but did not open.
-    cover: the imaging party's manifest of all that fits. seed: 32 secret bytes that order the new
-    person ids; fresh by default, so that two deliveries have nothing in common.
+    persons of one cohort ID become one; null: the record is in no OMOP table. images: by cohort
+    ID, series rows (SERIES_SCHEMA), one table a bundle that opened. not_opened: cohort IDs whose
+    rows came but did not open. cover: the imaging party's manifest of all that fits. seed: 32
+    secret bytes that order the new person ids; fresh by default, so that two deliveries have
+    nothing in common.
 
     Raises Conflict if `out` exists and is not empty, PackageRefused for malformed matches or rows,
-    KeyRefused for a short seed,
-    SourceRefused for an unusable source, DeliveryFaulty if the result fails its own check.
+    KeyRefused for a short seed, SourceRefused for an unusable source, DeliveryFaulty if the result
+    fails its own check.
     """
-    units = _units(matches)
-    if not set(images) <= set(units.values()):
+    units, matched = _units(matches)
+    if not set(images) <= matched:
         raise PackageRefused("imaging rows came for nobody in the crosswalk", hint=_AGAIN)
-    if seed is None:
-        seed = secrets.token_bytes(SEED_BYTES)
-    if len(seed) < SEED_BYTES:
-        raise KeyRefused(
-            "the seed of the new person ids is too short",
-            hint=f"give {SEED_BYTES} random bytes, or none and a fresh one is drawn",
-        )
     series, ambiguous = certain_series(images)
     with new_folder(out) as folder:
-        chosen = _choose(asked, units, images, not_opened, series, source)
-        numbering = number_persons(chosen.persons.values(), source, seed)
+        chosen = _choose(asked, units, matched, images, not_opened, series, source)
+        numbering = number_persons(chosen.persons.values(), source, _seed(seed))
         tables, facts = Deliverer(
             source, chosen.persons, numbering, minimum_cell=terms.minimum_cell
         ).all_tables()
@@ -171,29 +165,15 @@ def deliver(
         )
         local_ids = source.table("person").person_id.to_pyarrow()
         rows = check_delivery(folder, local_person_ids=local_ids.to_pylist())
+        told = _told(asked, terms, chosen, made, source)
         report = write_report(
             folder,
             Delivered(
-                title=asked.title,
-                purpose=asked.purpose,
-                spec_hash=asked.spec_hash,
-                imaging_words=imaging_in_words(asked.imaging) if asked.imaging else [],
-                clinical_words=clinical_in_words(asked.clinical),
-                study_id=terms.study_id,
-                minimum_cell=terms.minimum_cell,
-                image_retrieval=terms.image_retrieval,
-                trace=dict(terms.trace),
+                **told,
                 imaging=imaging_attrition,
-                steps=chosen.steps,
-                described=chosen.described,
-                has_age=asked.clinical.age_at is not None,
                 table_rows=rows,
                 facts=facts,
-                studies=made.procedures.num_rows,
                 ambiguous=ambiguous,
-                without_concept=made.without_concept,
-                without_date=made.without_date,
-                unknown_persons=source.unknown_persons(),
                 notes=(*warnings, *chosen.notes, *source.notes),
                 made_at=made_at or dt.datetime.now(dt.UTC),
             ),
@@ -211,7 +191,7 @@ def deliver(
 _AGAIN = "ask the broker for the delivery again; if it stays so, report it to the study's custodian"
 
 
-def matches_table(pairs: Sequence[tuple[str, int]]) -> pa.Table:
+def matches_table(pairs: Sequence[tuple[str, int | None]]) -> pa.Table:
     """Return (cohort ID, person_id) pairs as the table that `deliver` takes."""
     cohort_ids = pa.array([cohort_id for cohort_id, _ in pairs], pa.string())
     return pa.table(
@@ -233,8 +213,43 @@ class _Chosen:
     notes: tuple[str, ...]
 
 
-def _units(matches: pa.Table) -> dict[int, str]:
-    """Return cohort ID by person_id. Raises PackageRefused for anything but what is asked for."""
+def _seed(given: bytes | None) -> bytes:
+    if given is None:
+        return secrets.token_bytes(SEED_BYTES)
+    if len(given) < SEED_BYTES:
+        raise KeyRefused(
+            "the seed of the new person ids is too short",
+            hint=f"give {SEED_BYTES} random bytes, or none and a fresh one is drawn",
+        )
+    return given
+
+
+def _told(
+    asked: Asked, terms: Terms, chosen: _Chosen, made: ImageTables, source: OmopSource
+) -> dict[str, Any]:
+    """Return what the report takes over from the question, its terms and the tables made."""
+    return {
+        "title": asked.title,
+        "purpose": asked.purpose,
+        "spec_hash": asked.spec_hash,
+        "imaging_words": imaging_in_words(asked.imaging) if asked.imaging else [],
+        "clinical_words": clinical_in_words(asked.clinical),
+        "has_age": asked.clinical.age_at is not None,
+        "study_id": terms.study_id,
+        "minimum_cell": terms.minimum_cell,
+        "image_retrieval": terms.image_retrieval,
+        "trace": dict(terms.trace),
+        "steps": chosen.steps,
+        "described": chosen.described,
+        "studies": made.procedures.num_rows,
+        "without_concept": made.without_concept,
+        "without_date": made.without_date,
+        "unknown_persons": source.unknown_persons(),
+    }
+
+
+def _units(matches: pa.Table) -> tuple[dict[int, str], set[str]]:
+    """Return cohort ID by person_id, and all cohort IDs. Raises PackageRefused if malformed."""
     try:
         cohort_ids = matches["cohort_id"].cast(pa.string()).to_pylist()
         persons = matches["person_id"].cast(pa.int64()).to_pylist()
@@ -242,18 +257,19 @@ def _units(matches: pa.Table) -> dict[int, str]:
         raise PackageRefused(
             "the matches need the columns cohort_id (text) and person_id (integer)", hint=_AGAIN
         ) from None
-    if None in cohort_ids or None in persons or "" in cohort_ids:
-        raise PackageRefused("a match lacks its cohort ID or its person", hint=_AGAIN)
+    if None in cohort_ids or "" in cohort_ids:
+        raise PackageRefused("a match lacks its cohort ID", hint=_AGAIN)
     units: dict[int, str] = {}
     for cohort_id, person in zip(cohort_ids, persons, strict=True):
-        if units.setdefault(person, cohort_id) != cohort_id:
+        if person is not None and units.setdefault(person, cohort_id) != cohort_id:
             raise PackageRefused("one person has two cohort IDs", hint=_AGAIN)
-    return units
+    return units, set(cohort_ids)
 
 
 def _choose(
     asked: Asked,
     units: Mapping[int, str],
+    matched: Collection[str],
     images: Mapping[str, Sequence[pa.Table]],
     not_opened: Collection[str],
     series: pa.Table,
@@ -265,7 +281,7 @@ def _choose(
     opened = sent & {unit for unit, tables in images.items() if any(t.num_rows for t in tables)}
     delivered = opened & set(pc.unique(series["cohort_id"]).to_pylist())
     steps = (
-        Step(label="matched persons in the crosswalk", subjects=len(set(units.values()))),
+        Step(label="matched persons that the delivery names", subjects=len(matched)),
         *result.attrition.steps,
         Step(
             label="whose rows the imaging commons sent",

@@ -281,7 +281,7 @@ def test_lost_links_are_counted_by_reason(
 ) -> None:
     kept = sorted(expected)[3:]
     rows = [(name, expected[name]) for name in sorted(expected)]
-    matches = matches_table([*rows, ("COHORT-GHOST", 999_999)])
+    matches = matches_table([*rows, ("COHORT-GHOST", 999_999), ("COHORT-NOWHERE", None)])
     tables = {one: [series_rows(1, study_uid=f"9.{n}")] for n, one in enumerate(kept)}
     for n, one in enumerate(kept):
         tables[one] = [series_rows(1, study_uid=f"9.{n}", series_uid=f"9.{n}.1")]
@@ -290,7 +290,7 @@ def test_lost_links_are_counted_by_reason(
     tables[kept[-2]] = [series_rows(1, study_uid="8.8", series_uid="8.8.2")]
     made = make("b", matches=matches, images=tables, not_opened={min(expected)}, seed=None)
     assert made.lost == {
-        "not in the OMOP table person": 1,
+        "not in the OMOP table person": 2,
         "no imaging rows came: the images do not fit, or the record is gone": 2,
         "the imaging rows did not open with their row key": 1,
         "another person claims the same study or series": 2,
