@@ -48,7 +48,7 @@ def count(session: Session, question_id: str) -> Counts:
         for pseudonym, one in zip(table["record_pseudonym"], table["question_id"], strict=True)
         if pseudonym.tobytes() in record_ids
     }
-    with _omop(session) as source:
+    with open_omop(session) as source:
         persons = source.persons_of(by_record)
         return answer_counts(
             {one.tobytes().hex() for one in qualifying},
@@ -101,7 +101,7 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
     attrition, cover, bundle = unpack_delivery(packed)
     received = _open_rows(session, question.delivery_id, bundle)
     header = session.signed.study.study
-    with _omop(session) as source:
+    with open_omop(session) as source:
         persons = source.persons_of(received.cohort_of)
         matches = pa.table(
             {
@@ -167,7 +167,8 @@ def _clinical(session: Session, question: QuestionState) -> ClinicalCriteria:
     return clinical_criteria(question.clinical)
 
 
-def _omop(session: Session) -> OmopSource:
+def open_omop(session: Session) -> OmopSource:
+    """Open the enclave's OMOP tables. Raises SiteRefused at another party."""
     if session.site.omop is None:
         raise _not_the_enclave(session)
     return OmopSource.open(session.site.omop)

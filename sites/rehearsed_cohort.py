@@ -7,17 +7,18 @@ Every step is what the real actors do; only that one machine plays them all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from sites.answers import answer_imaging, enclave_of, imaging_of, send_rows
+from sites.cohort.clinical import evaluate
 from sites.cohort.counts import Counts
 from sites.cohort.imaging import ImagingAnswer
 from sites.cohort.spec import CohortSpec, load_spec
-from sites.enclave import Joined, count, join
+from sites.enclave import Joined, count, join, open_omop
 from sites.questions import decide, request_of
 from sites.rehearsal import Actors, Rehearsed, wait_for_job
 from sites.session import Session
@@ -27,12 +28,18 @@ Truth = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """Delivered persons and image rows, and how many of each are of the right person."""
+    """
+    Delivered persons and image rows, how many of each are right, and how many there should be.
+
+    persons_true, rows_true: what a perfect linkage would deliver, by the truth.
+    """
 
     persons: int
     persons_right: int
+    persons_true: int
     rows: int
     rows_right: int
+    rows_true: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +73,17 @@ class RehearsedCohort:
         }
         if self.traced:
             traced = self.traced
-            summary += f"; {traced.rows_right:,} of {traced.rows:,} image rows right"
-            rows.append(["persons right", f"{traced.persons_right:,} of {traced.persons:,}"])
-            rows.append(["image rows right", f"{traced.rows_right:,} of {traced.rows:,}"])
-            found["traced"] = {
-                "persons": traced.persons,
-                "persons_right": traced.persons_right,
-                "rows": traced.rows,
-                "rows_right": traced.rows_right,
-            }
+            summary += (
+                f"; {traced.rows_right:,} of {traced.rows:,} image rows right,"
+                f" {traced.rows_true - traced.rows_right:,} missed"
+            )
+            for noun, right, made_of, true in (
+                ("persons", traced.persons_right, traced.persons, traced.persons_true),
+                ("image rows", traced.rows_right, traced.rows, traced.rows_true),
+            ):
+                rows.append([f"{noun} right", f"{right:,} of {made_of:,}"])
+                rows.append([f"{noun} missed", f"{true - right:,} of {true:,}"])
+            found["traced"] = asdict(traced)
         note = f"{self.spec.cohort.title}. Its own report is in {made.folder}."
         return {**found, "summary": summary, "table": {"rows": rows, "note": note}}
 
@@ -98,7 +107,7 @@ def deliver_cohort(
         send_rows(imaging, question, job.job_id)
     with people.watch.stage("cohort: join"):
         joined = join(enclave, question, out / "cohort")
-    traced = _trace(joined, answer, truth, imaging.party, enclave.party) if truth else None
+    traced = _trace(spec, joined, answer, truth, imaging, enclave) if truth else None
     return RehearsedCohort(spec, counts, joined, traced)
 
 
@@ -108,29 +117,57 @@ def _ask(people: Actors, asker: Session, run_id: str, spec: CohortSpec) -> str:
 
 
 def _trace(
-    joined: Joined, answer: ImagingAnswer, truth: Truth, imaging: str, enclave: str
+    spec: CohortSpec,
+    joined: Joined,
+    answer: ImagingAnswer,
+    truth: Truth,
+    imaging: Session,
+    enclave: Session,
 ) -> Traced:
     folder = joined.delivery.folder
     cohort_of = _columns(folder / "side" / "cohort_person.parquet", "person_id", "cohort_id")
-    record_of = {person: joined.record_of[cohort_of[person]] for person in cohort_of}
+    table = pq.read_table(
+        folder / "omop" / "image_occurrence.parquet", columns=["person_id", "image_series_uid"]
+    )
     subject_of = {
         series: record_id
         for record_id, rows in answer.subjects()
         for series in rows["series_uid"].to_pylist()
     }
-    table = pq.read_table(
-        folder / "omop" / "image_occurrence.parquet", columns=["person_id", "image_series_uid"]
+    who = truth[enclave.party]
+    whose = truth[imaging.party]
+    rows_right, wrong = 0, set[int]()
+    for person, series in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        claimed = who.get(joined.record_of[cohort_of[person]])
+        if claimed is not None and claimed == whose.get(subject_of[series]):
+            rows_right += 1
+        else:
+            wrong.add(person)
+    persons_true, rows_true = _ideal(spec, answer, truth, imaging, enclave)
+    return Traced(
+        persons=len(cohort_of),
+        persons_right=len(cohort_of) - len(wrong),
+        persons_true=persons_true,
+        rows=table.num_rows,
+        rows_right=rows_right,
+        rows_true=rows_true,
     )
-    pairs = list(
-        zip(table["person_id"].to_pylist(), table["image_series_uid"].to_pylist(), strict=True)
-    )
-    right = {
-        (person, series)
-        for person, series in pairs
-        if truth[enclave].get(record_of[person], "") == truth[imaging].get(subject_of[series], "?")
+
+
+def _ideal(
+    spec: CohortSpec, answer: ImagingAnswer, truth: Truth, imaging: Session, enclave: Session
+) -> tuple[int, int]:
+    """Return persons and image rows that a perfect linkage would deliver."""
+    subject_of = {
+        person: record_id
+        for record_id, person in truth[imaging.party].items()
+        if record_id in answer.spans
     }
-    wrong = {person for person, series in pairs if (person, series) not in right}
-    return Traced(len(cohort_of), len(set(cohort_of) - wrong), len(pairs), len(right))
+    both = {record: who for record, who in truth[enclave.party].items() if who in subject_of}
+    with open_omop(enclave) as source:
+        among = {person: both[record] for record, person in source.persons_of(both).items()}
+        fit = evaluate(spec.clinical, source, among=among).persons["unit"].to_pylist()
+    return len(fit), sum(answer.rows_of(subject_of[person]).num_rows for person in fit)
 
 
 def _columns(path: Path, key: str, value: str) -> dict[Any, Any]:
