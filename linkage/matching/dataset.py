@@ -37,7 +37,7 @@ class Dataset:
     collisions: by match-key rule, the attested number of key values that exactly two groups of
     this dataset shared, rounded up to a multiple of 5; those keys themselves are null.
 
-    Raises EncodingRefused if a CLK is not a whole number of 64-bit words, a count is negative or
+    Raises EncodingRefused if a CLK is not a multiple of 512 bits, a count is negative or
     for an unknown rule, or a key still occurs in two groups.
     """
 
@@ -47,9 +47,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for clk, column in self.records.clks.items():
-            if column.values.shape[1] == 0 or column.values.shape[1] % 8:
+            if column.values.shape[1] == 0 or column.values.shape[1] % 64:
                 raise EncodingRefused(
-                    f"the CLK {clk!r} of party {self.party!r} is no whole number of 64-bit words",
+                    f"the CLK {clk!r} of party {self.party!r} is no multiple of 512 bits",
                     hint="use a CLK length of the study file: 512, 1024, 2048 or 4096 bits",
                 )
         for rule, count in self.collisions.items():

@@ -1,7 +1,8 @@
 """
 Bits in common between two sets of CLKs, and the Dice coefficient made of them.
 
-    found = pairs_reaching(left, right, dice_bound(popcounts(left), popcounts(right), 0.8))
+    found = similar_pairs(left, right, 0.8)     # anonlink's question, with Dice coefficients
+    found = pairs_reaching(left, right, bound)  # the kernel below it, for any bound
 
 `pairs_reaching` compares every filter on the left with every one on the right and hands on the
 pairs whose intersection reaches a bound, in order of left row, then right row. It is compiled for
@@ -19,7 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ from linkage.errors import EncodingRefused, TooManyCandidates
 from linkage.matching.dataset import Words, popcounts
 
 Floats = npt.NDArray[np.float64]
-TILE = 64
-"""Right rows held in the first-level cache while all left rows pass: 64 x 256 bytes."""
+TILE = 128
+"""Right rows in a tile: 32 KiB at 2,048 bits, about a first-level cache."""
 FIRST_BUFFER = 1 << 16
 MAX_PAIRS = 20_000_000
 """Pairs that one call hands on at most: 16 bytes each. Beyond it the bound is too low."""
@@ -91,17 +91,35 @@ def dice_bound(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], at_lea
     """
     Return the bound for a Dice coefficient of at least `at_least`, from both sides' popcounts.
 
-    Raises EncodingRefused unless `at_least` is in (0, 1].
+    Lower by a billionth than exact, against rounding: test the coefficient of what comes back, as
+    `similar_pairs` does. Raises EncodingRefused unless `at_least` is in (0, 1].
     """
     if not 0 < at_least <= 1:
         raise EncodingRefused("a Dice threshold must lie above 0 and at most at 1")
-    half = at_least / 2
+    half = at_least / 2 * (1 - 1e-9)
     return Bound(
         a=half * left.astype(np.float64),
         b=np.ones(len(right)),
         c=np.full(len(left), half),
         d=right.astype(np.float64),
     )
+
+
+def similar_pairs(left: Words, right: Words, at_least: float) -> tuple[Intersections, Floats]:
+    """
+    Return all pairs whose Dice coefficient is at least `at_least`, and their coefficients.
+
+    Inclusive, compared in float64. Raises EncodingRefused as `check` and `dice_bound`,
+    TooManyCandidates past 20,000,000 pairs.
+    """
+    check(left, right)
+    ones_left, ones_right = popcounts(left), popcounts(right)
+    found = pairs_reaching(left, right, dice_bound(ones_left, ones_right, at_least))
+    total = ones_left[found.left] + ones_right[found.right]
+    value = np.divide(2.0 * found.ones, total, out=np.zeros(len(total)), where=total > 0)
+    kept = value >= at_least
+    pairs = Intersections(found.left[kept], found.right[kept], found.ones[kept])
+    return pairs, value[kept]
 
 
 def pairs_reaching(
@@ -122,15 +140,15 @@ def pairs_reaching(
         raise EncodingRefused("the bound does not fit the filters")
     if not all(np.isfinite(part).all() for part in (bound.a, bound.b, bound.c, bound.d)):
         raise EncodingRefused("a bound must be finite")
-    kernel, columns = _wide, np.ascontiguousarray(right.T)
-    if not _VECTOR_POPCOUNT:
-        kernel, columns = _narrow, np.ascontiguousarray(right)
-    rows = np.ascontiguousarray(left)
+    rows, tiles = np.ascontiguousarray(left), _tiled(right)
+    b, d = np.zeros((2, len(tiles) * TILE))
+    b[: len(right)], d[: len(right)] = bound.b, bound.d
+    plane = (bound.a, b, bound.c, d)
     first = -1 if triangle is None else triangle
     size = FIRST_BUFFER
     while True:
         found = np.empty((size, 3), np.uint32)
-        count = kernel(rows, columns, bound.a, bound.b, bound.c, bound.d, first, found)
+        count = _all_against(rows, tiles, len(right), plane, first, found)
         if count > limit:
             raise TooManyCandidates(
                 f"{count} pairs of CLKs look alike, the limit is {limit}",
@@ -141,15 +159,32 @@ def pairs_reaching(
         size = count
 
 
+def _tiled(right: Words) -> Words:
+    """
+    Return the rows in transposed tiles, uint64[tiles, words, TILE], the last one padded with zeros.
+
+    Each tile lies together in memory: rows of one wide transposed matrix would be a large power of
+    two apart and evict each other from the cache.
+    """
+    tiles = -(-len(right) // TILE)
+    padded = np.zeros((tiles * TILE, right.shape[1]), np.uint64)
+    padded[: len(right)] = right
+    return np.ascontiguousarray(padded.reshape(tiles, TILE, -1).transpose(0, 2, 1))
+
+
 def check(left: Words, right: Words) -> None:
-    """Raise EncodingRefused unless both are uint64 matrices with rows of one length."""
+    """Raise EncodingRefused unless both are uint64 matrices of equal width, in steps of 512."""
     for side in (left, right):
         if side.dtype != np.uint64 or side.ndim != 2:
             raise EncodingRefused("filters must be a matrix of 64-bit words")
-    if left.shape[1] != right.shape[1] or left.shape[1] == 0:
+    if left.shape[1] != right.shape[1]:
         raise EncodingRefused(
-            "filters of different or no length cannot be compared",
+            "filters of different lengths cannot be compared",
             hint="both parties must encode with the same study file",
+        )
+    if left.shape[1] == 0 or left.shape[1] % 8:
+        raise EncodingRefused(
+            "a filter must be a multiple of 512 bits", hint="use 512, 1024, 2048 or 4096 bits"
         )
 
 
@@ -181,13 +216,6 @@ def _popcount(typing_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-def _has_vector_popcount() -> bool:
-    return bool(llvm.get_host_cpu_features().get("avx512vpopcntdq", False))
-
-
-_VECTOR_POPCOUNT = _has_vector_popcount()
-
-
 @numba.njit(cache=True, nogil=True)
 def _listed(left, right, i, j):  # type: ignore[no-untyped-def]
     counts = np.zeros(len(i), np.int64)
@@ -200,59 +228,54 @@ def _listed(left, right, i, j):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _narrow(left, right, a, b, c, d, first, found):  # type: ignore[no-untyped-def]
-    """One scalar popcount a word; `right` is row-major. For CPUs without vector popcount."""
-    count = 0
-    for start in range(0, len(right), TILE):
-        stop = min(start + TILE, len(right))
-        for i in range(len(left)):
-            begin = start if first < 0 else max(start, first + i + 1)
-            for j in range(begin, stop):
-                ones = np.uint64(0)
-                for word in range(left.shape[1]):
-                    ones += _popcount(left[i, word] & right[j, word])
-                if np.float64(ones) >= a[i] * b[j] + c[i] * d[j]:
-                    if count < len(found):
-                        found[count, 0] = i
-                        found[count, 1] = j
-                        found[count, 2] = ones
-                    count += 1
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
-def _wide(left, right, a, b, c, d, first, found):  # type: ignore[no-untyped-def]
+def _all_against(left, tiles, rows, bound, first, found):  # type: ignore[no-untyped-def]
     """
-    Eight words of a left row in registers against eight parallel streams of right words; the loop
-    over right rows becomes vector instructions. `right` is transposed: uint64[words, rows].
+    Compare each left row with every tile; store (i, j, ones) of pairs that reach the bound.
+
+    Eight words of a left row stay in registers against eight streams of right words, so that the
+    loop over right rows becomes vector instructions; a tile stays in the first-level cache while
+    all left rows pass. Most tiles hold no hit, so one branch-free pass looks for any first.
+    Returns the number of hits, which may exceed what `found` holds.
     """
+    a, b, c, d = bound
     count = 0
-    tile = 4 * TILE
+    tile = tiles.shape[2]
     ones = np.zeros(tile, np.uint64)
-    for start in range(0, right.shape[1], tile):
-        size = min(tile, right.shape[1] - start)
+    for t in range(len(tiles)):
+        start = t * tile
+        size = min(tile, rows - start)
+        right, bt, dt = tiles[t], b[start : start + tile], d[start : start + tile]
         for i in range(len(left)):
+            begin = 0 if first < 0 else max(0, first + i + 1 - start)
+            if begin >= size:
+                continue
             ones[:] = 0
             for w in range(0, left.shape[1], 8):
                 l0, l1, l2, l3 = left[i, w], left[i, w + 1], left[i, w + 2], left[i, w + 3]
                 l4, l5, l6, l7 = left[i, w + 4], left[i, w + 5], left[i, w + 6], left[i, w + 7]
-                for j in range(size):
+                r0, r1, r2, r3 = right[w], right[w + 1], right[w + 2], right[w + 3]
+                r4, r5, r6, r7 = right[w + 4], right[w + 5], right[w + 6], right[w + 7]
+                for j in range(tile):
                     ones[j] += (
-                        _popcount(l0 & right[w, start + j])
-                        + _popcount(l1 & right[w + 1, start + j])
-                        + _popcount(l2 & right[w + 2, start + j])
-                        + _popcount(l3 & right[w + 3, start + j])
-                        + _popcount(l4 & right[w + 4, start + j])
-                        + _popcount(l5 & right[w + 5, start + j])
-                        + _popcount(l6 & right[w + 6, start + j])
-                        + _popcount(l7 & right[w + 7, start + j])
+                        _popcount(l0 & r0[j])
+                        + _popcount(l1 & r1[j])
+                        + _popcount(l2 & r2[j])
+                        + _popcount(l3 & r3[j])
+                        + _popcount(l4 & r4[j])
+                        + _popcount(l5 & r5[j])
+                        + _popcount(l6 & r6[j])
+                        + _popcount(l7 & r7[j])
                     )
-            begin = 0 if first < 0 else max(0, first + i + 1 - start)
-            for j in range(begin, size):
-                if np.float64(ones[j]) >= a[i] * b[start + j] + c[i] * d[start + j]:
-                    if count < len(found):
-                        found[count, 0] = i
-                        found[count, 1] = start + j
-                        found[count, 2] = ones[j]
-                    count += 1
+            ai, ci = a[i], c[i]
+            hit = False
+            for j in range(tile):
+                hit |= np.float64(np.int64(ones[j])) >= ai * bt[j] + ci * dt[j]
+            if hit:
+                for j in range(begin, size):
+                    if np.float64(np.int64(ones[j])) >= ai * bt[j] + ci * dt[j]:
+                        if count < len(found):
+                            found[count, 0] = i
+                            found[count, 1] = start + j
+                            found[count, 2] = ones[j]
+                        count += 1
     return count

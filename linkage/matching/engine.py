@@ -9,7 +9,9 @@ is calibrated. Order of calls: linkage.matching.candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from linkage.matching.candidates import ROWS_PER_CHUNK, CandidateChunk, Chunk, find, plan
@@ -43,10 +45,14 @@ def link(
     *,
     seed: int,
     rows_per_chunk: int = ROWS_PER_CHUNK,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> LinkageResult:
     """
     Link two or more datasets.
+
+    workers: threads that look for candidates, None for as many as this process has CPUs; the
+    result does not depend on it.
 
     Raises MatchingFailed where no honest answer is possible, TooManyCandidates where a dataset
     is flooded, EncodingRefused where encodings cannot be compared.
@@ -56,9 +62,10 @@ def link(
     by_party = {d.party: d for d in datasets}
     chunks = plan(shapes, rows_per_chunk=rows_per_chunk)
     found: list[CandidateChunk] = []
-    for done, chunk in enumerate(chunks):
-        tell("candidates", done, len(chunks))
-        found.append(find(chunk, by_party[chunk.left], by_party[chunk.right], seed=seed))
+    tell("candidates", 0, len(chunks))
+    for one in _find_all(chunks, by_party, seed, workers or len(os.sched_getaffinity(0))):
+        found.append(one)
+        tell("candidates", len(found), len(chunks))
     tell("weights", 0, 1)
     weights = weigh(shapes, found)
     tell("solve", 0, 1)
@@ -72,6 +79,16 @@ def link(
         pairs_compared=pairs_compared(shapes, chunks),
         digest=result_digest(entities, {d.party: d.records.pseudonyms for d in datasets}),
     )
+
+
+def _find_all(
+    chunks: Sequence[Chunk], by_party: dict[str, Dataset], seed: int, workers: int
+) -> Iterator[CandidateChunk]:
+    def work(chunk: Chunk) -> CandidateChunk:
+        return find(chunk, by_party[chunk.left], by_party[chunk.right], seed=seed)
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(work, chunks)
 
 
 def pairs_compared(shapes: Sequence[Shape], chunks: Sequence[Chunk]) -> int:

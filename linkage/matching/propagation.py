@@ -25,7 +25,8 @@ from linkage.matching.hyperedges import Hyperedges
 
 ROUNDS = 200
 DAMPING = 0.5
-TOLERANCE = 1e-9
+TOLERANCE = 1e-6
+"""Largest change of a log message that counts as settled."""
 
 
 def propagate(edges: Hyperedges) -> Floats:

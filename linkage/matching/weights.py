@@ -34,6 +34,7 @@ ROUNDS = 8
 FREE_ROUNDS = 2
 RUNAWAY = 1.03
 """A refit that raises the expected matches by more than this factor is not believed."""
+SETTLED = 1e-4
 MOST_MATCHED = 0.95
 MISSED = 0.02
 """Share of true pairs that candidates miss, before anything is known of it."""
@@ -121,7 +122,10 @@ def _alternate(evidence: Evidence) -> _Fitted:
         expected = float(propagate(_as_edges(evidence, log_weight)).sum())
         if turn >= FREE_ROUNDS and expected > RUNAWAY * best.expected:
             break
+        settled = abs(expected - best.expected) <= SETTLED * expected
         best = _Fitted(evidence, log_weight, expected)
+        if settled:
+            break
     return best
 
 
