@@ -15,7 +15,7 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from linkage.errors import LinkageError, SourceRefused
 from linkage.evaluation.people import simulate, write_parties
@@ -135,7 +135,8 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
 
 
 def _quality_table(quality: Quality) -> Table:
-    table = Table("parties", "precision", "recall", "F1", "found", "true", "false", "missed")
+    rates = [Column(name, min_width=11) for name in ("precision", "recall")]
+    table = Table("parties", *rates, "F1", "found", "true", "false", "missed")
     for pair in quality.pairs:
         table.add_row(f"{pair.left} - {pair.right}", *_cells(pair))
     table.add_section()

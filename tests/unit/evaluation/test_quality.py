@@ -180,8 +180,9 @@ def test_a_bad_id_file_is_named_without_its_values(folder: Path, content: str, r
 def test_missing_and_undecodable_files(folder: Path) -> None:
     with pytest.raises(SourceRefused, match="is no folder"):
         read_ids(folder / "nowhere")
+    (folder / "empty").mkdir()
     with pytest.raises(SourceRefused, match="fewer than two"):
-        read_ids(folder)
+        read_ids(folder / "empty")
     with pytest.raises(SourceRefused, match="FileNotFoundError"):
         read_truth(folder / "nowhere.csv", IDS)
     (folder / "ids" / "claims.csv").write_bytes(b"record_id,cross_commons_id\n\xff,X\n")
