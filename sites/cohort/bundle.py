@@ -10,8 +10,12 @@ subject by the row ID alone.
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkage.errors import PackageRefused
+
+UID = r"^[0-9.]{1,64}$"
+"""A DICOM UID, PS3.5 9.1. Nothing else may become part of a path or an address."""
 
 DATE_FRAMES = ("true", "shifted", "unknown", "absent")
 
@@ -90,6 +94,9 @@ def checked_rows(rows: pa.Table) -> pa.Table:
     for field in SERIES_SCHEMA:
         if not field.nullable and rows[field.name].null_count:
             raise PackageRefused(f"rows of a subject lack {field.name!r}", hint=_HINT)
+    for name in ("study_uid", "series_uid"):
+        if not pc.all(pc.match_substring_regex(rows[name], UID), min_count=0).as_py():
+            raise PackageRefused(f"rows of a subject have a malformed {name!r}", hint=_HINT)
     frames = set(rows["date_frame"].to_pylist())
     if not frames <= set(DATE_FRAMES):
         raise PackageRefused("rows of a subject have an unknown date frame", hint=_HINT)

@@ -26,12 +26,11 @@ import pyarrow.compute as pc
 
 from linkage.errors import NotFound, SourceRefused
 from sites.cohort.attrition import Attrition, Step
-from sites.cohort.bundle import SERIES_SCHEMA
+from sites.cohort.bundle import SERIES_SCHEMA, UID
 from sites.cohort.config import REQUIRED_SERIES_COLUMNS, SERIES_COLUMNS, ImagingConfig
 from sites.cohort.spec import ImagingCriteria, NumberRange, imaging_in_words
 from sites.cohort.tables import connect, count_of, no_values_in_errors, read_file
 
-_UID = r"^[0-9.]{1,64}$"  # DICOM PS3.5, 9.1
 _FREE_TEXT = ("study_description", "series_description", "reference", "file_name", "object_id")
 _SHORTEST_CONTAINED = 4
 """A shorter record id, such as "7", is found in any text by chance: it must be the whole text."""
@@ -226,8 +225,8 @@ def _attributable(series: Any) -> Any:
     known = series.filter(
         series.record_id.notnull()
         & series.modality.notnull()
-        & series.study_uid.re_search(_UID)
-        & series.series_uid.re_search(_UID)
+        & series.study_uid.re_search(UID)
+        & series.series_uid.re_search(UID)
     )
     for uid in ("study_uid", "series_uid"):
         owners = known.group_by(uid).agg(owners=known.record_id.nunique())

@@ -37,6 +37,9 @@ def test_other_columns_and_missing_values_are_refused_on_both_ends() -> None:
         rows_to_bytes(rows.append_column("PatientID", pa.array(["a", "b"])))
     with pytest.raises(PackageRefused, match="'modality'"):
         rows_to_bytes(series_rows(2, modality=None))
+    for uid in ("../../etc", "", "1" * 65, "1.2\n"):
+        with pytest.raises(PackageRefused, match="malformed 'study_uid'"):
+            rows_to_bytes(series_rows(2, study_uid=uid))
     with pytest.raises(PackageRefused, match="date frame"):
         rows_to_bytes(series_rows(2, date_frame="guessed"))
 
