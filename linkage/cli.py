@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
@@ -120,6 +121,7 @@ def bench(
         typer.echo(json.dumps(rows, indent=1))
         return
     table = Table("job", "input", "unit a second", "ours", "reference", "theirs", "ratio")
+    table.box = SIMPLE_HEAD
     for r in results:
         theirs = "not installed" if r.reference_rate is None else f"{r.reference_rate:,.1f}"
         ratio = "" if r.ratio is None else f"{r.ratio:.1f} x"
@@ -136,7 +138,8 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
 
 def _quality_table(quality: Quality) -> Table:
     rates = [Column(name, min_width=11) for name in ("precision", "recall")]
-    table = Table("parties", *rates, "F1", "found", "true", "false", "missed")
+    counts = ("found", "true", "false", "missed")
+    table = Table("parties", *rates, "F1", *counts, box=SIMPLE_HEAD, pad_edge=False)
     for pair in quality.pairs:
         table.add_row(f"{pair.left} - {pair.right}", *_cells(pair))
     table.add_section()
