@@ -139,7 +139,7 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
 def _quality_table(quality: Quality) -> Table:
     rates = [Column(name, min_width=11) for name in ("precision", "recall")]
     counts = ("found", "true", "false", "missed")
-    table = Table("parties", *rates, "F1", *counts, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("parties", *rates, "F1", *counts, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for pair in quality.pairs:
         table.add_row(f"{pair.left} - {pair.right}", *_cells(pair))
     table.add_section()
