@@ -173,14 +173,14 @@ def _release(
     row: jobs.JobRow, _study: RegisteredStudy, members: Mapping[str, Members]
 ) -> list[Sealable]:
     audience: list[str] = json.loads(row.request)["audience"]
-    made = _crosswalks(members, audience, idtables.CROSSWALK, "cross_commons_id")
+    made = crosswalks(members, audience, idtables.CROSSWALK, "cross_commons_id")
     return [Sealable(party, CROSSWALK, data) for party, data in made.items()]
 
 
 def _question(
     _row: jobs.JobRow, study: RegisteredStudy, members: Mapping[str, Members]
 ) -> list[Sealable]:
-    made = _crosswalks(members, two_sides(study), idtables.QUESTION_IDS, "question_id")
+    made = crosswalks(members, two_sides(study), idtables.QUESTION_IDS, "question_id")
     return [Sealable(party, QUESTION_IDS, data) for party, data in made.items()]
 
 
@@ -199,7 +199,7 @@ def _delivery(
 _MAKERS = {"release": _release, "question": _question, "delivery": _delivery}
 
 
-def _crosswalks(
+def crosswalks(
     members: Mapping[str, Members],
     parties: list[str] | tuple[str, ...],
     widths: dict[str, int],

@@ -7,8 +7,7 @@ A plain ASGI middleware, because it must see the body before anything has read i
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +17,20 @@ from linkage.errors import TooLarge
 
 _TOKEN_BYTES = 16_384
 _log = structlog.get_logger("linkage.broker")
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request as it goes: bytes that came, whether they were too many, the answer's status."""
+
+    cap: int | None
+    size: int = 0
+    too_large: bool = False
+    status: int = 0
+
+
+class _CutShort(Exception):
+    """An answer broke off in the middle; the server closes the connection."""
 
 
 class Outermost:
@@ -34,37 +47,52 @@ class Outermost:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        seen: dict[str, int] = {}
-
-        async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
-            await send(message)
-
+        exchange = _Exchange(self._cap_of(scope))
+        incoming, outgoing = _counting(exchange, receive), _noting(exchange, send)
         try:
-            await self._app(scope, self._capped(scope, receive), noting)
+            await self._app(scope, incoming, outgoing)
         except Exception as error:
-            known = isinstance(error, TooLarge)
-            answer = problems.of_error(error) if known else problems.of_unknown(error)  # type: ignore[arg-type]
-            if "status" not in seen:
-                await answer(scope, receive, noting)
-        _log_request(scope, seen.get("status", 0), time.perf_counter() - started)
+            if not exchange.too_large:
+                answer = problems.of_unknown(error)
+                if exchange.status:
+                    raise _CutShort from None
+                await answer(scope, receive, outgoing)
+        if exchange.too_large and not exchange.status:
+            refusal = TooLarge(
+                f"the body is larger than {exchange.cap} bytes", hint="send less at a time"
+            )
+            exchange.too_large = False
+            await problems.of_error(refusal)(scope, receive, outgoing)
+        _log_request(scope, exchange.status, time.perf_counter() - started)
 
-    def _capped(self, scope: Scope, receive: Receive) -> Receive:
+    def _cap_of(self, scope: Scope) -> int | None:
         if scope["method"] == "PUT":
-            return receive
-        cap = _TOKEN_BYTES if scope["path"] == "/v1/token" else self._json_bytes
-        size = 0
+            return None
+        return _TOKEN_BYTES if scope["path"] == "/v1/token" else self._json_bytes
 
-        async def counting() -> Message:
-            nonlocal size
-            message: MutableMapping[str, Any] = await receive()
-            size += len(message.get("body", b""))
-            if size > cap:
-                raise TooLarge(f"the body is larger than {cap} bytes", hint="send less at a time")
-            return message
 
-        return counting
+def _counting(exchange: _Exchange, receive: Receive) -> Receive:
+    async def counted() -> Message:
+        message = await receive()
+        exchange.size += len(message.get("body", b""))
+        if exchange.cap is not None and exchange.size > exchange.cap:
+            exchange.too_large = True
+            raise TooLarge("the body is too large")
+        return message
+
+    return counted
+
+
+def _noting(exchange: _Exchange, send: Send) -> Send:
+    async def noted(message: Message) -> None:
+        # The framework takes the cap's error for bad JSON; its answer gives way to ours.
+        if exchange.too_large:
+            return
+        if message["type"] == "http.response.start":
+            exchange.status = message["status"]
+        await send(message)
+
+    return noted
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:

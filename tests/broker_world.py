@@ -301,7 +301,7 @@ def encoded(
 def pack(
     signed: SignedStudy,
     sender: Identity,
-    records: EncodedRecords,
+    rows: EncodedRecords,
     *,
     dataset: int = 1,
     parts: int = 2,
@@ -309,7 +309,7 @@ def pack(
 ) -> Package:
     """Seal and sign records as a site does; `changed` replaces fields of the manifest."""
     study, party = signed.study, sender.name
-    batch = to_arrow(records, study)
+    batch = to_arrow(rows, study)
     cuts = np.linspace(0, batch.num_rows, parts + 1).astype(int)
     sealed, listed = [], []
     for number in range(1, parts + 1):
@@ -336,8 +336,8 @@ def pack(
         "normalisation": "1",
         "key_check": signed.key_check,
         "software": "test",
-        "records": len(records),
-        "groups": len(np.unique(records.groups)),
+        "records": len(rows),
+        "groups": len(np.unique(rows.groups)),
         "densities": {clk.id: 0.32 for clk in study.clks_of(who)},
         "null_reasons": {},
         "collisions": {rule.id: 0 for rule in study.rules_of(who)},

@@ -52,8 +52,7 @@ def _check_names(manifest: Manifest, study: RegisteredStudy, caller: str) -> Non
     for density in manifest.densities.values():
         if not low <= density <= high:
             raise PackageRefused(
-                f"a CLK of the dataset sets {density:.0%} of its bits; {low:.0%} to {high:.0%} are"
-                " safe",
+                f"a CLK of the dataset sets {density:.4f} of its bits; {low} to {high} are safe",
                 hint="change bits or length in the study file; too many fields may be missing",
             )
     party = study.config.party_named(caller)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from broker import audit
 from broker.policy import Grant
 from broker.registered import RegisteredStudy
+from broker.services.once import made_before, remember
 from broker.services.releases import job_state
 from broker.services.runs import finished
 from broker.store import jobs
@@ -44,9 +45,12 @@ class Questions:
             asked_at=int(time.time()),
         )
         with self.database.change() as connection:
+            if before := made_before(connection, grant, key, row):
+                return job_state(before)
             run = finished(connection, grant.study.id, request.run_id)
-            row = replace(row, run_id=run.id)
+            asked, row = row, replace(row, run_id=run.id)
             jobs.add(connection, row)
+            remember(connection, grant, key, asked)
             audit.record(
                 connection,
                 actor=grant.caller.actor,

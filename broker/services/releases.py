@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from broker import audit
 from broker.policy import Grant
 from broker.registered import RegisteredStudy
+from broker.services.once import made_before, remember
 from broker.services.runs import finished
 from broker.store import jobs
 from broker.store.engine import Database
@@ -38,9 +39,12 @@ class Releases:
             asked_at=int(time.time()),
         )
         with self.database.change() as connection:
+            if before := made_before(connection, grant, key, row):
+                return job_state(before)
             run = finished(connection, grant.study.id, request.run_id)
-            row = replace(row, run_id=run.id)
+            asked, row = row, replace(row, run_id=run.id)
             jobs.add(connection, row)
+            remember(connection, grant, key, asked)
             audit.record(
                 connection,
                 actor=grant.caller.actor,

@@ -97,10 +97,10 @@ def existing(connection: Connection, study_id: str, run_id: str) -> runs.RunRow:
 def finished(connection: Connection, study_id: str, run_id: str) -> runs.RunRow:
     """Return a run that is done; without run_id the newest. Raises NotFound or Conflict."""
     if not run_id:
-        done = [row for row in runs.of_study(connection, study_id) if row.state == "done"]
-        if not done:
+        newest = runs.newest_finished(connection, study_id)
+        if newest is None:
             raise Conflict("no run of the study is done yet", hint="the broker admin starts one")
-        return max(done, key=lambda row: row.sequence or 0)
+        return newest
     row = existing(connection, study_id, run_id)
     if row.state != "done":
         raise Conflict(

@@ -67,6 +67,13 @@ def of_study(connection: Connection, study_id: str) -> list[RunRow]:
     return [RunRow(**row) for row in connection.execute(ordered).mappings()]
 
 
+def newest_finished(connection: Connection, study_id: str) -> RunRow | None:
+    """Return the study's run that finished last."""
+    wanted = select(run).where(run.c.study_id == study_id, run.c.sequence.is_not(None))
+    ordered = wanted.order_by(run.c.sequence.desc()).limit(1)
+    return next((RunRow(**row) for row in connection.execute(ordered).mappings()), None)
+
+
 def unfinished(connection: Connection) -> list[str]:
     """Return the runs that are queued or running, oldest first."""
     wanted = select(run.c.id).where(run.c.state.in_(("queued", "running")))

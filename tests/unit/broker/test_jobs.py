@@ -1,0 +1,128 @@
+"""What releases, questions and deliveries hold: every record, and nothing that tells a match."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.jobs import Members, crosswalks, delivery_crosswalk, random_order
+from linkage import delivery, idtables
+from linkage.pseudonyms import random_ids
+
+KEY = bytes(range(32))
+
+
+def members(*persons: int) -> Members:
+    return Members(random_ids(len(persons)), np.array(persons, np.int64))
+
+
+def unpacked(made: dict[str, bytes], party: str) -> dict[bytes, bytes]:
+    table = idtables.unpack(made[party], idtables.CROSSWALK)
+    names = [row.tobytes() for row in table["record_pseudonym"]]
+    ids = [row.tobytes() for row in table["cross_commons_id"]]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, ids, strict=True))
+
+
+def released(party_members: dict[str, Members]) -> dict[str, dict[bytes, bytes]]:
+    made = crosswalks(party_members, list(party_members), idtables.CROSSWALK, "cross_commons_id")
+    return {party: unpacked(made, party) for party in party_members}
+
+
+persons = st.lists(st.integers(0, 12), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(persons, min_size=1, max_size=3))
+def test_one_id_a_person_everywhere_and_every_record_has_one(parties: list[list[int]]) -> None:
+    given_members = {f"party-{i}": members(*who) for i, who in enumerate(parties)}
+    ids = released(given_members)
+    person_of: dict[bytes, int] = {}
+    for party, who in given_members.items():
+        assert len(ids[party]) == len(who.persons)
+        for name, person in zip(who.pseudonyms, who.persons, strict=True):
+            one = ids[party][name.tobytes()]
+            assert person_of.setdefault(one, int(person)) == person
+    assert len(person_of) == len({p for who in parties for p in who})
+
+
+def test_two_releases_cannot_be_pooled() -> None:
+    same = {"a": members(1, 2, 3), "b": members(2, 3, 4)}
+    first, second = released(same), released(same)
+    assert not set(first["a"].values()) & set(second["a"].values())
+
+
+def test_rows_are_in_random_order() -> None:
+    who = {"a": members(*range(200))}
+    made = [crosswalks(who, ["a"], idtables.CROSSWALK, "cross_commons_id")["a"] for _ in range(2)]
+    tables = [idtables.unpack(one, idtables.CROSSWALK)["record_pseudonym"] for one in made]
+    assert not (tables[0] == tables[1]).all()
+    assert not (tables[0] == who["a"].pseudonyms).all()
+    assert sorted(random_order(50).tolist()) == list(range(50))
+
+
+def test_a_party_without_records_gets_an_empty_table() -> None:
+    assert released({"a": members(), "b": members(1)})["a"] == {}
+
+
+def opens(table: dict[str, np.ndarray], who: bytes) -> list[tuple[bytes, bytes]]:
+    """The enclave's records, with cohort IDs, whose row ID and key open rows of `who`."""
+    wanted = (delivery.row_id(KEY, who), delivery.row_key(KEY, who))
+    rows = zip(
+        table["record_pseudonym"],
+        table["cohort_id"],
+        table["row_id"],
+        table["row_key"],
+        strict=True,
+    )
+    return [
+        (name.tobytes(), cohort.tobytes())
+        for name, cohort, row_id, row_key in rows
+        if (row_id.tobytes(), row_key.tobytes()) == wanted
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(persons, persons)
+def test_exactly_the_matched_rows_open(imaging: list[int], enclave: list[int]) -> None:
+    one, other = members(*imaging), members(*enclave)
+    table = delivery_crosswalk(one, other, KEY)
+    for name, person in zip(one.pseudonyms, one.persons, strict=True):
+        found = opens(table, name.tobytes())
+        matched = {n.tobytes() for n in other.pseudonyms[other.persons == person]}
+        assert {record for record, _ in found} == matched
+        assert len({cohort for _, cohort in found}) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(persons, persons, st.randoms())
+def test_nothing_but_opening_tells_who_is_matched(
+    imaging: list[int], enclave: list[int], shuffled: object
+) -> None:
+    """
+    The table's shape (rows a record, which rows share a value) is the same when the imaging party
+    holds the same records of entirely different people.
+    """
+    strangers = [person + 1000 for person in imaging]
+    for_matched = delivery_crosswalk(members(*imaging), members(*enclave), KEY)
+    for_nobody = delivery_crosswalk(members(*strangers), members(*enclave), KEY)
+    assert shape(for_matched) == shape(for_nobody)
+
+
+def shape(table: dict[str, np.ndarray]) -> list[tuple[int, ...]]:
+    """How often each record, cohort ID, row ID and row key occurs, together, sorted."""
+    counts = []
+    for column in table.values():
+        _, which, count = np.unique(column, axis=0, return_inverse=True, return_counts=True)
+        counts.append(count[which.ravel()] if len(column) else count)
+    return sorted(zip(*(one.tolist() for one in counts), strict=True))
+
+
+def test_duplicates_of_an_imaging_person_all_open() -> None:
+    imaging, enclave = members(1, 1, 1, 2), members(1, 3)
+    table = delivery_crosswalk(imaging, enclave, KEY)
+    assert len(table["row_id"]) == 6  # two records, as many rows as the largest imaging person
+    for name in imaging.pseudonyms[:3]:
+        assert len(opens(table, name.tobytes())) == 1
+    assert opens(table, imaging.pseudonyms[3].tobytes()) == []
