@@ -34,6 +34,9 @@ def test_order_and_case_of_lists_do_not_change_the_hash_but_content_does() -> No
     two = parse_spec(GOOD.replace('["CT"]', '["CT", "CR", "CT"]') + "concept_id = [3, 5]\n")
     other = parse_spec(GOOD + "concept_id = [3, 5]\n")
     assert one.hash == two.hash != other.hash
+    asked = [HEAD + f"[imaging]\ncollection = {c}\n[clinical]\nany = true" for c in ("ab", "ba")]
+    ab, ba = (text.replace("ab", '["a", "b"]').replace("ba", '["b", "a"]') for text in asked)
+    assert parse_spec(ab).hash == parse_spec(ba).hash
 
 
 def test_the_paper_s_own_question_can_be_asked() -> None:
