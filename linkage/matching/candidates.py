@@ -124,7 +124,7 @@ class CandidateChunk:
 def plan(shapes: Sequence[Shape], *, rows_per_chunk: int = ROWS_PER_CHUNK) -> list[Chunk]:
     """
     Cut a run over these datasets into chunks: for every two parties with a CLK or a key in common,
-    the pairs between them and the pairs within each.
+    the pairs between them and the pairs within each. A dataset without records has one empty chunk.
 
     Raises MatchingFailed with fewer than two parties, with two of one name, with more than 64
     common rules, or if no two parties have anything in common.
@@ -144,12 +144,12 @@ def plan(shapes: Sequence[Shape], *, rows_per_chunk: int = ROWS_PER_CHUNK) -> li
         floor = least_z(one.people, other.people)
         for kind, left, right in _comparisons(one, other, with_clks=bool(clks)):
             against = other.party if left is one else one.party
-            for start in range(0, left.records, rows_per_chunk):
+            for start in range(0, max(1, left.records), rows_per_chunk):
                 stop = min(start + rows_per_chunk, left.records)
                 chunks.append(
                     Chunk(kind, left.party, right.party, against, clks, keys, start, stop, floor)
                 )
-    if not chunks and all(s.records for s in shapes):
+    if not chunks:
         raise MatchingFailed(
             "no two parties have a CLK or a match key in common",
             hint="add a [[clk]] over fields that two parties hold to the study file",

@@ -169,7 +169,7 @@ def _tiled(right: Words) -> Words:
     tiles = -(-len(right) // TILE)
     padded = np.zeros((tiles * TILE, right.shape[1]), np.uint64)
     padded[: len(right)] = right
-    return np.ascontiguousarray(padded.reshape(tiles, TILE, -1).transpose(0, 2, 1))
+    return np.ascontiguousarray(padded.reshape(tiles, TILE, right.shape[1]).transpose(0, 2, 1))
 
 
 def check(left: Words, right: Words) -> None:

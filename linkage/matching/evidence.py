@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -82,21 +82,27 @@ def gather(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> list[Ev
 
     Raises MatchingFailed if a chunk is missing, comes twice, or belongs to an unknown party.
     """
-    known = {s.party: s for s in shapes}
-    comparisons: dict[tuple[str, str], list[CandidateChunk]] = {}
+    known = {s.party: s for s in sorted(shapes, key=lambda s: s.party)}
+    comparisons: dict[tuple[str, str], list[CandidateChunk]] = {
+        (one.party, other.party): []
+        for one, other in combinations(known.values(), 2)
+        if set(one.clks) & set(other.clks) or set(one.keys) & set(other.keys)
+    }
     for chunk in sorted(chunks, key=lambda c: c.chunk.name):
-        if not {chunk.chunk.left, chunk.chunk.right, chunk.chunk.against} <= known.keys():
-            raise MatchingFailed("a candidate chunk belongs to no party of this run")
-        comparisons.setdefault(chunk.chunk.comparison, []).append(chunk)
+        if chunk.chunk.comparison not in comparisons:
+            raise MatchingFailed("a candidate chunk belongs to no comparison of this run")
+        comparisons[chunk.chunk.comparison].append(chunk)
     return [
-        _evidence(known[one], known[other], parts)
-        for (one, other), parts in sorted(comparisons.items())
+        _evidence(known[one], known[other], parts) for (one, other), parts in comparisons.items()
     ]
 
 
 def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence:
-    cross = _whole([p for p in parts if p.chunk.kind == "cross"], one)
-    clks, keys = parts[0].chunk.clks, parts[0].chunk.keys
+    clks = tuple(c for c in one.clks if c in other.clks)
+    keys = tuple(k for k in one.keys if k in other.keys)
+    if any((p.chunk.clks, p.chunk.keys) != (clks, keys) for p in parts):
+        raise MatchingFailed("a candidate chunk was found with other CLKs or keys")
+    cross = _whole([p for p in parts if p.chunk.kind == "cross"], one, len(clks))
     pairs = one.people * other.people
     nulls: list[_Rows] = []
     sides = [s for s in (one, other) if s.people > 1]
@@ -105,7 +111,7 @@ def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence
         visible = _Rows(*_columns([], len(clks)), weight=np.zeros(0))
         if clks:
             within = [p for p in parts if p.chunk.kind == "within" and p.chunk.left == side.party]
-            found = _whole(within, side)
+            found = _whole(within, side, len(clks))
             visible = _Rows(
                 found.z, found.agree, found.disagree, weight=np.full(len(found.left), share)
             )
@@ -144,7 +150,7 @@ class _Found:
     disagree: Mask
 
 
-def _whole(parts: list[CandidateChunk], left: Shape) -> _Found:
+def _whole(parts: list[CandidateChunk], left: Shape, clks: int) -> _Found:
     """Join the chunks of one comparison. Raises MatchingFailed unless they cover every row once."""
     parts = sorted(parts, key=lambda p: p.chunk.start)
     covered = 0
@@ -152,10 +158,9 @@ def _whole(parts: list[CandidateChunk], left: Shape) -> _Found:
         if part.chunk.start != covered:
             raise MatchingFailed("a candidate chunk is missing or came twice")
         covered = part.chunk.stop
-    if covered != left.records:
+    if covered != left.records or not parts:
         raise MatchingFailed("a candidate chunk is missing")
-    clks = parts[0].chunk.clks if parts else ()
-    z, agree, disagree = _columns(parts, len(clks))
+    z, agree, disagree = _columns(parts, clks)
     empty = [np.zeros(0, np.uint32)]
     return _Found(
         left=np.concatenate([*empty, *(p.left for p in parts)]),
