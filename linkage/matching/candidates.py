@@ -99,7 +99,7 @@ class Chunk:
         return cls(**{**plain, "clks": tuple(plain["clks"]), "keys": tuple(plain["keys"])})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CandidateChunk:
     """
     The candidates of one chunk: P parallel rows, ordered by left row, then right row.

@@ -2,6 +2,9 @@
 What the matcher knows of one dataset version, and the small description of it (`Shape`) that
 travels between the steps of a run in its place.
 
+Nothing in this package that holds encodings, scores or pseudonyms shows them in its repr, for a
+repr ends up in logs.
+
 The site has grouped its duplicates and nulled every match key that two groups share. Only the
 first record of each group, its **representative**, is matched; the others inherit its entity.
 """
@@ -29,7 +32,7 @@ Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dataset:
     """
     One dataset version as the matcher sees it.

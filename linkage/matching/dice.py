@@ -37,7 +37,7 @@ MAX_PAIRS = 20_000_000
 """Pairs that one call hands on at most: 16 bytes each. Beyond it the bound is too low."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bound:
     """
     The least intersection of each pair: a[i] * b[j] + c[i] * d[j].
@@ -51,7 +51,7 @@ class Bound:
     d: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Intersections:
     """
     Pairs that reach a bound: P parallel rows, ordered by left, then right.

@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage's name, the steps done and the steps in all."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LinkageResult:
     """
     shapes: in the order of the datasets. candidates: cross pairs that were weighed.

@@ -42,7 +42,7 @@ UNSEEN = 0.5
 z: none seen is not none possible (Jeffreys)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Evidence:
     """
     One comparison, P candidates against Q weighted non-matches, F features.
@@ -66,7 +66,7 @@ class Evidence:
     upper: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Rows:
     """Rows of evidence before they become features. z: float64[P, C]; masks: uint64[P]."""
 
@@ -141,7 +141,7 @@ def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Found:
     left: npt.NDArray[np.uint32]
     right: npt.NDArray[np.uint32]

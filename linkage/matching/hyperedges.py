@@ -31,7 +31,7 @@ MAX_SETS = 5_000_000
 Members = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Pairs:
     """
     Weighted pairs of two parties: P parallel rows.
@@ -49,7 +49,7 @@ class Pairs:
     missed: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Hyperedges:
     """
     Sets of records: E rows, ordered by size, then by members.

@@ -32,7 +32,7 @@ _PARTITION = b"commons-linkage/partition/1"
 NewId = Callable[[bytes, int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class IdentityChanges:
     """
     members: the person ID of every record now, by record pseudonym.

@@ -27,7 +27,7 @@ MOST_PARTIES = 63
 Groups = npt.NDArray[np.uint32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Entities:
     """
     One entity number for every record. of: by party, int64[N], numbers 0 to count - 1 in order of

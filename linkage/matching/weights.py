@@ -46,7 +46,7 @@ FEW_MATCHES = 100
 """Below this many expected matches the estimates have been off by .05 (docs/matching.md)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Comparison:
     """
     The weighted pairs of two parties: P parallel rows, ordered by left row, then right row.
@@ -62,7 +62,7 @@ class Comparison:
     estimate: Estimate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Weights:
     """
     What the run believes of every pair. comparisons: in sorted order of their parties.
@@ -76,7 +76,7 @@ class Weights:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Fitted:
     evidence: Evidence
     log_weight: Floats
