@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from broker.blobs import Receiving
 from broker.container import Broker
-from broker.policy import Action, Caller, Grant
+from broker.policy import Action, Caller, Grant, require_id
 from linkage.errors import PackageRefused, TooLarge
 
 KEY = r"^[A-Za-z0-9_-]{8,64}$"
@@ -42,7 +42,8 @@ class May:
         self, request: Request, broker: Services, who: Annotated[Caller, Depends(caller)]
     ) -> Grant:
         """Raises NotFound or NotAllowed, by `broker.policy`."""
-        path = request.path_params
+        # Whatever a path names is looked for in a table: no other text gets that far.
+        path = {name: require_id(str(text)) for name, text in request.path_params.items()}
         return broker.studies.grant(
             who, self.action, study_id=path.get("study_id"), party=path.get("party")
         )

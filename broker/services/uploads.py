@@ -220,11 +220,10 @@ def _same_normalisation(
         row = studies.newest_dataset(connection, study.id, other.id, state="complete")
         if other.id == party or row is None:
             continue
-        version = json.loads(row.manifest)["normalisation"]
-        if version != manifest.normalisation:
+        if json.loads(row.manifest)["normalisation"] != manifest.normalisation:
             raise Conflict(
-                f"normalisation version {manifest.normalisation!r} differs from {version!r} of"
-                f" {other.id!r}; they would not match",
+                f"the normalisation version differs from that of {other.id!r}; the same person"
+                " would not match",
                 hint="all parties tokenize with the same software version",
             )
 

@@ -380,6 +380,15 @@ def test_the_broker_says_that_it_is_well(world: World) -> None:
     wait_for(well, 30)
 
 
+def test_strange_ids_are_refused_before_the_database_sees_them(world: World) -> None:
+    """PostgreSQL fails on a NUL in a text."""
+    for path in ("runs/a%00b", "jobs/a%00b", "questions/a%00b"):
+        refused = world.actor("enclave" if "jobs" in path else "admin").get(f"{world.path}/{path}")
+        assert problem(refused)[:2] == (404, "not-found")
+    inbox = world.actor("claims").get(f"{world.path}/inbox", purpose="a\0b")
+    assert problem(inbox)[0] == 422
+
+
 def test_missing_parties_are_named(world: World) -> None:
     """In a study of its own, in which nobody has uploaded yet."""
     from tests.broker_world import sign_for

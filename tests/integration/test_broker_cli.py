@@ -1,0 +1,178 @@
+"""The command line: what an admin types, what it answers, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from broker.config import load_home
+from broker.store.engine import Database
+from linkage.sealing import Identity
+from tests.broker_world import PROGRAM, World, make_world, sign_for, wait_for
+
+
+def run(
+    *arguments: str | Path, home: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    command = [PROGRAM, *map(str, arguments), *(["--home", str(home)] if home else [])]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """One line on standard error, with its remedy; no traceback."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("linkage-broker: ")
+    assert ". Hint: " in lines[0]
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "broker"
+    done = run("init", path, "--port", "0", "--allow-rehearsal")
+    assert done.returncode == 0, done.stderr
+    assert load_home(path).public().fingerprint in done.stdout
+    return path
+
+
+def test_init_takes_no_folder_twice_and_no_custodians(home: Path, tmp_path: Path) -> None:
+    assert "home folder already" in refused(run("init", home), 1)
+    (tmp_path / "custodian.key").write_text("x")
+    assert "different organisations" in refused(run("init", tmp_path), 1)
+
+
+def test_admins(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ada.json"
+    identity = Identity.generate("ada", kem="X25519").public()
+    file.write_text(identity.model_dump_json())
+    added = run("admin", "add", "ada", "--public-key", file, home=home)
+    assert added.returncode == 0, added.stderr
+    assert identity.fingerprint in added.stdout
+    assert json.loads(run("admin", "list", "--json", home=home).stdout) == [
+        {"name": "ada", "active": True}
+    ]
+    missing = run("admin", "add", "bob", "--public-key", tmp_path / "none", home=home)
+    assert "cannot be read" in refused(missing, 1)
+    assert run("admin", "revoke", "ada", home=home).returncode == 0
+    assert "revoked" in run("admin", "list", home=home).stdout
+    assert "no active admin" in refused(run("admin", "revoke", "ada", home=home), 1)
+
+
+def test_a_study_and_a_run(home: Path, tmp_path: Path) -> None:
+    signed, _ = sign_for(load_home(home).public(), "console-study")
+    file = tmp_path / "signed.json"
+    file.write_text(signed.model_dump_json())
+    made = run("study", "register", file, home=home)
+    assert (made.returncode, made.stdout) == (0, "Study console-study is registered.\n")
+    again = run("study", "register", file, home=home)
+    assert again.stdout == "Study console-study is registered already.\n"
+    wrong = run("study", "register", file, "--custodian-fingerprint", "0000", home=home)
+    assert "another custodian" in refused(wrong, 1)
+    nobody = run("run", "start", "console-study", home=home)
+    assert "no complete dataset version from: imaging" in refused(nobody, 1)
+    assert "no such study" in refused(run("run", "start", "none", home=home), 1)
+
+
+def test_the_audit_log(home: Path) -> None:
+    head = json.loads(run("audit", "head", "--json", home=home).stdout)
+    kept = f"{head['number']}:{head['hash']}"
+    good = run("audit", "verify", "--head", kept, home=home)
+    assert (good.returncode, kept in good.stdout) == (0, True)
+    database = Database(load_home(home).database_url())
+    with database.change() as connection:
+        newest = connection.execute(text("SELECT max(number) FROM audit")).scalar()
+        row = connection.execute(
+            text("SELECT entry, hash FROM audit WHERE number = :n"), {"n": newest}
+        ).one()
+        connection.execute(text("DELETE FROM audit WHERE number = :n"), {"n": newest})
+    assert run("audit", "verify", home=home).returncode == 0
+    assert "cut off" in refused(run("audit", "verify", "--head", kept, home=home), 3)
+    with database.change() as connection:
+        altered = row.entry.replace('"at":', '"at":1')
+        connection.execute(
+            text("INSERT INTO audit VALUES (:n, :e, :h)"),
+            {"n": newest, "e": altered, "h": row.hash},
+        )
+    said = refused(run("audit", "verify", home=home), 3)
+    assert f"at entry {newest}" in said
+    with database.change() as connection:
+        connection.execute(
+            text("UPDATE audit SET entry = :e WHERE number = :n"), {"e": row.entry, "n": newest}
+        )
+    assert run("audit", "verify", home=home).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_an_unmigrated_database_starts_nothing(home: Path, tmp_path: Path, command: str) -> None:
+    copy = tmp_path / "broker"
+    subprocess.run(["cp", "-r", str(home), str(copy)], check=True)
+    (copy / "broker.sqlite").unlink()
+    for left in copy.glob("broker.sqlite-*"):
+        left.unlink()
+    said = refused(run(command, home=copy), 1)
+    assert "linkage-broker migrate" in said
+    assert run("migrate", home=copy).returncode == 0
+    assert run("audit", "head", home=copy).returncode == 0
+
+
+def test_a_home_that_is_none(tmp_path: Path) -> None:
+    for command in ("serve", "worker", "migrate", "identity"):
+        assert "linkage-broker init" in refused(run(command, home=tmp_path), 1)
+    by_environment = run("identity", LINKAGE_BROKER_HOME=str(tmp_path))
+    assert "linkage-broker init" in refused(by_environment, 1)
+
+
+def test_a_database_out_of_reach(home: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql+psycopg://u:canary@127.0.0.1:1/x")
+    done = run("serve", home=home, LINKAGE_BROKER_DATABASE_URL_FILE=str(secret))
+    assert "canary" not in refused(done, 4)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+def test_a_taken_port_and_a_second_worker(world: World) -> None:
+    try:
+        world.serve()
+        port = world.url.rsplit(":", 1)[1]
+        taken = run("serve", "--port", port, home=world.home.path)
+        assert "cannot listen" in refused(taken, 4)
+        world.work()
+        log = world.home.path / "worker.log"
+        wait_for(lambda: "worker started" in log.read_text(), 60)
+        second = run("worker", home=world.home.path)
+        assert "a worker named 'worker-1' is running here" in refused(second, 1)
+        assert run("worker", "--name", "../x", home=world.home.path).returncode == 1
+    finally:
+        world.stop()
+    # What a process prints is log lines only, each one JSON: DBOS and uvicorn are quiet.
+    for name in ("worker", "serve"):
+        for line in (world.home.path / f"{name}.log").read_text().splitlines():
+            assert json.loads(line)["level"], line
+    # uvicorn ends by the signal it got, after finishing what it was doing.
+    assert [process.returncode for process in world.processes] == [-15, 0]
+
+
+def test_the_worker_needs_the_keys_and_the_server_does_not(world: World) -> None:
+    world.home.identity_file.unlink()
+    try:
+        world.serve()
+        assert "cannot be read" in refused(run("worker", home=world.home.path), 1)
+    finally:
+        world.stop()
+
+
+def test_usage_errors_are_of_their_own(home: Path) -> None:
+    assert run("no-such-command").returncode == 2
+    assert run("admin", "add", home=home).returncode == 2
+    assert run("--help").returncode == 0
