@@ -14,6 +14,7 @@ Every error that a user of this project can meet, as one tree.
     ├── PackageRefused         something sealed or signed is altered, foreign or misdirected
     │   └── TooLarge           a body passes its byte cap
     ├── EncodingRefused        encoded records have the wrong shape, length or type
+    ├── DeliveryFaulty         a joined cohort fails its own check: table, rule
     ├── MatchingFailed         a run cannot give an honest answer
     │   └── TooManyCandidates  the candidate cap was reached
     ├── CallerRefused          who calls may not, or is not known
@@ -114,6 +115,16 @@ class TooLarge(PackageRefused):
 
 class EncodingRefused(LinkageError):
     code = "encoding-refused"
+
+
+class DeliveryFaulty(LinkageError):
+    """A delivered folder is not what it must be. Names table, column and rule; never a value."""
+
+    code = "delivery-faulty"
+
+    def __init__(self, *, table: str, rule: str) -> None:
+        self.table, self.rule = table, rule
+        super().__init__(f"{table}: {rule}", hint="do not use the delivery; have it made again")
 
 
 class MatchingFailed(LinkageError):

@@ -25,7 +25,7 @@ from linkage.pseudonyms import format_id
 from sites.answers import imaging_of, unpack_answer, unpack_delivery
 from sites.cohort.bundle import rows_from_bytes
 from sites.cohort.counts import Counts, answer_counts
-from sites.cohort.join import Asked, Delivery, Terms, deliver
+from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.omop import OmopSource
 from sites.cohort.spec import ClinicalCriteria, clinical_criteria
 from sites.session import Session
@@ -103,13 +103,9 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
     header = session.signed.study.study
     with open_omop(session) as source:
         persons = source.persons_of(received.cohort_of)
-        matches = pa.table(
-            {
-                "cohort_id": [received.cohort_of[record_id] for record_id in persons],
-                "person_id": pa.array(persons.values(), pa.int64()),
-            }
+        matches = matches_table(
+            [(one, persons.get(record_id)) for record_id, one in received.cohort_of.items()]
         )
-        present = set(matches["cohort_id"].to_pylist())
         made = deliver(
             asked=Asked(
                 title=question.title,
@@ -128,7 +124,7 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
                 },
             ),
             matches=matches,
-            images={one: rows for one, rows in received.images.items() if one in present},
+            images=received.images,
             source=source,
             out=out,
             imaging_attrition=attrition,

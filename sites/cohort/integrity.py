@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from linkage.errors import LinkageError
+from linkage.errors import DeliveryFaulty
 from sites.cohort import cdm, mi_cdm
 
 OMOP_FOLDER = "omop"
@@ -33,16 +32,6 @@ COHORT_PERSON = pa.schema(
     ]
 )
 """Which cohort ID a delivered person is: the way back to the release, for audit."""
-
-
-class DeliveryFaulty(LinkageError):
-    """A delivered folder is not what it must be. Names table, column and rule; never a value."""
-
-    code: ClassVar[str] = "delivery-faulty"
-
-    def __init__(self, *, table: str, rule: str) -> None:
-        self.table, self.rule = table, rule
-        super().__init__(f"{table}: {rule}", hint="do not use the delivery; have it made again")
 
 
 def expected_tables() -> dict[str, pa.Schema]:

@@ -18,11 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from linkage.errors import Conflict, KeyRefused, PackageRefused, SiteRefused, SourceRefused
+from linkage.errors import (
+    Conflict,
+    DeliveryFaulty,
+    KeyRefused,
+    PackageRefused,
+    SiteRefused,
+    SourceRefused,
+)
 from sites.cohort import imaging, mi_cdm
 from sites.cohort.bundle import rows_from_bytes, rows_to_bytes
 from sites.cohort.config import ImagingConfig, OmopConfig
-from sites.cohort.integrity import DeliveryFaulty, check_delivery
+from sites.cohort.integrity import check_delivery
 from sites.cohort.join import Delivery, Terms, asked_of, deliver, matches_table
 from sites.cohort.manifest import cover_manifest, cover_manifest_from_bytes
 from sites.cohort.omop import OmopSource
