@@ -79,17 +79,21 @@ def bound_for(
 
 def calibrate(left: Words, right: Words, *, seed: int, label: str) -> Calibration:
     """
-    Return median and spread of z over 1,000,000 random pairs of usable filters.
+    Return median and spread of z over 1,000,000 random pairs of usable filters, or over all pairs
+    where there are fewer.
 
     Where `left` is `right` (pairs within a party), no row is paired with itself. `label` names the
     comparison, so that every one draws its own pairs from the run's `seed`.
     """
     within = left is right
-    if len(left) * (len(right) - within) < FEWEST:
+    partners = len(right) - within
+    if len(left) * partners < FEWEST:
         return Calibration()
-    draw = np.random.default_rng(seed_for(seed, label))
-    i = draw.integers(0, len(left), SAMPLE)
-    j = draw.integers(0, len(right) - within, SAMPLE)
+    if len(left) * partners <= SAMPLE:
+        i, j = np.divmod(np.arange(len(left) * partners), partners)
+    else:
+        draw = np.random.default_rng(seed_for(seed, label))
+        i, j = draw.integers(0, len(left), SAMPLE), draw.integers(0, partners, SAMPLE)
     if within:
         j += j >= i
     ones = ones_between(left, right, i, j)
