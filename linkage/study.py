@@ -45,7 +45,8 @@ UNGATED_DIFFUSION = 10
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 
 
-def _identifier(text: str) -> str:
+def identifier(text: str) -> str:
+    """Return `text` if it may name a study, a party, a CLK or a rule. Raises Fault."""
     if not _IDENTIFIER.fullmatch(text):
         raise Fault(
             "is not a valid name", "2 to 64 small letters, digits and hyphens, a letter first"
@@ -64,7 +65,7 @@ def _party_id(text: str) -> str:
     return text
 
 
-Identifier = Annotated[str, AfterValidator(_identifier)]
+Identifier = Annotated[str, AfterValidator(identifier)]
 PartyId = Annotated[Identifier, AfterValidator(_party_id)]
 FieldRef = Annotated[str, AfterValidator(_field_ref)]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linkage.encoding.keys import StudyKey
-from linkage.errors import LinkageError, SiteRefused
+from linkage.errors import LinkageError, SiteRefused, Unreachable
 from linkage.messages import CUSTODIAN, JobState, ReleaseRequest, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
@@ -47,7 +47,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RehearsalPlan:
-    """What to rehearse. work: folder for keys, packages and the broker; removed unless keep."""
+    """
+    What to rehearse. keep: keep the folder `out/rehearsal` of keys, packages and the broker; it is
+    also kept where the broker fails, for its logs.
+    """
 
     study_file: Path
     site_files: tuple[Path, ...]
@@ -103,7 +106,7 @@ def actors(plan: RehearsalPlan, observer: Observer) -> Iterator[Actors]:
     sites = _sites(plan, [party.id for party in study.party])
     work = plan.out / "rehearsal"
     _make_room(plan.out, work)
-    ok = False
+    keep = plan.keep
     try:
         with watch.stage("keys"):
             broker = LocalBroker(work / "broker", database_url_file=plan.database_url_file)
@@ -112,11 +115,13 @@ def actors(plan: RehearsalPlan, observer: Observer) -> Iterator[Actors]:
             broker.__enter__()
         try:
             yield _connect(signed, sites, vaults, broker, watch)
-            ok = True
         finally:
             broker.__exit__(None, None, None)
+    except Unreachable:
+        keep = True  # the error names the broker's logs
+        raise
     finally:
-        if ok and not plan.keep:
+        if not keep:
             shutil.rmtree(work)
 
 

@@ -22,9 +22,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from linkage.errors import SourceRefused
 from linkage.evaluation.quality import Quality, read_truth, score
 from linkage.study import StudyConfig
 from sites import charts
+from sites.cohort.spec import load_spec
 from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
 
@@ -67,7 +69,15 @@ def rehearse_and_report(
     truth: Path | None = None,
     cohort: Path | None = None,
 ) -> RehearsalReport:
-    """Rehearse, write IDs and reports to `plan.out`, and return what was found."""
+    """
+    Rehearse, write IDs and reports to `plan.out`, and return what was found.
+
+    A truth file or cohort that cannot be read is refused before anything long begins.
+    """
+    if truth and not truth.is_file():
+        raise SourceRefused(file=str(truth), rule="there is no such file", hint="check --truth")
+    if cohort:
+        load_spec(cohort)
     with actors(plan, observer) as people:
         rehearsed = link(people)
         save_ids(rehearsed, plan.out)

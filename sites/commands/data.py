@@ -32,7 +32,8 @@ def init(
         raise Conflict(f"{path} exists and is not overwritten", hint="choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(resources.files("sites").joinpath("site.example.toml").read_text("utf-8"))
-    show("Site file written", {"edit": path, "next": "linkage-site keys identity private"})
+    command = f"linkage-site keys identity {folder / 'private'} --name YOUR-PARTY-ID"
+    show("Site file written", {"edit": path, "next": command})
 
 
 @told

@@ -12,6 +12,8 @@ from linkage.errors import KeyRefused
 from linkage.messages import CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import load_signed_study
+from linkage.strict_toml import Fault
+from linkage.study import identifier
 from sites import custody
 from sites.terminal import show, told
 
@@ -27,7 +29,7 @@ def identity(
     name: Annotated[str, typer.Option(help="Your party id in the study, or 'custodian'.")],
 ) -> None:
     """Make this actor's own keys, once. Send only the public file to the custodian."""
-    made = Identity.generate(name)
+    made = Identity.generate(_name(name))
     made.save(folder / ("custodian.key" if name == CUSTODIAN else "identity.key"))
     public = folder / f"{name}.public.json"
     public.write_text(made.public().model_dump_json(indent=1), encoding="utf-8")
@@ -95,6 +97,13 @@ def fingerprint(
     else:
         pins = {"": custody.read_public(file)}
     show("Fingerprints", {pin.name: pin.fingerprint for pin in pins.values()})
+
+
+def _name(name: str) -> str:
+    try:
+        return identifier(name)
+    except Fault as fault:
+        raise KeyRefused(f"{name!r} {fault.rule}", hint=fault.hint) from None
 
 
 def _read(path: Path) -> bytes:
