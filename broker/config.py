@@ -83,11 +83,16 @@ class Limits(Strict):
 
 
 class WorkerSettings(Strict):
-    """The table [worker]. poll: how often it looks for new work, in seconds."""
+    """
+    The table [worker]. poll: how often it looks for new work. take_over: how long a worker may
+    be silent before others take its work. All in seconds. cores: 0 takes every core.
+    """
 
     identity: Path = Path("worker/identity.key")
     poll_seconds: float = Field(default=0.1, ge=0.01, le=60)
     heartbeat_seconds: float = Field(default=5.0, ge=0.1, le=60)
+    take_over_seconds: float = Field(default=120.0, ge=1)
+    cores: int = Field(default=0, ge=0, le=1024)
 
 
 class BrokerConfig(Strict):

@@ -2,15 +2,18 @@
 DBOS, set up as this broker uses it: JSON only, quiet, one fixed identity a worker.
 
 A worker that is killed and started again under its name takes up its workflows where they
-stopped. Nothing but JSON is ever read back from the workflow database: DBOS would unpickle a
-row that says it is a pickle, and a pickle runs code, so its unpickling is switched off.
+stopped; one that stays away loses them to the others (`take_over`). Nothing but JSON is ever
+read back from the workflow database: DBOS would unpickle a row that says it is a pickle, and a
+pickle runs code, so its unpickling is switched off.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NoReturn
 
 from dbos import DBOS, DBOSConfig
@@ -25,9 +28,40 @@ WORKFLOW_VERSION = "1"
 """Raise it when a change of broker.runs or broker.jobs would misread a half-finished workflow."""
 
 SCHEMA = "dbos"
-_FINISHED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+_MOST_ATTEMPTS = 50
+_ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 16.0
+_RESULT_POLL_SECONDS = 0.05
 _log = logging.getLogger("dbos")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """
+    A queue of one kind of workflow. function: takes the id of its subject, and what else was
+    queued with it. at_once: how many of them a worker runs at a time.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    at_once: int = 1
+
+
+class Life(Enum):
+    """How a workflow is: never queued, going on, ended, or of another version of the software."""
+
+    UNKNOWN = "unknown"
+    LIVE = "live"
+    ENDED = "ended"
+    OUTDATED = "outdated"
+
+
+class StepFailed(Exception):
+    """A step ended in failure for good. failure: cause and remedy."""
+
+    def __init__(self, failure: str) -> None:
+        self.failure = failure
+        super().__init__(failure)
 
 
 def migrate_workflows(home: Home) -> None:
@@ -36,14 +70,11 @@ def migrate_workflows(home: Home) -> None:
     DBOS.migrate(_url(home), schema=SCHEMA)
 
 
-def launch(home: Home, worker: str, workflows: dict[str, Callable[[str], None]]) -> None:
-    """
-    Start DBOS under the worker's name. workflows: by queue; each takes the id of its subject.
-
-    A queue runs one workflow at a time: a run uses every core by itself.
-    """
+def launch(home: Home, worker: str, queues: Sequence[Queue]) -> None:
+    """Start DBOS under the worker's name, serving these queues."""
     _quiet()
     _refuse_pickles()
+    poll = home.config.worker.poll_seconds
     config: DBOSConfig = {
         "name": APPLICATION,
         "system_database_url": _url(home),
@@ -54,56 +85,60 @@ def launch(home: Home, worker: str, workflows: dict[str, Callable[[str], None]])
         "run_migrations": False,
         "enable_otlp": False,
         "log_level": "ERROR",
-        "notification_listener_polling_interval_sec": home.config.worker.poll_seconds,
+        "notification_listener_polling_interval_sec": poll,
     }
     DBOS(config=config)
-    registered = {
-        queue: DBOS.workflow(name=queue)(_as_function(made)) for queue, made in workflows.items()
-    }
+    for queue in queues:
+        _register(queue)
     DBOS.launch()
-    for queue in registered:
+    for queue in queues:
         DBOS.register_queue(
-            queue,
-            worker_concurrency=1,
-            polling_interval_sec=home.config.worker.poll_seconds,
+            queue.name,
+            worker_concurrency=queue.at_once,
+            polling_interval_sec=poll,
             on_conflict="always_update",
         )
 
 
-def _as_function(workflow: Callable[[str], None]) -> Callable[[str], None]:
-    """Return a plain function: DBOS marks what it registers, and a bound method takes no mark."""
-
-    def run(subject: str) -> None:
-        workflow(subject)
-
-    return run
-
-
-def _register(queue: str, function: Callable[[str], None]) -> None:
-    @DBOS.workflow(name=queue)
-    def workflow(subject: str) -> None:  # DBOS marks the function, which a method forbids
-        function(subject)
-
-
 def enqueue(queue: str, subject: str) -> None:
     """Queue the workflow about `subject`; if there is one already, nothing happens."""
-    DBOS.enqueue_workflow_with_options(
-        {"queue_name": queue, "workflow_name": queue, "workflow_id": subject}, subject
-    )
+    _enqueue(queue, subject, subject)
 
 
-def has_ended(subject: str) -> bool:
-    """Has the workflow about `subject` ended, in whatever way?"""
+def all_of(queue: str, subject: str, count: int) -> None:
+    """
+    From within a workflow: queue `count` workflows, numbered from 0, and wait for all of them.
+
+    Any worker may run them. Raises StepFailed for the first that failed.
+    """
+    handles = [_enqueue(queue, f"{subject}-{n}", subject, n) for n in range(count)]
+    ended = [handle.get_result(polling_interval_sec=_RESULT_POLL_SECONDS) for handle in handles]
+    for one in ended:
+        if one["failure"]:
+            raise StepFailed(one["failure"])
+
+
+def life_of(subject: str) -> Life:
+    """Return how the workflow about `subject` is."""
     status = DBOS.get_workflow_status(subject)
-    return status is not None and status.status in _FINISHED
+    if status is None:
+        return Life.UNKNOWN
+    if status.status in _ENDED:
+        return Life.ENDED
+    return Life.LIVE if status.app_version == WORKFLOW_VERSION else Life.OUTDATED
 
 
-class StepFailed(Exception):
-    """A step ended in failure for good. failure: cause and remedy."""
-
-    def __init__(self, failure: str) -> None:
-        self.failure = failure
-        super().__init__(failure)
+def take_over(alive: Collection[str]) -> list[str]:
+    """Queue again what workers that are not `alive` were running; return those workers' names."""
+    running = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    left: Mapping[str, str] = {
+        one.workflow_id: one.executor_id
+        for one in running
+        if one.executor_id and one.executor_id not in alive
+    }
+    if left:
+        DBOS.resume_workflows(list(left))
+    return sorted(set(left.values()))
 
 
 def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -119,6 +154,33 @@ def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
     return ended["result"]
 
 
+def stop() -> None:
+    """Stop taking work. What is unfinished is taken up at the next start."""
+    DBOS.destroy(workflow_completion_timeout_sec=0)
+
+
+def _register(queue: Queue) -> None:
+    @DBOS.workflow(name=queue.name, max_recovery_attempts=_MOST_ATTEMPTS)
+    def workflow(*args: Any) -> dict[str, str]:  # DBOS marks the function, which a method forbids
+        try:
+            queue.function(*args)
+        except StepFailed as failed:
+            return {"failure": failed.failure}
+        return {"failure": ""}
+
+
+def _enqueue(queue: str, workflow_id: str, *args: Any) -> Any:
+    return DBOS.enqueue_workflow_with_options(
+        {
+            "queue_name": queue,
+            "workflow_name": queue,
+            "workflow_id": workflow_id,
+            "app_version": WORKFLOW_VERSION,
+        },
+        *args,
+    )
+
+
 def _guarded(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
     """Return result or failure: an exception would leave its text in the workflow database."""
     wait = _FIRST_WAIT_SECONDS
@@ -132,11 +194,6 @@ def _guarded(function: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, A
             wait *= 2
         except Exception as error:
             return {"failure": failure_of(error)}
-
-
-def stop() -> None:
-    """Stop taking work. What is unfinished is taken up at the next start."""
-    DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
 def _url(home: Home) -> str:

@@ -36,6 +36,7 @@ from linkage.messages import (
 from linkage.pseudonyms import ID_BYTES, random_ids
 from linkage.sealing import Context, Identity, seal
 
+JOBS = "linkage-jobs"
 Bytes2D = npt.NDArray[np.uint8]
 _log = structlog.get_logger("linkage.worker")
 
@@ -73,9 +74,9 @@ class JobMaker:
         except StepFailed as failed:
             self._fail(job_id, failed.failure)
 
-    def give_up(self, job_id: str) -> None:
-        """Fail a job whose workflow ended without a result."""
-        self._fail(job_id, "the worker gave up after many attempts. Hint: ask again; see the log")
+    def give_up(self, job_id: str, cause: str) -> None:
+        """Fail a job whose workflow will give no result any more."""
+        self._fail(job_id, f"{cause}. Hint: start it again; the worker's log may say more")
 
     def _make(self, job_id: str) -> None:
         with self._broker.database.change() as connection:

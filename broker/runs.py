@@ -1,9 +1,10 @@
 """
 A linkage run as a durable workflow: open -> candidates -> weights -> solve -> identity.
 
-Every line of `RunMaker.run` is a step. A worker that dies is started again under its name and
-goes on after the last finished step; a step that was cut short is repeated and gives the same
-bytes. Between steps only names travel; what they name lies sealed (broker.scratch).
+Every line of `RunMaker.run` is a step, and the candidates are cut into tasks, workflows of their
+own, which any worker may pull from their queue. A worker that dies is started again under its
+name and goes on after the last finished step; a step that was cut short is repeated and gives
+the same bytes. Between steps only numbers travel; the results lie sealed (broker.scratch).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,11 @@ from linkage.matching.dataset import Dataset, Shape, shape_of
 from linkage.matching.identity import result_digest
 from linkage.sealing import Identity
 
-STAGES = ("open", "candidates", "weights", "solve", "identity")
+RUNS = "linkage-runs"
+TASKS = "linkage-tasks"
+TASK_COMPARISONS = 1_000_000_000
+"""Comparisons of CLKs in a task: about a second on one core (docs/performance.md)."""
+
 _log = structlog.get_logger("linkage.worker")
 
 
@@ -45,6 +50,16 @@ class OpenRun:
     inputs: dict[str, int]
     scratch: Scratch
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of a run. tasks: numbers of the chunks that one task does, one after another."""
+
+    shapes: list[Shape]
+    chunks: list[Chunk]
+    tasks: list[list[int]]
 
 
 class RunMaker:
@@ -52,7 +67,7 @@ class RunMaker:
 
     def __init__(self, broker: Broker, identity: Identity) -> None:
         self._broker, self._identity = broker, identity
-        self._open: OpenRun | None = None
+        self._open: dict[str, OpenRun] = {}
         self._lock = threading.Lock()
 
     def run(self, run_id: str) -> None:
@@ -60,29 +75,27 @@ class RunMaker:
         try:
             for party in durable.step("begin", self._begin, run_id):
                 durable.step(f"open {party}", self._open_dataset, run_id, party)
-            chunks: int = durable.step("plan", self._plan, run_id)
-            for number in range(chunks):
-                durable.step(f"candidates {number}", self._candidates, run_id, number, chunks)
-            durable.step("weights", self._weights, run_id, chunks)
+            durable.all_of(TASKS, run_id, durable.step("plan", self._plan, run_id))
+            durable.step("weights", self._weights, run_id)
             durable.step("solve", self._solve, run_id)
             durable.step("identity", self._identity_stage, run_id)
         except StepFailed as failed:
             self._fail(run_id, failed.failure)
-        finally:
-            self._forget()
 
-    def give_up(self, run_id: str) -> None:
-        """Fail a run whose workflow ended without a result."""
-        self._fail(
-            run_id, "the worker gave up after many attempts. Hint: start it again; see the log"
-        )
+    def run_task(self, run_id: str, number: int) -> None:
+        """The workflow of one task: the candidates of a few chunks."""
+        durable.step("candidates", self._candidates, run_id, number)
+
+    def give_up(self, run_id: str, cause: str) -> None:
+        """Fail a run whose workflow will give no result any more."""
+        self._fail(run_id, f"{cause}. Hint: start it again; the worker's log may say more")
 
     # Steps. Each takes and returns JSON.
 
     def _begin(self, run_id: str) -> list[str]:
         opened = self._opened(run_id)
         with self._broker.database.change() as connection:
-            runs.change(connection, run_id, state="running", stage=STAGES[0], progress=0.0)
+            runs.change(connection, run_id, state="running", stage="open", progress=0.0)
             audit.record(
                 connection,
                 actor="worker",
@@ -94,44 +107,43 @@ class RunMaker:
 
     def _open_dataset(self, run_id: str, party: str) -> int:
         opened = self._opened(run_id)
-        with self._stage(run_id, "open", done=len(opened.datasets), total=len(opened.inputs)):
+        with self._stage(run_id, "open", done=sorted(opened.inputs).index(party)):
             return len(self._dataset(opened, party).records)
 
     def _plan(self, run_id: str) -> int:
         opened = self._opened(run_id)
-        with self._stage(run_id, "candidates", done=0, total=1):
+        with self._stage(run_id, "candidates"):
             shapes = [shape_of(self._dataset(opened, party)) for party in sorted(opened.inputs)]
             chunks = candidates.plan(shapes)
-            plan = {
-                "shapes": [s.to_json() for s in shapes],
-                "chunks": [c.to_json() for c in chunks],
-            }
-            opened.scratch.put("plan", json.dumps(plan).encode())
-        return len(chunks)
+            plan = Plan(shapes, chunks, _tasks(shapes, chunks))
+            opened.scratch.put("plan", _to_json(plan))
+        return len(plan.tasks)
 
-    def _candidates(self, run_id: str, number: int, total: int) -> int:
+    def _candidates(self, run_id: str, number: int) -> None:
         opened = self._opened(run_id)
-        with self._stage(run_id, "candidates", done=number, total=total):
-            chunk = _read_plan(opened.scratch)[1][number]
+        plan = _read_plan(opened.scratch)
+        for one in plan.tasks[number]:
+            chunk = plan.chunks[one]
             left, right = (self._dataset(opened, party) for party in (chunk.left, chunk.right))
             found = candidates.find(chunk, left, right, seed=opened.row.seed)
-            opened.scratch.put_table(f"candidates-{number}", candidates.to_arrow(found))
-        return len(found)
+            opened.scratch.put_table(f"candidates-{one}", candidates.to_arrow(found))
+            done = opened.scratch.count("candidates-")
+            self._show(run_id, "candidates", done / len(plan.chunks))
 
-    def _weights(self, run_id: str, chunks: int) -> None:
+    def _weights(self, run_id: str) -> None:
         opened = self._opened(run_id)
-        with self._stage(run_id, "weights", done=0, total=1):
-            shapes, _ = _read_plan(opened.scratch)
+        with self._stage(run_id, "weights"):
+            plan = _read_plan(opened.scratch)
             found = [
                 candidates.from_arrow(opened.scratch.get_batch(f"candidates-{number}"))
-                for number in range(chunks)
+                for number in range(len(plan.chunks))
             ]
-            made = weights.weigh(shapes, found)
+            made = weights.weigh(plan.shapes, found)
             opened.scratch.put_table("weights", weights.to_arrow(made))
 
     def _solve(self, run_id: str) -> int:
         opened = self._opened(run_id)
-        with self._stage(run_id, "solve", done=0, total=1):
+        with self._stage(run_id, "solve"):
             made = weights.from_arrow(opened.scratch.get_table("weights"))
             groups = {p: self._dataset(opened, p).records.groups for p in opened.inputs}
             entities = solve.solve(made, groups)
@@ -140,13 +152,13 @@ class RunMaker:
 
     def _identity_stage(self, run_id: str) -> None:
         opened = self._opened(run_id)
-        with self._stage(run_id, "identity", done=0, total=1):
+        with self._stage(run_id, "identity"):
             entities = solve.from_arrow(opened.scratch.get_table("entities"))
             pseudonyms = {p: self._dataset(opened, p).records.pseudonyms for p in opened.inputs}
-            shapes, chunks = _read_plan(opened.scratch)
+            plan = _read_plan(opened.scratch)
             report = results.report_of(
-                shapes,
-                chunks,
+                plan.shapes,
+                plan.chunks,
                 weights.from_arrow(opened.scratch.get_table("weights")),
                 entities,
                 seed=opened.row.seed,
@@ -163,12 +175,17 @@ class RunMaker:
 
     # How
 
+    def forget_all_but(self, unfinished: Collection[str]) -> None:
+        """Drop the opened encodings of runs that have ended, here or at another worker."""
+        with self._lock:
+            self._open = {r: opened for r, opened in self._open.items() if r in unfinished}
+
     def _opened(self, run_id: str) -> OpenRun:
         """Return the run in memory; after a restart it is read and opened again."""
         with self._lock:
-            if self._open is None or self._open.row.id != run_id:
-                self._open = self._read(run_id)
-            return self._open
+            if run_id not in self._open:
+                self._open[run_id] = self._read(run_id)
+            return self._open[run_id]
 
     def _read(self, run_id: str) -> OpenRun:
         with self._broker.database.read() as connection:
@@ -182,33 +199,36 @@ class RunMaker:
         return OpenRun(row, RegisteredStudy.of(study), json.loads(row.inputs), scratch)
 
     def _dataset(self, opened: OpenRun, party: str) -> Dataset:
-        if party not in opened.datasets:
-            number = opened.inputs[party]
-            opened.datasets[party] = open_dataset(
-                self._broker, self._identity, opened.study, party, number
-            )
-        return opened.datasets[party]
+        with opened.lock:
+            if party not in opened.datasets:
+                number = opened.inputs[party]
+                opened.datasets[party] = open_dataset(
+                    self._broker, self._identity, opened.study, party, number
+                )
+            return opened.datasets[party]
 
     @contextmanager
-    def _stage(self, run_id: str, stage: str, *, done: int, total: int) -> Iterator[None]:
-        """Show where the run is, and add what the step took to the stage's seconds."""
-        self._show(run_id, stage, done / total, 0.0)
-        started = time.perf_counter()
+    def _stage(self, run_id: str, stage: str, *, done: int = 0) -> Iterator[None]:
+        """Show that the run is in `stage`, then how long the stage has taken so far."""
+        self._show(run_id, stage, done / max(1, len(self._opened(run_id).inputs)))
         yield
-        self._show(run_id, stage, (done + 1) / total, time.perf_counter() - started)
+        self._show(run_id, stage, None)
 
-    def _show(self, run_id: str, stage: str, progress: float, spent: float) -> None:
+    def _show(self, run_id: str, stage: str, progress: float | None) -> None:
+        """Write stage, progress (None: as it is) and the stage's seconds by the clock."""
+        now = time.time()
         with self._broker.database.change() as connection:
             row = runs.find(connection, run_id)
             if row is None or row.state != "running":
                 return
-            seconds = json.loads(row.seconds)
-            seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
+            began = row.stage_began if row.stage == stage and row.stage_began else now
+            seconds = json.loads(row.seconds) | {stage: round(now - began, 3)}
             runs.change(
                 connection,
                 run_id,
                 stage=stage,
-                progress=min(1.0, progress),
+                stage_began=began,
+                progress=row.progress if progress is None else min(1.0, progress),
                 seconds=json.dumps(seconds),
             )
 
@@ -232,13 +252,34 @@ class RunMaker:
             self._broker.blobs.delete(blob_id)
         _log.warning("run failed", run=run_id, failure=failure)
 
-    def _forget(self) -> None:
-        """Drop the opened encodings from memory."""
-        with self._lock:
-            self._open = None
+
+def _tasks(shapes: Sequence[Shape], chunks: Sequence[Chunk]) -> list[list[int]]:
+    """Cut the chunks into tasks of some seconds each, few enough that queueing costs nothing."""
+    records = {shape.party: shape.records for shape in shapes}
+    tasks: list[list[int]] = []
+    size = TASK_COMPARISONS
+    for number, chunk in enumerate(chunks):
+        if size >= TASK_COMPARISONS:
+            tasks.append([])
+            size = 0
+        tasks[-1].append(number)
+        size += (chunk.stop - chunk.start) * records[chunk.right] * max(1, len(chunk.clks))
+    return tasks
 
 
-def _read_plan(scratch: Scratch) -> tuple[list[Shape], list[Chunk]]:
-    plan: dict[str, Any] = json.loads(scratch.get("plan"))
-    shapes = [Shape.from_json(one) for one in plan["shapes"]]
-    return shapes, [Chunk.from_json(one) for one in plan["chunks"]]
+def _to_json(plan: Plan) -> bytes:
+    plain = {
+        "shapes": [shape.to_json() for shape in plan.shapes],
+        "chunks": [chunk.to_json() for chunk in plan.chunks],
+        "tasks": plan.tasks,
+    }
+    return json.dumps(plain).encode()
+
+
+def _read_plan(scratch: Scratch) -> Plan:
+    plain: dict[str, Any] = json.loads(scratch.get("plan"))
+    return Plan(
+        [Shape.from_json(one) for one in plain["shapes"]],
+        [Chunk.from_json(one) for one in plain["chunks"]],
+        plain["tasks"],
+    )

@@ -49,6 +49,11 @@ class Scratch:
             context=self._context(name),
         )
 
+    def count(self, prefix: str) -> int:
+        """Return how many results have a name that starts with `prefix`."""
+        with self._broker.database.read() as connection:
+            return runs.count_intermediates(connection, self._run_id, prefix)
+
     def put_table(self, name: str, table: pa.Table | pa.RecordBatch) -> None:
         """Store an Arrow table or batch, schema metadata included."""
         sink = pa.BufferOutputStream()

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from broker import durable, logs, problems
 from broker.config import Home
 from broker.container import Broker
-from broker.jobs import JobMaker
-from broker.runs import RunMaker
+from broker.durable import Life, Queue
+from broker.jobs import JOBS, JobMaker
+from broker.runs import RUNS, TASKS, RunMaker
 from broker.store import jobs, runs
 from linkage.errors import Conflict, LinkageError
 from linkage.sealing import Identity
 
-RUNS = "linkage-runs"
-JOBS = "linkage-jobs"
-_END_CHECK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _log = structlog.get_logger("linkage.worker")
 
 
@@ -45,74 +45,100 @@ def work(home: Home, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with _only_one(home, name):
-        broker = Broker.at(home)
-        identity = Identity.load(home.identity_file)
-        run_maker, job_maker = RunMaker(broker, identity), JobMaker(broker, identity)
-        durable.launch(home, name, {RUNS: run_maker.run, JOBS: job_maker.run})
-        beating = threading.Thread(target=_beat, args=(broker, name, stop), daemon=True)
-        beating.start()
-        _log.info("worker started", worker=name)
-        _look_for_work(broker, run_maker, job_maker, stop)
-        durable.stop()
-        _log.info("worker stopped", worker=name)
+        worker = Worker(Broker.at(home), Identity.load(home.identity_file), name)
+        worker.run(stop)
     # A step may still run in a thread of DBOS; it is repeated at the next start.
     os._exit(0)
 
 
-def _look_for_work(
-    broker: Broker, run_maker: RunMaker, job_maker: JobMaker, stop: threading.Event
-) -> None:
-    queued: set[str] = set()
-    checked = swept = float("-inf")
-    while not stop.wait(broker.home.config.worker.poll_seconds):
+class Worker:
+    """One worker of this broker, under a name of its own."""
+
+    def __init__(self, broker: Broker, identity: Identity, name: str) -> None:
+        self._broker, self._name = broker, name
+        self._settings = broker.home.config.worker
+        self._runs, self._jobs = RunMaker(broker, identity), JobMaker(broker, identity)
+        self._queued: set[str] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set."""
+        cores = self._settings.cores or os.cpu_count() or 1
+        queues = [
+            Queue(RUNS, self._runs.run),
+            # Tasks leave the interpreter's lock alone while they compare.
+            Queue(TASKS, self._runs.run_task, at_once=cores),
+            Queue(JOBS, self._jobs.run),
+        ]
+        durable.launch(self._broker.home, self._name, queues)
+        threading.Thread(target=self._beat, args=(stop,), daemon=True).start()
+        _log.info("worker started", worker=self._name)
+        checked = swept = float("-inf")
+        while not stop.wait(self._settings.poll_seconds):
+            now = time.monotonic()
+            if not self._survive(self._look_for_work):
+                stop.wait(_CHECK_SECONDS)
+            if now - checked > _CHECK_SECONDS and self._survive(self._look_after):
+                checked = now
+            if now - swept > _SWEEP_SECONDS and self._survive(self._sweep):
+                swept = now
+        durable.stop()
+        _log.info("worker stopped", worker=self._name)
+
+    def _look_for_work(self) -> None:
+        for queue, ids in self._unfinished().items():
+            for one in ids:
+                if one not in self._queued:
+                    durable.enqueue(queue, one)
+                    self._queued.add(one)
+
+    def _look_after(self) -> None:
+        """Nothing may wait for ever: not for a workflow that ended, nor for a dead worker's."""
+        unfinished = self._unfinished()
+        self._runs.forget_all_but(unfinished[RUNS])
+        for queue, give_up in ((RUNS, self._runs.give_up), (JOBS, self._jobs.give_up)):
+            for one in unfinished[queue]:
+                life = durable.life_of(one)
+                if life is Life.ENDED:
+                    give_up(one, "the worker gave up after many attempts")
+                if life is Life.OUTDATED:
+                    give_up(one, "the software was changed in the middle of it")
+        alive = {self._name, *self._broker.oversight.alive(self._settings.take_over_seconds)}
+        for dead in durable.take_over(alive):
+            _log.warning("took over work", worker=dead)
+
+    def _unfinished(self) -> dict[str, list[str]]:
+        with self._broker.database.read() as connection:
+            return {RUNS: runs.unfinished(connection), JOBS: jobs.unfinished(connection)}
+
+    def _sweep(self) -> None:
+        self._broker.sweep(older_than=_SWEEP_SECONDS)
+
+    def _beat(self, stop: threading.Event) -> None:
+        while True:
+            self._survive(lambda: self._broker.oversight.beat(self._name))
+            if stop.wait(self._settings.heartbeat_seconds):
+                return
+
+    def _survive(self, do: Callable[[], None]) -> bool:
+        """Do something that must not end the worker; say whether it succeeded."""
         try:
-            with broker.database.read() as connection:
-                todo = {RUNS: runs.unfinished(connection), JOBS: jobs.unfinished(connection)}
-            for queue, ids in todo.items():
-                for one in ids:
-                    if one not in queued:
-                        durable.enqueue(queue, one)
-                        queued.add(one)
-            if time.monotonic() - checked > _END_CHECK_SECONDS:
-                checked = time.monotonic()
-                _fail_the_ended(todo, run_maker, job_maker)
-            if time.monotonic() - swept > _SWEEP_SECONDS:
-                swept = time.monotonic()
-                broker.sweep(older_than=_SWEEP_SECONDS)
+            do()
         except LinkageError as error:
-            _log.error("looking for work failed", code=error.code, message=error.message)
-            stop.wait(1.0)
+            _log.error("worker is hindered", code=error.code, message=error.message)
+            return False
         except Exception as error:
-            _log.error("looking for work failed", **problems.described(error))
-            stop.wait(1.0)
-
-
-def _fail_the_ended(todo: dict[str, list[str]], run_maker: RunMaker, job_maker: JobMaker) -> None:
-    """A workflow that ended without a result must not leave its run or job waiting for ever."""
-    makers: dict[str, Any] = {RUNS: run_maker, JOBS: job_maker}
-    for queue, ids in todo.items():
-        for one in ids:
-            if durable.has_ended(one):
-                makers[queue].give_up(one)
-
-
-def _beat(broker: Broker, name: str, stop: threading.Event) -> None:
-    while True:
-        try:
-            broker.oversight.beat(name)
-        except LinkageError as error:
-            _log.warning("heartbeat failed", code=error.code)
-        except Exception as error:
-            _log.error("heartbeat failed", **problems.described(error))
-        if stop.wait(broker.home.config.worker.heartbeat_seconds):
-            return
+            _log.error("worker is hindered", **problems.described(error))
+            return False
+        return True
 
 
 @contextmanager
 def _only_one(home: Home, name: str) -> Iterator[None]:
     """Hold the lock of this worker's name; the system drops it when the process dies."""
-    if not name.replace("-", "").isalnum():
-        raise Conflict("this cannot be a worker's name", hint="use letters, digits and hyphens")
+    if not _NAME.fullmatch(name):
+        raise Conflict(
+            "this cannot be a worker's name", hint="use small letters, digits and hyphens"
+        )
     path: Path = home.identity_file.parent / f"{name}.lock"
     with path.open("w") as file:
         try:

@@ -191,9 +191,9 @@ class World:
         self.url = ready.read_text().strip()
         return process
 
-    def work(self) -> subprocess.Popen[bytes]:
-        """Start the worker."""
-        return self.spawn("worker", log="worker")
+    def work(self, name: str = "worker-1") -> subprocess.Popen[bytes]:
+        """Start a worker."""
+        return self.spawn("worker", "--name", name, log=name)
 
     def stop(self) -> None:
         """End every process that this world started."""

@@ -42,6 +42,11 @@ class Oversight:
         with self.database.change() as connection:
             runs.beat(connection, worker, time.time())
 
+    def alive(self, seconds: float) -> list[str]:
+        """Return the workers that were seen within the last `seconds`."""
+        with self.database.read() as connection:
+            return runs.alive_since(connection, time.time() - seconds)
+
     def audit_page(self, *, after: int, limit: int) -> list[audit.AuditRow]:
         """Return at most `limit` audit entries after number `after`, oldest first."""
         with self.database.read() as connection:

@@ -14,6 +14,7 @@ from broker.store.tables import heartbeat, intermediate, run
 class RunRow:
     """
     A linkage run. inputs: JSON, dataset number by party. seconds: JSON, by stage.
+    stage_began: Unix seconds.
 
     sequence: order of finished runs within the study, from 1; None until done.
     """
@@ -25,6 +26,7 @@ class RunRow:
     software: str
     state: str = "queued"
     stage: str = ""
+    stage_began: float | None = None
     progress: float = 0.0
     seconds: str = "{}"
     sequence: int | None = None
@@ -106,6 +108,12 @@ def find_intermediate(connection: Connection, run_id: str, name: str) -> str | N
     return connection.execute(select(intermediate.c.blob_id).where(mine)).scalar()
 
 
+def count_intermediates(connection: Connection, run_id: str, prefix: str) -> int:
+    """Return how many intermediate results of a run have a name that starts with `prefix`."""
+    mine = (intermediate.c.run_id == run_id) & intermediate.c.name.startswith(prefix)
+    return connection.execute(select(func.count()).where(mine)).scalar_one()
+
+
 def drop_intermediates(connection: Connection, run_id: str) -> list[str]:
     """Forget a run's intermediate results; return their blobs, to be deleted."""
     mine = intermediate.c.run_id == run_id
@@ -121,6 +129,12 @@ def beat(connection: Connection, worker: str, now: float) -> None:
     )
     if not changed.rowcount:
         connection.execute(heartbeat.insert().values(worker=worker, seen_at=now))
+
+
+def alive_since(connection: Connection, since: float) -> list[str]:
+    """Return the workers that were seen at `since`, Unix seconds, or later."""
+    wanted = select(heartbeat.c.worker).where(heartbeat.c.seen_at >= since)
+    return list(connection.execute(wanted).scalars())
 
 
 def last_beat(connection: Connection) -> float | None:

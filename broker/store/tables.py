@@ -101,6 +101,7 @@ run = Table(
     Column("software", String(64), nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("stage", String(32), nullable=False, default=""),
+    Column("stage_began", Float),
     Column("progress", Float, nullable=False, default=0.0),
     Column("seconds", Text, nullable=False, default="{}"),
     Column("sequence", Integer, comment="order of finished runs within the study, from 1"),

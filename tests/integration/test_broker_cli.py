@@ -148,7 +148,7 @@ def test_a_taken_port_and_a_second_worker(world: World) -> None:
         taken = run("serve", "--port", port, home=world.home.path)
         assert "cannot listen" in refused(taken, 4)
         world.work()
-        log = world.home.path / "worker.log"
+        log = world.home.path / "worker-1.log"
         wait_for(lambda: "worker started" in log.read_text(), 60)
         second = run("worker", home=world.home.path)
         assert "a worker named 'worker-1' is running here" in refused(second, 1)
@@ -156,7 +156,7 @@ def test_a_taken_port_and_a_second_worker(world: World) -> None:
     finally:
         world.stop()
     # What a process prints is log lines only, each one JSON: DBOS and uvicorn are quiet.
-    for name in ("worker", "serve"):
+    for name in ("worker-1", "serve"):
         for line in (world.home.path / f"{name}.log").read_text().splitlines():
             assert json.loads(line)["level"], line
     # uvicorn ends by the signal it got, after finishing what it was doing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def expected(world: World) -> str:
+    return digest(world)
+
+
+def digest(world: World) -> str:
     """The digest of the same linkage without broker, database, processes or crash."""
     study = world.signed.study
     datasets = [
@@ -54,6 +58,10 @@ def start_run(world: World, version: int) -> str:
     return str(answer.raise_for_status().json()["run_id"])
 
 
+def at_stage(world: World, run_id: str) -> str:
+    return str(world.actor("admin").get(f"{world.path}/runs/{run_id}").json()["stage"])
+
+
 def finished(world: World, run_id: str) -> dict[str, object]:
     return world.finish(f"{world.path}/runs/{run_id}", 90)
 
@@ -67,14 +75,9 @@ def restart(world: World, worker: subprocess.Popen[bytes]) -> subprocess.Popen[b
 def test_a_killed_worker_goes_on_where_it_stopped(world: World, expected: str) -> None:
     run_id = start_run(world, 1)
     worker = world.work()
-    admin = world.actor("admin")
-
-    def in_the_middle() -> bool:
-        state = admin.get(f"{world.path}/runs/{run_id}").json()
-        return bool(state["stage"] == "candidates" and 0 < state["progress"] < 1)
-
-    wait_for(in_the_middle, 60)
+    wait_for(lambda: at_stage(world, run_id) in ("candidates", "weights"), 60)
     worker = restart(world, worker)
+    assert world.actor("admin").get(f"{world.path}/runs/{run_id}").json()["state"] == "running"
     ended = finished(world, run_id)
     crash(worker)
     world.processes.remove(worker)
@@ -82,6 +85,45 @@ def test_a_killed_worker_goes_on_where_it_stopped(world: World, expected: str) -
     assert nothing_is_left(world, run_id)
     # A step that had finished before the kill was not done again.
     assert times_started(world, run_id) == 1
+
+
+def test_another_worker_takes_over_from_one_that_stays_away(
+    tmp_path: Path, new_postgres_url: Callable[[], str]
+) -> None:
+    """Two workers on PostgreSQL; the one that has the run dies and is not started again."""
+    world = make_world(tmp_path, url=new_postgres_url())
+    config = world.home.path / "config.toml"
+    config.write_text(
+        config.read_text() + "\n[worker]\ntake_over_seconds = 2\nheartbeat_seconds = 0.5\n"
+    )
+    with running(world, worker=False):
+        run_id = start_run(world, 1)
+        doomed = world.work("worker-1")
+        wait_for(lambda: at_stage(world, run_id) in ("candidates", "weights"), 60)
+        crash(doomed)
+        world.processes.remove(doomed)
+        world.work("worker-2")
+        ended = finished(world, run_id)
+        assert (ended["state"], ended["result_digest"]) == ("done", digest(world))
+        assert times_started(world, run_id) == 1
+        assert "took over work" in (world.home.path / "worker-2.log").read_text()
+
+
+def test_what_another_version_left_half_done_fails_with_a_remedy(tmp_path: Path) -> None:
+    """A new version might misread it; it must not wait for ever either."""
+    world = make_world(tmp_path)
+    with running(world, worker=False):
+        run_id = start_run(world, 1)
+        old = world.work()
+        wait_for(lambda: at_stage(world, run_id) != "", 60)
+        crash(old)
+        world.processes.remove(old)
+        with Database(world.home.workflow_url()).change() as connection:
+            connection.execute(text("UPDATE workflow_status SET application_version = '0'"))
+        world.work()
+        ended = finished(world, run_id)
+        assert ended["state"] == "failed"
+        assert "software was changed in the middle of it" in str(ended["failure"])
 
 
 @pytest.mark.long

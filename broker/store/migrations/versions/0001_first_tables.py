@@ -149,6 +149,7 @@ def upgrade() -> None:
         sa.Column("software", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("stage", sa.String(length=32), nullable=False),
+        sa.Column("stage_began", sa.Float(), nullable=True),
         sa.Column("progress", sa.Float(), nullable=False),
         sa.Column("seconds", sa.Text(), nullable=False),
         sa.Column(
