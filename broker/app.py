@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from broker import problems
 from broker.container import Broker
+from broker.description import describe
 from broker.limits import Outermost
 from broker.routes import health, jobs, relay, runs, studies, uploads
 from linkage.errors import LinkageError
@@ -18,6 +19,8 @@ def create_app(broker: Broker) -> FastAPI:
     """Return the application over these services."""
     app = FastAPI(title="Commons Linkage honest broker", version="1", docs_url=None, redoc_url=None)
     app.state.broker = broker
+    # Assigned as FastAPI documents it, "Extending OpenAPI".
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     for module in (health, studies, uploads, runs, jobs, relay):
         app.include_router(module.router)
     app.add_exception_handler(LinkageError, _ours)

@@ -22,6 +22,12 @@ Text = Annotated[str, Query(pattern=ID)]
 _CHUNK = 1 << 18
 
 
+class RawBytes(StreamingResponse):
+    """A sealed object as it is."""
+
+    media_type = "application/octet-stream"
+
+
 @router.get("/inbox")
 def inbox(
     grant: Reader,
@@ -33,12 +39,12 @@ def inbox(
     return broker.relay.inbox(grant, purpose=purpose, subject=subject)
 
 
-@router.get("/inbox/{item_id}", response_class=StreamingResponse)
-def inbox_item(grant: Reader, broker: Services, item_id: str) -> StreamingResponse:
+@router.get("/inbox/{item_id}", response_class=RawBytes)
+def inbox_item(grant: Reader, broker: Services, item_id: str) -> RawBytes:
     """Return one sealed object, raw."""
     item, file = broker.relay.open(grant, item_id)
     headers = {"content-length": str(item.size), "etag": f'"{item.digest}"'}
-    return StreamingResponse(_chunks(file), headers=headers, media_type="application/octet-stream")
+    return RawBytes(_chunks(file), headers=headers)
 
 
 def announced(
