@@ -28,14 +28,8 @@ from linkage.matching.dice import Floats
 from linkage.matching.evidence import Evidence
 
 RIDGE = 0.15
-INTERCEPT = -5.0
 INTERCEPT_RIDGE = 0.25
-"""
-Prior of the log weight of a pair at the floor, without a key: -5 with a spread of 1.4. There the
-non-matches expect 0.4 partners for each record of the smaller party (evidence.py), and hardly one
-true pair in a hundred lies that low. Without it, counting noise among a thousand chance pairs reads
-as matches where there are none.
-"""
+"""Weights of the priors: a spread of 1.8 for each coefficient, 1.4 for the intercept."""
 SCALE_RIDGE = 50.0
 """Prior of s: 0 with a spread of 0.1."""
 ITERATIONS = 2000
@@ -52,6 +46,8 @@ def fit(evidence: Evidence, free: float, start: Floats | None = None) -> Floats:
     Raises MatchingFailed if the optimiser finds no finite solution.
     """
     loss = _Loss(evidence, free)
+    if not all(np.isfinite(a).all() for a in (evidence.x, evidence.null_x, loss.weight)):
+        raise _no_weights(evidence)
     found = minimize(
         loss,
         loss.centre if start is None else start,
@@ -61,11 +57,15 @@ def fit(evidence: Evidence, free: float, start: Floats | None = None) -> Floats:
         options={"maxiter": ITERATIONS},
     )
     if not np.isfinite(found.fun) or not np.all(np.isfinite(found.x)):
-        raise MatchingFailed(
-            f"no weights could be fitted between {' and '.join(evidence.parties)}",
-            hint="look at the histogram of the candidates; the datasets may be empty or damaged",
-        )
+        raise _no_weights(evidence)
     return np.asarray(found.x, dtype=np.float64)
+
+
+def _no_weights(evidence: Evidence) -> MatchingFailed:
+    return MatchingFailed(
+        f"no weights could be fitted between {' and '.join(evidence.parties)}",
+        hint="the candidates of this run are damaged; start the run again",
+    )
 
 
 def log_weights(evidence: Evidence, free: float, coefficients: Floats) -> Floats:
@@ -88,8 +88,7 @@ class _Loss:
         features = evidence.x.shape[1]
         self.ridge = np.full(features + 1, RIDGE)
         self.ridge[0], self.ridge[-1] = INTERCEPT_RIDGE, SCALE_RIDGE
-        self.centre = np.zeros(features + 1)
-        self.centre[0] = INTERCEPT
+        self.centre = np.append(evidence.centre, 0.0)
 
     def __call__(self, coefficients: Floats) -> tuple[float, Floats]:
         e = self.evidence

@@ -35,6 +35,18 @@ chance pairs thin out and level off among families; straight ramps could only st
 CHANCE_PARTNERS = 0.4
 """Pairs without a key are dropped below the z where the null expects more than this many partners
 for each record of the smaller party: they only add noise."""
+AT_FLOOR = -5.0
+"""
+Prior mean of the log weight of a pair at the floor, without a key. There the non-matches expect 0.4
+partners for each record of the smaller party, and hardly one true pair in a hundred lies that low.
+Without it, counting noise among a thousand chance pairs reads as matches where there are none.
+"""
+RISE, ANY_KEY = 0.5, 1.0
+"""
+Prior means of what a stretch of z or a match key adds, and of what any key adds on top. A pair near
+the top of z with several keys is then believed even among twenty records, where nothing can be
+learned; twice as much made false links among 300 strangers (docs/matching.md).
+"""
 SPREAD = 40
 """Rows that stand for the attested collisions of one rule in one party."""
 UNSEEN = 0.5
@@ -49,7 +61,8 @@ class Evidence:
 
     parties, people: of both sides, in sorted order. left, right: uint32[P], record rows.
     x: float64[P, F]. null_x: float64[Q, F]. null_weight: float64[Q], cross pairs each stands for.
-    lower, upper: float64[F], bounds of the coefficients.
+    lower, upper: float64[F], bounds of the coefficients. centre: float64[F], what they are
+    expected to be before any evidence.
     keyed: bool[P], null_keyed: bool[Q], whether any key agrees.
     """
 
@@ -64,6 +77,7 @@ class Evidence:
     null_keyed: npt.NDArray[np.bool_]
     lower: Floats
     upper: Floats
+    centre: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -125,7 +139,7 @@ def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence
     null_x, _ = _features(
         null.z[null_kept], null.agree[null_kept], null.disagree[null_kept], clks, keys
     )
-    lower, upper = _bounds(names)
+    lower, upper, centre = _priors(names)
     return Evidence(
         parties=(one.party, other.party),
         people=(one.people, other.people),
@@ -138,6 +152,7 @@ def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence
         null_keyed=null.agree[null_kept] > 0,
         lower=lower,
         upper=upper,
+        centre=centre,
     )
 
 
@@ -269,7 +284,10 @@ def _features(
     return np.stack(columns, axis=1), names
 
 
-def _bounds(names: list[str]) -> tuple[Floats, Floats]:
-    rising = [n.startswith(("z:", "agree:")) for n in names]
-    falling = [n.startswith("disagree:") for n in names]
-    return np.where(rising, 0.0, -np.inf), np.where(falling, 0.0, np.inf)
+def _priors(names: list[str]) -> tuple[Floats, Floats, Floats]:
+    """Return lower and upper bound and prior mean of each feature's coefficient."""
+    rising = np.array([n.startswith(("z:", "agree:")) for n in names])
+    falling = np.array([n.startswith("disagree:") for n in names])
+    centre = np.where(rising, RISE, 0.0)
+    centre[names.index("one")], centre[names.index("any")] = AT_FLOOR, ANY_KEY
+    return np.where(rising, 0.0, -np.inf), np.where(falling, 0.0, np.inf), centre

@@ -6,7 +6,8 @@ unless both already hold a record of one party. So an entity never has two recor
 no chain of weak links can tie two of them together. Ties are broken by parties (sorted), left row,
 right row. Records that the site grouped as duplicates inherit the entity of their representative.
 
-The same rule as anonlink's greedy solver without its merge threshold (a test compares them).
+The same rule as anonlink's probabilistic greedy solver with a merge threshold of 0; a test holds
+both equal.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _alternate(evidence: Evidence) -> _Fitted:
 
 def _free(expected: float, people: tuple[int, int]) -> float:
     """Return the share of cross pairs whose records both have no match."""
-    one, other = (1 - min(MOST_MATCHED, expected / n) for n in people)
+    one, other = (1 - min(MOST_MATCHED, expected / max(1, n)) for n in people)
     return one * other
 
 

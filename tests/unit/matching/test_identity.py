@@ -1,0 +1,177 @@
+"""Person IDs that stay: adding never renames, merges leave tombstones, splits keep the majority."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from linkage.errors import MatchingFailed
+from linkage.matching.identity import (
+    IdentityChanges,
+    assign,
+    derive_person_id,
+    result_digest,
+)
+from linkage.matching.solve import Entities
+from linkage.records import Bytes2D
+
+
+def _name(record: int) -> bytes:
+    return record.to_bytes(16, "big")
+
+
+def _made(parts: list[list[int]]) -> tuple[Entities, dict[str, Bytes2D]]:
+    """One party "a" whose records are those of `parts`, in the order given."""
+    records = [r for part in parts for r in part]
+    matrix = np.frombuffer(b"".join(map(_name, records)), np.uint8).reshape(-1, 16)
+    of = np.array([e for e, part in enumerate(parts) for _ in part], np.int64)
+    return Entities({"a": of}, len(parts)), {"a": matrix}
+
+
+def _assign(
+    previous: dict[int, str], parts: list[list[int]], ended: tuple[str, ...] = ()
+) -> IdentityChanges:
+    known = {_name(record): person.encode() for record, person in previous.items()}
+    return assign(known, *_made(parts), ended=[person.encode() for person in ended])
+
+
+def _persons(changes: IdentityChanges, *records: int) -> list[bytes]:
+    return [changes.members[_name(record)] for record in records]
+
+
+def test_new_people_get_new_ids() -> None:
+    changes = _assign({}, [[2, 1], [3]])
+    assert changes.created == (derive_person_id(_name(1), 0), derive_person_id(_name(3), 0))
+    assert _persons(changes, 1, 2, 3) == [
+        changes.created[0],
+        changes.created[0],
+        changes.created[1],
+    ]
+    assert not changes.merged
+    assert not changes.split
+
+
+def test_adding_never_renames() -> None:
+    changes = _assign({5: "P", 6: "Q"}, [[1, 2, 3, 5], [6, 7]])
+    assert _persons(changes, 1, 2, 3, 5, 6, 7) == [b"P"] * 4 + [b"Q"] * 2
+    assert changes.created == ()
+    assert changes.unused == ()
+
+
+def test_a_merge_keeps_the_majoritys_id_and_leaves_a_tombstone() -> None:
+    changes = _assign({1: "P", 2: "Q", 3: "Q"}, [[1, 2, 3]])
+    assert _persons(changes, 1, 2, 3) == [b"Q"] * 3
+    assert changes.merged == {b"P": b"Q"}
+
+
+def test_a_tied_merge_keeps_the_smaller_id() -> None:
+    changes = _assign({1: "Q", 2: "P"}, [[1, 2]])
+    assert _persons(changes, 1, 2) == [b"P"] * 2
+    assert changes.merged == {b"Q": b"P"}
+
+
+def test_a_split_keeps_the_id_with_the_majority() -> None:
+    changes = _assign({1: "P", 2: "P", 3: "P"}, [[1], [2, 3]])
+    assert _persons(changes, 2, 3) == [b"P"] * 2
+    (new,) = changes.created
+    assert _persons(changes, 1) == [new]
+    assert changes.split == {new: b"P"}
+    assert not changes.merged
+
+
+def test_a_tied_split_keeps_the_id_with_the_smallest_pseudonym() -> None:
+    changes = _assign({1: "P", 2: "P"}, [[2], [1]])
+    assert _persons(changes, 1) == [b"P"]
+
+
+def test_a_split_never_takes_the_id_it_came_from() -> None:
+    """The part that leaves holds the pseudonym from which the old ID was derived."""
+    first = derive_person_id(_name(1), 0)
+    changes = assign({_name(r): first for r in (1, 2, 3)}, *_made([[1], [2, 3]]))
+    assert changes.created == (derive_person_id(_name(1), 1),)
+
+
+def test_an_ended_id_does_not_come_back() -> None:
+    ended = derive_person_id(_name(1), 0)
+    changes = assign({}, *_made([[1]]), ended=[ended])
+    assert changes.created == (derive_person_id(_name(1), 1),)
+
+
+def test_records_that_change_sides_merge_and_split_at_once() -> None:
+    changes = _assign({1: "P", 2: "P", 3: "Q", 4: "Q"}, [[1, 2, 3], [4]])
+    assert _persons(changes, 1, 2, 3, 4) == [b"P"] * 3 + [b"Q"]
+    assert not changes.merged
+    assert not changes.created
+
+
+def test_withdrawn_people_keep_their_id_unused() -> None:
+    changes = _assign({1: "P", 2: "Q"}, [[1]])
+    assert changes.unused == (b"Q",)
+    assert not changes.merged
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    previous=st.dictionaries(st.integers(0, 11), st.sampled_from("PQRS")),
+    label=st.lists(st.integers(0, 5), min_size=12, max_size=12),
+    data=st.data(),
+)
+def test_each_entity_has_one_id_and_each_id_one_entity(
+    previous: dict[int, str], label: list[int], data: st.DataObject
+) -> None:
+    parts: dict[int, list[int]] = {}
+    for record, number in enumerate(label):
+        parts.setdefault(number, []).append(record)
+    changes = _assign(previous, list(parts.values()))
+    persons = [set(_persons(changes, *part)) for part in parts.values()]
+    assert all(len(p) == 1 for p in persons)
+    assert len(set().union(*persons)) == len(parts)
+    in_use = set().union(*persons)
+    for old, new in changes.merged.items():
+        assert old not in in_use
+        assert new in in_use
+    for person in {p.encode() for p in previous.values()}:
+        assert (person in in_use) + (person in changes.merged) + (person in changes.unused) == 1
+    for part, person in zip(parts.values(), persons, strict=True):
+        votes = Counter(previous[r].encode() for r in part if r in previous)
+        if len(votes) == 1 and set(votes) & {
+            p for p, n in Counter(q.encode() for q in previous.values()).items() if n == votes[p]
+        }:
+            assert person == set(votes)  # all its known records, and only these, had this ID
+    order = data.draw(st.permutations(list(parts.values())))
+    assert _assign(previous, order).members == changes.members
+
+
+def test_one_pseudonym_in_two_parties_is_refused() -> None:
+    entities, pseudonyms = _made([[1]])
+    twice = Entities({**entities.of, "b": np.array([1])}, 2)
+    with pytest.raises(MatchingFailed, match="two records have one pseudonym"):
+        result_digest(twice, {**pseudonyms, "b": pseudonyms["a"]})
+
+
+def test_sizes_must_fit() -> None:
+    entities, pseudonyms = _made([[1], [2]])
+    with pytest.raises(MatchingFailed, match="not of the same records"):
+        assign({}, entities, {"a": pseudonyms["a"][:1]})
+
+
+def test_the_digest_is_of_the_partition_alone() -> None:
+    text = b"commons-linkage/partition/1" + b"\1" + _name(1) + b"\0" + _name(4) + b"\1" + _name(2)
+    expected = hashlib.sha256(text).hexdigest()
+    assert result_digest(*_made([[2], [4, 1]])) == expected
+    assert result_digest(*_made([[1, 4], [2]])) == expected
+    assert result_digest(*_made([[1], [4, 2]])) != expected
+    assert result_digest(*_made([[1], [4], [2]])) != expected
+    split = Entities({"x": np.array([7, 9]), "a": np.array([7])}, 2)
+    names = _made([[4, 2]])[1]["a"]
+    assert result_digest(split, {"x": names, "a": _made([[1]])[1]["a"]}) == expected
+
+
+def test_nothing_has_a_digest_too() -> None:
+    empty = {"a": np.zeros((0, 16), np.uint8)}
+    assert len(result_digest(Entities({"a": np.zeros(0, np.int64)}, 0), empty)) == 64
