@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.errors import PackageRefused
+from linkage.plain_arrow import read_stream
 
 Columns = Mapping[str, npt.NDArray[np.uint8]]
 
@@ -47,9 +48,9 @@ def pack(columns: Columns, widths: Mapping[str, int]) -> bytes:
 def unpack(data: bytes, widths: Mapping[str, int]) -> dict[str, npt.NDArray[np.uint8]]:
     """Return what `pack` packed. Raises PackageRefused for anything else."""
     try:
-        table = pa.ipc.open_stream(data).read_all().combine_chunks()
-        table.validate(full=True)
-    except (pa.ArrowInvalid, OSError):
+        schema, batches = read_stream(data)
+        table = pa.Table.from_batches(batches, schema).combine_chunks()
+    except ValueError:
         raise PackageRefused("a table of IDs is malformed", hint="it must be sent again") from None
     if not table.schema.equals(_schema(widths)):
         raise PackageRefused(
@@ -57,8 +58,8 @@ def unpack(data: bytes, widths: Mapping[str, int]) -> dict[str, npt.NDArray[np.u
         )
     n = table.num_rows
     return {
-        name: np.frombuffer(table.column(name).chunk(0).buffers()[1], np.uint8)
-        .reshape(-1, width)[:n]
+        name: np.frombuffer(table.column(name).chunk(0).buffers()[1], np.uint8)[: n * width]
+        .reshape(n, width)
         .copy()
         if n
         else np.zeros((0, width), np.uint8)
