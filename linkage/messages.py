@@ -34,6 +34,8 @@ PART_BYTES = 8 * 1024 * 1024
 Hex256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Hex128 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,62}[a-z0-9]$")]
+Id = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]{0,79}$")]
+"""What the broker names things by; a site makes paths and addresses of it."""
 Count = Annotated[int, Field(ge=0, le=2**40)]
 
 
@@ -46,16 +48,16 @@ class Message(BaseModel):
 
     def canonical(self) -> bytes:
         """Return the canonical JSON, RFC 8785. Raises PackageRefused where there is none."""
-        return _canonical(self.model_dump(mode="json"))
+        return _canonical(self)
 
 
-def _canonical(content: dict[str, Any]) -> bytes:
+def _canonical(message: BaseModel, *, leave_out: frozenset[str] = frozenset()) -> bytes:
     try:
-        return rfc8785.dumps(content)
-    except rfc8785.CanonicalizationError:
+        return rfc8785.dumps(message.model_dump(mode="json", exclude=set(leave_out)))
+    except (rfc8785.CanonicalizationError, ValueError, RecursionError):
         raise PackageRefused(
             "a message holds a number or text that canonical JSON cannot carry",
-            hint="use integers below 2^53, finite numbers and valid Unicode",
+            hint="use integers below 2^53, finite numbers, valid Unicode and no deep nesting",
         ) from None
 
 
@@ -66,8 +68,8 @@ class SignedMessage(Message):
 
     def signed_bytes(self) -> bytes:
         """Return what is signed: kind of message and canonical JSON without the signature."""
-        content = self.model_dump(mode="json", exclude={"signature"})
-        return type(self).__name__.encode() + b"\n" + _canonical(content)
+        content = _canonical(self, leave_out=frozenset({"signature"}))
+        return type(self).__name__.encode() + b"\n" + content
 
     def sign(self, signer: Identity) -> Self:
         """Return a copy signed by `signer`."""
@@ -105,7 +107,7 @@ class Manifest(SignedMessage):
 
     dataset: the version, 1 and up. densities: mean share of set bits by CLK, before diffusion.
     null_reasons: by rule, reason, count. collisions: by rule, the number of keys that two groups
-    shared and that were nulled, rounded up to a multiple of 5.
+    shared and that were nulled. Both counts are rounded up to a multiple of 5.
     """
 
     study_id: Name
@@ -166,7 +168,7 @@ class RunState(Message):
     pseudonym. failure: cause and remedy.
     """
 
-    run_id: str
+    run_id: Id
     study_id: str
     state: Literal["queued", "running", "done", "failed"]
     stage: str = ""
@@ -191,7 +193,7 @@ class ReleaseRequest(Message):
 class JobState(Message):
     """A release, question or delivery that the worker prepares."""
 
-    job_id: str
+    job_id: Id
     study_id: str
     kind: Literal["release", "question", "delivery"]
     state: Literal["queued", "running", "done", "failed"]
@@ -223,9 +225,9 @@ class QuestionState(Message):
     approvals: by party, "approve" or "deny". delivery_id: set once a delivery was asked for.
     """
 
-    question_id: str
+    question_id: Id
     study_id: str
-    run_id: str
+    run_id: Id
     title: str
     purpose: str
     spec_hash: str
@@ -233,7 +235,7 @@ class QuestionState(Message):
     imaging: dict[str, Any] | None = None
     clinical: dict[str, Any] | None = None
     approvals: dict[str, str] = {}
-    delivery_id: str | None = None
+    delivery_id: Id | None = None
     failure: str | None = None
 
 
@@ -241,7 +243,7 @@ class Approval(SignedMessage):
     """A steward's decision about one question's delivery; signed with the party's key."""
 
     study_id: Name
-    question_id: str
+    question_id: Id
     spec_hash: Hex256
     party: Name
     decision: Literal["approve", "deny"]
@@ -250,9 +252,9 @@ class Approval(SignedMessage):
 class SealedItem(Message):
     """One sealed object waiting for its recipient. subject: the release, question or delivery."""
 
-    item_id: str
+    item_id: Id
     purpose: str
-    subject: str
+    subject: Id
     sender: str
     recipient: str
     size: int
