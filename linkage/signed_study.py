@@ -74,9 +74,10 @@ class SignedStudy(SignedMessage):
                 "the signed study is signed by another custodian than the one you named",
                 hint="compare the custodian's fingerprint by telephone",
             )
-        signing = [pin.signing for pin in self.pins.values()]
-        if not self.rehearsal and len(set(signing)) != len(signing):
-            raise _refused("two actors have the same keys; only a rehearsal may play two parts")
+        for keys in ("signing", "sealing"):
+            held = {getattr(pin, keys) for pin in self.pins.values()}
+            if not self.rehearsal and len(held) != len(self.pins):
+                raise _refused("two actors have the same keys; only a rehearsal may play two parts")
         return study
 
 

@@ -75,6 +75,14 @@ def test_one_installation_plays_two_parts_only_in_a_rehearsal() -> None:
     SignedStudy.check(real.model_copy(update={"rehearsal": True}).sign(custodian))
 
 
+def test_nobody_lends_another_actor_its_sealing_key() -> None:
+    beta = EVERYONE.signed.pins["beta"]
+    lent = beta.model_copy(update={"sealing": EVERYONE.signed.pins["alpha"].sealing})
+    forged = EVERYONE.signed.model_copy(update={"pins": {**EVERYONE.signed.pins, "beta": lent}})
+    with pytest.raises(StudyRefused, match="only a rehearsal"):
+        forged.sign(EVERYONE.identities[CUSTODIAN]).check()
+
+
 def test_the_study_key_opens_only_at_its_site() -> None:
     custodian = EVERYONE.identities[CUSTODIAN]
     sealed = custody.seal_key(EVERYONE.signed, EVERYONE.key, custodian, "alpha")
