@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from linkage import delivery, idtables
-from linkage.errors import Conflict, NotFound, PackageRefused, SiteRefused
+from linkage.errors import Conflict, NotAllowed, NotFound, PackageRefused, SiteRefused
 from linkage.messages import (
     DELIVERY_KEY,
     DELIVERY_ROWS,
@@ -19,13 +19,17 @@ from linkage.messages import (
     QUESTION_IDS,
     QuestionState,
 )
+from linkage.pseudonyms import random_ids
 from linkage.records import Bytes2D
 from sites.cohort.attrition import Attrition, attrition_from_bytes
 from sites.cohort.bundle import rows_to_bytes
 from sites.cohort.imaging import ImagingAnswer, evaluate
 from sites.cohort.manifest import cover_manifest, cover_manifest_from_bytes
 from sites.cohort.spec import imaging_criteria
+from sites.questions import require_approved
 from sites.session import Session
+
+_ANSWER_BLOCK = 64 * 1024
 
 
 def answer_everything(session: Session) -> dict[str, str]:
@@ -43,7 +47,11 @@ def answer_everything(session: Session) -> dict[str, str]:
             _sent(session, question.question_id)
         delivery_id = question.delivery_id or ""
         if delivery_id and _unsent(session, delivery_id):
-            rows = send_rows(session, question.question_id, delivery_id)
+            try:
+                rows = send_rows(session, question.question_id, delivery_id)
+            except NotAllowed as fault:
+                done[delivery_id] = f"NOT SENT: {fault.message}"
+                continue
             done[delivery_id] = f"rows of {rows:,} subjects sent"
             _sent(session, delivery_id)
     return done
@@ -57,8 +65,8 @@ def _unsent(session: Session, subject: str) -> bool:
 
 def _sent(session: Session, subject: str) -> None:
     mark = session.vault.folder / "answered" / subject
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    mark.touch(mode=0o600)
 
 
 def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
@@ -70,13 +78,20 @@ def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
     fits = set(answer.record_ids)
     qualifies = [record_ids.get(p.tobytes()) in fits for p in table["record_pseudonym"]]
     ids = table["question_id"][np.array(qualifies, dtype=bool)]
-    _send(session, QUESTION_ANSWER, question_id, pack_answer(answer.attrition, ids))
+    packed = pack_answer(answer.attrition, ids, size=len(qualifies))
+    _send(session, QUESTION_ANSWER, question_id, packed)
     return answer
 
 
 def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
-    """Encrypt the rows of every subject that fits, send them, and return how many subjects."""
-    answer = _evaluate(session, session.broker.question(session.study_id, question_id))
+    """
+    Encrypt the rows of every subject that fits, send them, and return how many subjects.
+
+    Raises NotAllowed unless this party's own steward approved the question as it now reads.
+    """
+    question = session.broker.question(session.study_id, question_id)
+    require_approved(session, question)
+    answer = _evaluate(session, question)
     _, key = session.receive(DELIVERY_KEY, subject=delivery_id)
     record_ids = session.vault.load_map(session.vault.newest_dataset())
     pseudonyms = {record_id: pseudonym for pseudonym, record_id in record_ids.items()}
@@ -92,14 +107,24 @@ def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
     return len(rows)
 
 
-def pack_answer(attrition: Attrition, question_ids: Bytes2D) -> bytes:
-    """Return attrition and qualifying question IDs (uint8[N, 16]) as one message."""
-    ids = idtables.pack({"question_id": question_ids}, idtables.QUALIFYING)
-    return _pack(attrition.to_bytes(), ids)
+def pack_answer(attrition: Attrition, question_ids: Bytes2D, *, size: int) -> bytes:
+    """
+    Return attrition and qualifying question IDs (uint8[N, 16]) as one message.
+
+    Filled up to `size` IDs with random ones, which are nobody's, and to whole blocks: the broker,
+    which sees how long the sealed message is, must not learn how many qualify.
+    """
+    filled = np.concatenate([question_ids, random_ids(size - len(question_ids))])
+    shuffled = filled[np.lexsort(filled.T)]
+    ids = idtables.pack({"question_id": shuffled}, idtables.QUALIFYING)
+    packed = _pack(attrition.to_bytes(), ids)
+    return packed.ljust(-(-len(packed) // _ANSWER_BLOCK) * _ANSWER_BLOCK, b"\0")
 
 
 def unpack_answer(data: bytes) -> tuple[Attrition, Bytes2D]:
-    """Return what `pack_answer` packed. Raises PackageRefused."""
+    """
+    Return what `pack_answer` packed; IDs that nobody has are fillers. Raises PackageRefused.
+    """
     attrition, ids = _unpack(data, 2)
     return attrition_from_bytes(attrition), idtables.unpack(ids, idtables.QUALIFYING)["question_id"]
 

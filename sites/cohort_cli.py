@@ -116,8 +116,9 @@ def _decide(question: str, site: Path, *, approved: bool) -> None:
     from sites.session import session_of
 
     with session_of(site) as session:
-        decide(session, question, "approve" if approved else "deny")
-    show("Approved" if approved else "Denied", {"question": question})
+        about = decide(session, question, "approve" if approved else "deny")
+        rows = {"question": question, "title": about.title, **_described(about, session)}
+    show("Approved" if approved else "Denied", rows)
 
 
 def _described(one: QuestionState, session: Session) -> dict[str, object]:

@@ -28,6 +28,7 @@ from sites.cohort.counts import Counts, answer_counts
 from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.omop import OmopSource
 from sites.cohort.spec import ClinicalCriteria, clinical_criteria
+from sites.questions import require_approved
 from sites.session import Session
 
 
@@ -85,11 +86,13 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
     """
     Build the approved cohort of a question in the new folder `out`.
 
-    Raises NotFound while no delivery was prepared or rows have not come, PackageRefused for
-    what does not open, Conflict if `out` is not empty.
+    Raises NotAllowed unless this party's own steward approved the question as it now reads,
+    NotFound while no delivery was prepared or rows have not come, PackageRefused for what does
+    not open, Conflict if `out` is not empty.
     """
     question = session.broker.question(session.study_id, question_id)
     criteria = _clinical(session, question)
+    require_approved(session, question)
     if question.delivery_id is None:
         raise NotFound(
             "no delivery of this question was prepared",
@@ -140,12 +143,17 @@ def _open_rows(session: Session, delivery_id: str, bundle: bytes) -> Received:
     encrypted = dict(delivery.unpack_rows(bundle))
     record_ids = session.vault.load_map(session.vault.newest_dataset())
     received = Received({}, {}, {})
+    seen: set[tuple[str, bytes]] = set()
     for i, row_id in enumerate(table["row_id"]):
         record_id = record_ids.get(table["record_pseudonym"][i].tobytes())
         if row_id.tobytes() not in encrypted or record_id is None:
             continue
         cohort_id = format_id(table["cohort_id"][i].tobytes())
         received.cohort_of[record_id] = cohort_id
+        # Duplicates of one person name the same rows; a person with several subjects has several.
+        if (cohort_id, row_id.tobytes()) in seen:
+            continue
+        seen.add((cohort_id, row_id.tobytes()))
         try:
             rows = delivery.decrypt_rows(
                 table["row_key"][i].tobytes(), row_id.tobytes(), encrypted[row_id.tobytes()]
@@ -153,7 +161,7 @@ def _open_rows(session: Session, delivery_id: str, bundle: bytes) -> Received:
         except PackageRefused as fault:
             received.not_opened[cohort_id] = fault.message
             continue
-        received.images[cohort_id] = [rows_from_bytes(rows)]
+        received.images.setdefault(cohort_id, []).append(rows_from_bytes(rows))
     return received
 
 
