@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -20,6 +21,7 @@ from linkage.strict_toml import Fault, Place, Strict
 from linkage.study import FIELDS, Identifier
 from sites.cohort.config import ImagingConfig, OmopConfig
 
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _DATE_TOKENS = {"YYYY": "%Y", "MM": "%m", "DD": "%d"}
 
 
@@ -96,6 +98,13 @@ class BrokerConfig(Strict):
     url: str = Field(pattern=r"^https?://[^\s]+$")
     audience: str = "commons-linkage-broker"
     custodian: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _not_in_the_clear(cls, value: str) -> str:
+        if value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK:
+            raise Fault("would send access tokens in the clear", "use https://")
+        return value
 
 
 class SiteConfig(Strict):

@@ -37,10 +37,16 @@ def fetch_ids(session: Session, release: str = "") -> dict[str, str]:
 
 
 def write_ids(ids: dict[str, str], path: Path) -> None:
-    """Write `record_id,cross_commons_id` rows, ordered by record id, in one rename."""
+    """
+    Write `record_id,cross_commons_id` rows, ordered by record id, in one rename.
+
+    The file says who is whom: only its owner can read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     making = path.with_name(f".{path.name}.making")
-    with making.open("w", encoding="utf-8", newline="") as file:
+    making.unlink(missing_ok=True)
+    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("record_id", "cross_commons_id"))
         writer.writerows(sorted(ids.items()))

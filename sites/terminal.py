@@ -114,4 +114,6 @@ class Steps:
 
 
 def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    # Titles and purposes are others' texts: no escape sequence, no line that looks like ours.
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return shown.replace("[", r"\[")

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from linkage.encoding.encoder import Encoded, encode_records
 from linkage.encoding.fields import NORMALISATION_VERSION, normalise
 from linkage.encoding.keys import StudyKey
+from linkage.encoding.matchkeys import COLLISION_ROUNDING
 from linkage.errors import Conflict, EncodingRefused, KeyRefused, PackageRefused, SourceRefused
 from linkage.messages import BROKER, DATASET_PART, PART_BYTES, Manifest, Part
 from linkage.records import EncodedRecords, FixedColumn, to_arrow
@@ -97,8 +98,9 @@ def tokenize(
         progress=lambda done, total: progress("encode", done, total),
     )
     ordered = in_pseudonym_order(encoded.records)
-    manifest = _write_package(ordered, encoded, signed, party, number, key, identity, vault)
+    # The map first: a package without its map could be sent, but its IDs never be read.
     vault.save_map(number, pseudonyms, records.record_ids)
+    manifest = _write_package(ordered, encoded, signed, party, number, key, identity, vault)
     return TokenizeSummary(
         dataset=number,
         records=len(records),
@@ -235,13 +237,21 @@ def _write_package(
         records=len(records),
         groups=len(np.unique(records.groups)),
         densities=encoded.densities,
-        null_reasons=encoded.null_reasons,
+        null_reasons=_rounded(encoded.null_reasons),
         collisions=encoded.collisions,
         parts=tuple(parts),
     ).sign(identity)
     (making / "manifest.json").write_bytes(manifest.canonical())
     making.rename(final)
     return manifest
+
+
+def _rounded(reasons: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Round up as collisions are: an exact "repeated" would give the exact number of those away."""
+    return {
+        rule: {why: -(-n // COLLISION_ROUNDING) * COLLISION_ROUNDING for why, n in counts.items()}
+        for rule, counts in reasons.items()
+    }
 
 
 def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -13,6 +13,7 @@ Every file that says who is whom is readable by its owner only.
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,32 @@ class Vault:
         return StudyKey.load(self.study_key_file)
 
     def signed_study(self, custodian_fingerprint: str | None) -> SignedStudy:
-        """Read and verify the signed study that the custodian sent."""
+        """
+        Read and verify the signed study that the custodian sent.
+
+        Without the fingerprint whoever relays the file could play custodian, study key included.
+        A rehearsal's study and an expired one are refused as well.
+        """
         self._needs(self.signed_study_file, f"cp FROM_CUSTODIAN {self.signed_study_file}")
-        return load_signed_study(
+        if not (custodian_fingerprint or "").strip():
+            raise KeyRefused(
+                "the site file does not say which custodian to trust",
+                hint='ask the custodian by telephone, then [broker] custodian = "FINGERPRINT"',
+            )
+        signed = load_signed_study(
             self.signed_study_file, custodian_fingerprint=custodian_fingerprint
         )
+        if signed.rehearsal:
+            raise KeyRefused(
+                "the signed study is a rehearsal's", hint="rehearse with `linkage-site rehearse`"
+            )
+        expires = signed.study.study.expires
+        if expires and dt.date.today() > expires:
+            raise KeyRefused(
+                f"the study expired after {expires}",
+                hint="ask the custodian for a study that runs longer",
+            )
+        return signed
 
     def newest_dataset(self) -> int:
         """Return the highest dataset version tokenized here, 0 if none."""

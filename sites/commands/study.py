@@ -56,6 +56,10 @@ def verify(
     """Verify a signed study: signature, pins, and the custodian's fingerprint."""
     signed = load_signed_study(signed_study, custodian_fingerprint=custodian)
     rows = {**_described(signed.study), "study hash": signed.study_hash}
+    if signed.rehearsal:
+        rows["REHEARSAL"] = "one installation may play every part; never for real records"
+    if custodian is None:
+        rows["NOT COMPARED"] = "the custodian's fingerprint; give it with --custodian"
     rows |= {f"keys of {name}": pin.fingerprint for name, pin in signed.pins.items()}
     show("The signed study is in order", rows, as_json=as_json)
 
@@ -63,8 +67,11 @@ def verify(
 def _described(config: StudyConfig) -> dict[str, object]:
     rows: dict[str, object] = {
         "study": f"{config.study.id}: {config.study.title}",
+        "purpose": config.study.purpose,
+        "expires after": config.study.expires or "never",
         "profile": config.study.profile,
         "minimum cell": config.study.minimum_cell,
+        "images are fetched": config.study.image_retrieval,
         "IDs are released to": ", ".join(config.study.release_to) or "the enclave only",
         "schema hash": schema_hash(config),
     }
