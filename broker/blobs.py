@@ -7,18 +7,19 @@ caller sends becomes a path.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from linkage.errors import NotFound, TooLarge
+from linkage.errors import NotFound, TooLarge, Unreachable
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -48,7 +49,8 @@ class Receiving:
                 f"the body is larger than the {cap} bytes expected",
                 hint="send exactly what the manifest announces, within the broker's limits",
             )
-        self._file.write(data)
+        with _storing():
+            self._file.write(data)
         self._hash.update(data)
 
     @property
@@ -58,18 +60,20 @@ class Receiving:
 
     def reader(self) -> BinaryIO:
         """Open what was written, for reading."""
-        self._file.flush()
+        with _storing():
+            self._file.flush()
         return self.path.open("rb")
 
     def keep(self) -> Blob:
         """Sync it to disk and move it into place."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
         blob = Blob(secrets.token_hex(16), self.size, self.digest)
         final = self._blobs.path(blob.blob_id)
-        final.parent.mkdir(mode=0o700, exist_ok=True)
-        os.rename(self.path, final)
-        _sync_folder(final.parent)
+        with _storing():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            final.parent.mkdir(mode=0o700, exist_ok=True)
+            os.rename(self.path, final)
+            _sync_folder(final.parent)
         return blob
 
 
@@ -85,11 +89,15 @@ class Blobs:
     def receiving(self) -> Iterator[Receiving]:
         """Begin a blob. On leaving, whatever was not kept is gone."""
         path = self._incoming / secrets.token_hex(16)
-        with path.open("xb") as file:
-            try:
-                yield Receiving(self, file, path)
-            finally:
-                path.unlink(missing_ok=True)
+        with _storing():
+            file = path.open("xb")
+        try:
+            yield Receiving(self, file, path)
+        finally:
+            # What was kept is flushed and renamed already; the rest need not reach the disk.
+            with suppress(OSError):
+                file.close()
+            path.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> Blob:
         """Store `data` whole."""
@@ -142,6 +150,18 @@ def _changed_at(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """A full or broken disk is a passing state of the broker, not the caller's fault."""
+    try:
+        yield
+    except OSError as fault:
+        raise Unreachable(
+            f"the broker cannot store this ({errno.errorcode.get(fault.errno or 0, 'unknown')})",
+            hint="try again later; the broker's admin should look at the disk's space and health",
+        ) from None
 
 
 def _sync_folder(path: Path) -> None:

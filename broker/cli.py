@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -32,6 +33,11 @@ class _Refusing(typer.Typer):
             _fail(4, error)
         except LinkageError as error:
             _fail(1, error)
+        except Exception as error:
+            # Its text could hold a value; type and place are enough to find it.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} in {place.filename}, line {place.lineno}"
+            _fail(70, LinkageError(f"an unforeseen error, {where}", hint="please report it"))
 
 
 def _fail(code: int, error: LinkageError) -> NoReturn:

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NoReturn
 
+import structlog
 from dbos import DBOS, DBOSConfig
 from dbos._serialization import DBOSPortableJSON, DefaultSerializer
+from sqlalchemy.exc import DBAPIError
 
+from broker import problems
 from broker.config import Home
 from broker.faults import failure_of
 from linkage.errors import PackageRefused, Unreachable
@@ -33,6 +36,7 @@ _ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 16.0
 _RESULT_POLL_SECONDS = 0.05
 _log = logging.getLogger("dbos")
+_ours = structlog.get_logger("linkage.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,10 @@ def migrate_workflows(home: Home) -> None:
 
 
 def launch(home: Home, worker: str, queues: Sequence[Queue]) -> None:
-    """Start DBOS under the worker's name, serving these queues."""
+    """
+    Start DBOS under the worker's name, serving these queues. Raises Unreachable where its
+    database does not answer.
+    """
     _quiet()
     _refuse_pickles()
     poll = home.config.worker.poll_seconds
@@ -90,14 +97,20 @@ def launch(home: Home, worker: str, queues: Sequence[Queue]) -> None:
     DBOS(config=config)
     for queue in queues:
         _register(queue)
-    DBOS.launch()
-    for queue in queues:
-        DBOS.register_queue(
-            queue.name,
-            worker_concurrency=queue.at_once,
-            polling_interval_sec=poll,
-            on_conflict="always_update",
-        )
+    try:
+        DBOS.launch()
+        for queue in queues:
+            DBOS.register_queue(
+                queue.name,
+                worker_concurrency=queue.at_once,
+                polling_interval_sec=poll,
+                on_conflict="always_update",
+            )
+    except DBAPIError as fault:
+        raise Unreachable(
+            f"the workflow database does not answer ({type(fault.orig).__name__})",
+            hint="start the worker again soon; look at the database and its disk",
+        ) from None
 
 
 def enqueue(queue: str, subject: str) -> None:
@@ -200,9 +213,21 @@ def _url(home: Home) -> str:
     return home.workflow_url().render_as_string(hide_password=False)
 
 
+class _Described(logging.Handler):
+    """Logs what DBOS has to say as we log, without the values that its texts may hold."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = record.exc_info[1] if record.exc_info else None
+        place = {"places": [f"{record.pathname}:{record.lineno}"]}
+        told = problems.described(cause) if cause else place
+        _ours.warning("the workflow engine complains", **told)
+
+
 def _quiet() -> None:
-    # DBOS prints to the console by itself, addresses of its own service among it.
+    # DBOS would print to the console by itself, addresses of its own service among it.
     _log.setLevel(logging.ERROR)
+    _log.handlers[:] = [_Described()]
+    _log.propagate = False
 
 
 def _refuse_pickles() -> None:

@@ -14,6 +14,7 @@ from broker.store import studies
 from linkage.errors import NotFound, PackageRefused
 from linkage.matching.dataset import Dataset
 from linkage.messages import Manifest, Part
+from linkage.plain_arrow import read_stream
 from linkage.records import arrow_schema, from_arrow
 from linkage.sealing import Identity, unseal
 
@@ -54,19 +55,16 @@ def open_dataset(
 
 def _batches(data: bytes, part: Part, study: RegisteredStudy, party: str) -> list[pa.RecordBatch]:
     try:
-        with pa.ipc.open_stream(data) as reader:
-            if not reader.schema.equals(arrow_schema(study.config)):
-                raise PackageRefused(
-                    f"party {party!r}, part {part.number}: its columns are not those of the study",
-                    hint="tokenize with the signed study file and this software version",
-                )
-            batches = list(reader)
-            for batch in batches:
-                batch.validate(full=True)
-    except (pa.ArrowException, OSError):
+        schema, batches = read_stream(data)
+    except ValueError:
         raise PackageRefused(
             f"party {party!r}, part {part.number}: what is inside is no table", hint=_REMEDY
         ) from None
+    if not schema.equals(arrow_schema(study.config)):
+        raise PackageRefused(
+            f"party {party!r}, part {part.number}: its columns are not those of the study",
+            hint="tokenize with the signed study file and this software version",
+        )
     if sum(batch.num_rows for batch in batches) != part.records:
         raise PackageRefused(
             f"party {party!r}, part {part.number}: it holds another number of records than its"

@@ -173,27 +173,34 @@ class World:
             party.put(f"{at}/parts/{number}", data).raise_for_status()
         return party.post(f"{at}/complete").raise_for_status()
 
-    def spawn(self, *arguments: str, log: str) -> subprocess.Popen[bytes]:
-        """Start `linkage-broker` with these arguments; its output goes to a file."""
-        with (self.home.path / f"{log}.log").open("ab") as out:
-            process = subprocess.Popen(
-                [PROGRAM, *arguments, "--home", str(self.home.path)], stdout=out, stderr=out
-            )
+    def spawn(
+        self, *arguments: str, log: str, largest_file: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """
+        Start `linkage-broker` with these arguments; its output goes to a file. largest_file: no
+        file may grow beyond so many bytes, as if the disk were full.
+        """
+        limit = ["prlimit", f"--fsize={largest_file}"] if largest_file else []
+        command = [*limit, PROGRAM, *arguments, "--home", str(self.home.path)]
+        # A log is a file too, and must not be what grows too large.
+        to = Path(os.devnull) if largest_file else self.home.path / f"{log}.log"
+        with to.open("ab") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out)
         self.processes.append(process)
         return process
 
-    def serve(self) -> subprocess.Popen[bytes]:
+    def serve(self, **how: int) -> subprocess.Popen[bytes]:
         """Start the server and wait until it answers."""
         ready = self.home.path / "ready"
         ready.unlink(missing_ok=True)
-        process = self.spawn("serve", "--port", "0", "--ready-file", str(ready), log="serve")
+        process = self.spawn("serve", "--port", "0", "--ready-file", str(ready), log="serve", **how)
         wait_for(lambda: ready.exists() or process.poll() is not None, 30)
         self.url = ready.read_text().strip()
         return process
 
-    def work(self, name: str = "worker-1") -> subprocess.Popen[bytes]:
+    def work(self, name: str = "worker-1", **how: int) -> subprocess.Popen[bytes]:
         """Start a worker."""
-        return self.spawn("worker", "--name", name, log=name)
+        return self.spawn("worker", "--name", name, log=name, **how)
 
     def stop(self) -> None:
         """End every process that this world started."""

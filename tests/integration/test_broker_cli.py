@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
 import json
 import os
+import ssl
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 
 from broker.config import load_home
@@ -168,6 +176,43 @@ def test_the_worker_needs_the_keys_and_the_server_does_not(world: World) -> None
     try:
         world.serve()
         assert "cannot be read" in refused(run("worker", home=world.home.path), 1)
+    finally:
+        world.stop()
+
+
+def test_tls(world: World, tmp_path: Path) -> None:
+    """Its own TLS: what listens elsewhere than on this machine must speak it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (world.home.path / "tls.crt").write_bytes(certificate.public_bytes(pem))
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (world.home.path / "tls.key").write_bytes(key.private_bytes(pem, *plain))
+    config = world.home.path / "config.toml"
+    tls = '[server]\ntls_certificate = "tls.crt"\ntls_key = "tls.key"'
+    config.write_text(config.read_text().replace("[server]", tls))
+    try:
+        world.serve()
+        assert world.url.startswith("https://")
+        trusted = ssl.create_default_context(cafile=str(world.home.path / "tls.crt"))
+        assert httpx.get(f"{world.url}/health", verify=trusted).json()["database"]
+        with pytest.raises(httpx.TransportError):
+            httpx.get(world.url.replace("https://", "http://") + "/health")
     finally:
         world.stop()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from broker import audit
@@ -26,6 +27,7 @@ from linkage.messages import (
     ReleaseRequest,
     RunRequest,
 )
+from linkage.records import to_arrow
 from linkage.sealing import Context, seal, unseal
 from tests.broker_world import (
     HTTP,
@@ -417,7 +419,7 @@ def test_missing_parties_are_named(world: World) -> None:
     assert problem(none_yet)[0] == 404
 
 
-@pytest.mark.parametrize("spoil", ["records", "groups", "twice", "no-table"])
+@pytest.mark.parametrize("spoil", ["records", "groups", "twice", "no-table", "bomb"])
 def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoil: str) -> None:
     """What only the worker can see, because the server opens nothing."""
     from tests.broker_world import sign_for
@@ -439,8 +441,9 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
         package = pack(signed, identities[party], records, **_without(changed, "parts"))
         if "parts" in changed:
             package = _with_parts(package, identities[party])
-        if party == "enclave" and spoil == "no-table":
-            package = _with_junk(signed, package, identities[party])
+        if party == "enclave" and spoil in ("no-table", "bomb"):
+            inside = b"junk" if spoil == "no-table" else _compressed(records, signed)
+            package = _with_first_part(signed, package, identities[party], inside)
         bad.upload(package)
     done = bad.run()
     assert done["state"] == "failed"
@@ -449,6 +452,7 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
         "groups": "another number of groups than its manifest says",
         "twice": "a record pseudonym occurs twice",
         "no-table": "what is inside is no table",
+        "bomb": "what is inside is no table",
     }
     assert said[spoil] in done["failure"]
     assert "Hint: " in done["failure"]
@@ -472,14 +476,24 @@ def _with_parts(package: Any, sender: Any) -> Any:
     return replace(package, manifest=manifest)
 
 
-def _with_junk(signed: Any, package: Any, sender: Any) -> Any:
-    """Seal something that is no table, correctly, in place of the first part."""
+def _with_first_part(signed: Any, package: Any, sender: Any, inside: bytes) -> Any:
+    """Seal something else, correctly, in place of the first part."""
     details = ("1", "1", str(len(package.parts)))
     context = Context(signed.study.study.id, sender.name, BROKER, messages.DATASET_PART, details)
-    data = seal(b"junk", sender=sender, recipient=signed.pin(BROKER), context=context)
+    data = seal(inside, sender=sender, recipient=signed.pin(BROKER), context=context)
     first = package.manifest.parts[0].model_copy(
         update={"size": len(data), "digest": hashlib.sha256(data).hexdigest()}
     )
     parts = (first, *package.manifest.parts[1:])
     manifest = package.manifest.model_copy(update={"parts": parts}).sign(sender)
     return replace(package, manifest=manifest, parts=[data, *package.parts[1:]])
+
+
+def _compressed(records: Any, signed: Any) -> bytes:
+    """The right table, compressed: Arrow would allocate whatever size its buffers claim."""
+    batch = to_arrow(records, signed.study).slice(0, len(records) // 2)
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
