@@ -42,7 +42,11 @@ def answer_everything(session: Session) -> dict[str, str]:
     for question in session.broker.questions(session.study_id):
         ready = question.state == "done"
         if ready and _unsent(session, question.question_id):
-            fits = len(answer_imaging(session, question.question_id).record_ids)
+            try:
+                fits = len(answer_imaging(session, question.question_id).record_ids)
+            except NotAllowed:
+                done[question.question_id] = "NOT ANSWERED: waits for this party's steward"
+                continue
             done[question.question_id] = f"answered: {fits:,} subjects fit"
             _sent(session, question.question_id)
         delivery_id = question.delivery_id or ""
@@ -70,8 +74,15 @@ def _sent(session: Session, subject: str) -> None:
 
 
 def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
-    """Evaluate the imaging criteria of a question and send the qualifying IDs to the enclave."""
-    answer = _evaluate(session, session.broker.question(session.study_id, question_id))
+    """
+    Evaluate the imaging criteria of a question and send the qualifying IDs to the enclave.
+
+    From these IDs the enclave learns which of its own persons have images that fit, so this
+    party's steward comes first: raises NotAllowed without an approval of the question.
+    """
+    question = session.broker.question(session.study_id, question_id)
+    require_approved(session, question)
+    answer = _evaluate(session, question)
     _, opened = session.receive(QUESTION_IDS, subject=question_id)
     table = idtables.unpack(opened, idtables.QUESTION_IDS)
     record_ids = session.vault.load_map(session.vault.newest_dataset())

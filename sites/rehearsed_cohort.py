@@ -97,11 +97,11 @@ def deliver_cohort(
     imaging, enclave = people.sessions[imaging_of(first)], people.sessions[enclave_of(first)]
     with people.watch.stage("cohort: question"):
         question = _ask(people, enclave, rehearsed.run.run_id, spec)
+        decide(imaging, question, "approve")
         answer = answer_imaging(imaging, question)
         counts = count(enclave, question)
     with people.watch.stage("cohort: delivery"):
-        for steward in (imaging, enclave):
-            decide(steward, question, "approve")
+        decide(enclave, question, "approve")
         job = enclave.broker.start_delivery(enclave.study_id, question)
         wait_for_job(people, job)
         send_rows(imaging, question, job.job_id)

@@ -3,7 +3,7 @@ What a person sees at the terminal: progress, summaries, errors; and JSON for pr
 
 Exit codes: 0 done; 1 a bug of ours (please report it); 2 wrong usage; 3 a study, site or cohort
 file is refused; 4 the input data is refused; 5 a key or a sealed package is refused; 6 the
-broker refuses or does not answer; 7 the linkage itself failed.
+broker refuses or does not answer; 7 the linkage or a delivery failed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ EXIT_CODES: tuple[tuple[type[errors.LinkageError], int], ...] = (
     (errors.Conflict, 6),
     (errors.Unreachable, 6),
     (errors.MatchingFailed, 7),
+    (errors.DeliveryFaulty, 7),
 )
 
 
@@ -55,9 +56,13 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except errors.LinkageError as fault:
-            err.print(f"[bold red]Error:[/] {_plain(fault.message)}", highlight=False)
+            err.print(
+                f"[bold red]Error:[/] {_plain(fault.message)}", highlight=False, soft_wrap=True
+            )
             if fault.hint:
-                err.print(f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False)
+                err.print(
+                    f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False, soft_wrap=True
+                )
             raise typer.Exit(exit_code(fault)) from None
 
     return run

@@ -94,6 +94,7 @@ def _read(
         raise SourceRefused(file=name, rule="is empty", hint="export it again, with a header")
     header[0] = header[0].removeprefix("\ufeff")
     _check_delimiter(name, header, source.delimiter)
+    _check_header(name, header, source)
     id_at = _column(name, header, "record_id", source.record_id)
     field_at = {f: _column(name, header, f, _names_of(source, f)) for f in fields}
     found = SourceRecords([], {f: [] for f in fields}, [])
@@ -163,6 +164,17 @@ def _check_delimiter(name: str, header: list[str], delimiter: str) -> None:
 
 def _toml(delimiter: str) -> str:
     return '"\\t"' if delimiter == "\t" else f'"{delimiter}"'
+
+
+def _check_header(name: str, header: list[str], source: SourceConfig) -> None:
+    """A first row with no name that the site file knows may be a person: it is not shown."""
+    known = {_fold(one) for names in (source.record_id, *source.columns.values()) for one in names}
+    if not known & {_fold(one) for one in header}:
+        raise SourceRefused(
+            file=name,
+            rule=f"row 1 ({len(header)} columns) holds none of the column names of the site file",
+            hint="row 1 must be the header; export it again with one, or correct [source.columns]",
+        )
 
 
 def _column(name: str, header: list[str], field: str, names: tuple[str, ...]) -> int:

@@ -150,16 +150,19 @@ def test_the_study_is_played_to_its_end(world: World) -> None:
     refused = run("linkage-cohort", "deliver", asked, "--site", enclave)
     assert refused.code == 6
     assert "enclave, imaging" in refused.err
-    _wait_until(lambda: asked in ok("linkage-site", "answer", "--site", imaging).out)
+    _wait_until(lambda: "waits for this party's steward" in _answer(imaging))
+    unanswered = run("linkage-site", "counts", asked, "--site", enclave)
+    assert unanswered.code == 6, "the enclave must learn nothing before the steward's yes"
+    ok("linkage-cohort", "approve", asked, "--site", imaging)
+    _wait_until(lambda: "subjects fit" in _answer(imaging))
     counts = ok("linkage-site", "counts", asked, "--site", enclave, "--json").json
     assert counts["persons"] > 20
     seen = ok("linkage-cohort", "status", "--site", imaging).out
     assert "chest" in seen.lower()
     assert "4163872" not in seen, "the imaging party must not see the clinical criteria"
-    for steward in (imaging, enclave):
-        ok("linkage-cohort", "approve", asked, "--site", steward)
+    ok("linkage-cohort", "approve", asked, "--site", enclave)
     ok("linkage-cohort", "deliver", asked, "--site", enclave)
-    _wait_until(lambda: "rows of" in ok("linkage-site", "answer", "--site", imaging).out)
+    _wait_until(lambda: "rows of" in _answer(imaging))
     joined = ok("linkage-site", "join", asked, "--site", enclave, "--out", world.root / "cohort")
     assert "Cohort delivered" in joined.out
     again = run("linkage-site", "join", asked, "--site", enclave, "--out", world.root / "cohort")
@@ -178,6 +181,10 @@ def test_nothing_at_the_broker_reads_as_a_person(world: World) -> None:
             data = path.read_bytes()
             assert not [one for one in ssns if one in data or one.replace(b"-", b"") in data]
             assert not [one for one in names if one in data or one.lower() in data]
+
+
+def _answer(site: Path) -> str:
+    return ok("linkage-site", "answer", "--site", site).out
 
 
 def _wait_for_run(world: World) -> dict[str, object]:

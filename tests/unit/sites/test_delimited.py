@@ -92,6 +92,13 @@ def test_a_bad_row_is_refused_or_quarantined(
     assert rule in found.quarantined[0].rule
 
 
+def test_a_file_without_a_header_shows_nobody(tmp_path: Path) -> None:
+    with pytest.raises(SourceRefused, match=r"row 1 \(3 columns\) holds none") as caught:
+        read_delimited(source(write(tmp_path, GOOD.partition("\n")[2])), FIELDS)
+    assert "Ada" not in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
 def test_all_rows_bad_is_no_silent_success(tmp_path: Path) -> None:
     path = write(tmp_path, "id,first,last\n,a,b\n,c,d\n")
     with pytest.raises(SourceRefused, match="2 were quarantined"):
