@@ -40,7 +40,14 @@ TRANSFORMS: Mapping[str, frozenset[str]] = {
 FIELDS = tuple(TRANSFORMS)
 MINIMUM_CELL = 11
 UNGATED_DIFFUSION = 10
-"""Diffusion depth that held on every field set measured so far; less needs the release gate."""
+"""
+Diffusion depth that passed on the field sets measured so far (docs/adr/0007); neither a proof for
+others nor for more CLKs of one party at once. Less needs the release gate.
+"""
+
+UNGATED_LENGTH = 2048
+UNGATED_CLKS = 2
+"""Longer CLKs, or more of them from one party, leaked too much at that depth or are unmeasured."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 
@@ -220,10 +227,24 @@ class StudyConfig(Strict):
             )
         for i, clk in enumerate(self.clk):
             self._strong_enough(i, clk)
+        for i, party in enumerate(self.party):
+            sent = len(self.clks_of(party))
+            if self.study.profile == "hardened" and sent > UNGATED_CLKS:
+                raise Fault(
+                    f"would send {sent} CLKs a record, which together leak more",
+                    f"at most {UNGATED_CLKS} a party until the release gate can measure them all",
+                    *("party", i, "fields"),
+                )
         return self
 
     def _strong_enough(self, i: int, clk: ClkSpec) -> None:
         hardened = self.study.profile == "hardened"
+        if hardened and clk.length > UNGATED_LENGTH:
+            raise Fault(
+                f"{clk.length} bits need more diffusion than anybody measured",
+                f"use {UNGATED_LENGTH} bits until the release gate can say what is enough",
+                *("clk", i, "length"),
+            )
         if hardened and (t := self.diffusion_of(clk)) < UNGATED_DIFFUSION:
             raise Fault(
                 f"a diffusion of {t} is too weak without a release-gate certificate",

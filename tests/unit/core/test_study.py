@@ -10,6 +10,15 @@ from linkage.errors import StudyRefused
 from linkage.study import expected_density, load_study, parse_study
 from tests.studies import STUDY
 
+LATER_FIELDS = """\
+    { field = "last_name" },
+    { field = "date_of_birth", bits = 140 },
+"""
+SPARSE_FIELDS = """\
+    { field = "last_name", bits = 20 },
+    { field = "date_of_birth", bits = 20 },
+"""
+
 
 def line_of(text: str, part: str) -> int:
     lines = [line.strip() for line in text.splitlines()]
@@ -44,7 +53,8 @@ def test_the_small_study_is_read_whole() -> None:
         ('purpose = "To', 'profile = "clkhash"\npurpose = "To', "clkhash", "graph", "accept"),
         ('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 5', "= 5", "too weak", "10 or more"),
         ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 999', "= 999", "not possible", "2048"),
-        ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 4096', "fields = [", "10 to 55 %", "bits"),
+        ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 4096', "= 4096", "more diffusion", "gate"),
+        (LATER_FIELDS, SPARSE_FIELDS, "fields = [", "10 to 55 %", "bits"),
         ('title = "A small study"', "title = A", "title = A", "not valid TOML", "quotes"),
     ],
 )
@@ -70,6 +80,15 @@ def test_a_plain_profile_needs_the_risk_in_words_and_no_diffusion() -> None:
     assert study.diffusion_of(study.clk[0]) == 0
     with pytest.raises(StudyRefused, match="no diffusion"):
         parse_study(plain.replace('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 10'))
+
+
+def test_more_clks_of_one_party_than_were_measured_are_refused() -> None:
+    clk = STUDY[STUDY.index("[[clk]]") : STUDY.index("[[match_key]]")]
+    two = STUDY + clk.replace("name-dob-sex", "second")
+    assert len(parse_study(two).clk) == 2
+    with pytest.raises(StudyRefused, match="3 CLKs a record") as caught:
+        parse_study(two + clk.replace("name-dob-sex", "third"))
+    assert caught.value.line == line_of(STUDY, 'fields = ["first_name"')
 
 
 def test_a_party_computes_only_what_its_fields_allow() -> None:
