@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import ipaddress
 import json
 import os
 import ssl
 import subprocess
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -18,20 +21,42 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 
+from broker.cli import app
 from broker.config import load_home
 from broker.store.engine import Database
 from linkage.sealing import Identity
 from tests.broker_world import PROGRAM, World, make_world, sign_for, wait_for
 
 
-def run(
-    *arguments: str | Path, home: Path | None = None, **env: str
-) -> subprocess.CompletedProcess[str]:
-    command = [PROGRAM, *map(str, arguments), *(["--home", str(home)] if home else [])]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command answered."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
+def run(*arguments: str | Path, home: Path | None = None) -> Done:
+    """Run a command in this process: starting another one takes longer than the command."""
+    words = [*map(str, arguments), *(["--home", str(home)] if home else [])]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            app(words, prog_name="linkage-broker")
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def spawned(*arguments: str | Path, home: Path, **env: str) -> Done:
+    """Run a command in a process of its own, as it is installed."""
+    command = [PROGRAM, *map(str, arguments), "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def refused(done: Done, code: int) -> str:
     """One line on standard error, with its remedy; no traceback."""
     assert done.returncode == code, done.stderr
     lines = done.stderr.strip().splitlines()
@@ -124,23 +149,23 @@ def test_an_unmigrated_database_starts_nothing(home: Path, tmp_path: Path, comma
     (copy / "broker.sqlite").unlink()
     for left in copy.glob("broker.sqlite-*"):
         left.unlink()
-    said = refused(run(command, home=copy), 1)
+    said = refused(spawned(command, home=copy), 1)
     assert "linkage-broker migrate" in said
     assert run("migrate", home=copy).returncode == 0
     assert run("audit", "head", home=copy).returncode == 0
 
 
-def test_a_home_that_is_none(tmp_path: Path) -> None:
+def test_a_home_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in ("serve", "worker", "migrate", "identity"):
         assert "linkage-broker init" in refused(run(command, home=tmp_path), 1)
-    by_environment = run("identity", LINKAGE_BROKER_HOME=str(tmp_path))
-    assert "linkage-broker init" in refused(by_environment, 1)
+    monkeypatch.setenv("LINKAGE_BROKER_HOME", str(tmp_path))
+    assert "linkage-broker init" in refused(run("identity"), 1)
 
 
 def test_a_database_out_of_reach(home: Path, tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text("postgresql+psycopg://u:canary@127.0.0.1:1/x")
-    done = run("serve", home=home, LINKAGE_BROKER_DATABASE_URL_FILE=str(secret))
+    done = spawned("serve", home=home, LINKAGE_BROKER_DATABASE_URL_FILE=str(secret))
     assert "canary" not in refused(done, 4)
 
 
@@ -153,14 +178,15 @@ def test_a_taken_port_and_a_second_worker(world: World) -> None:
     try:
         world.serve()
         port = world.url.rsplit(":", 1)[1]
-        taken = run("serve", "--port", port, home=world.home.path)
+        taken = spawned("serve", "--port", port, home=world.home.path)
         assert "cannot listen" in refused(taken, 4)
         world.work()
         log = world.home.path / "worker-1.log"
         wait_for(lambda: "worker started" in log.read_text(), 60)
-        second = run("worker", home=world.home.path)
+        second = spawned("worker", home=world.home.path)
         assert "a worker named 'worker-1' is running here" in refused(second, 1)
-        assert run("worker", "--name", "../x", home=world.home.path).returncode == 1
+        strange = spawned("worker", "--name", "../x", home=world.home.path)
+        assert "cannot be a worker's name" in refused(strange, 1)
     finally:
         world.stop()
     # What a process prints is log lines only, each one JSON: DBOS and uvicorn are quiet.
@@ -175,7 +201,7 @@ def test_the_worker_needs_the_keys_and_the_server_does_not(world: World) -> None
     world.home.identity_file.unlink()
     try:
         world.serve()
-        assert "cannot be read" in refused(run("worker", home=world.home.path), 1)
+        assert "cannot be read" in refused(spawned("worker", home=world.home.path), 1)
     finally:
         world.stop()
 
