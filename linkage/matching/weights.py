@@ -42,6 +42,11 @@ PRIOR_PAIRS = 20.0
 """How many confirmed pairs that first guess is worth."""
 MISSED_ROUNDS = 4
 LEAST_PROBABILITY = 1e-4
+TWICE = 18.0
+"""z from which two records of one party look like one person: people who are not reach it in .25 %
+at most, and hardly ever in two CLKs."""
+FEW_TWICE, MANY_TWICE = 3, 0.005
+"""Number and share of such pairs that pass without a warning."""
 FEW_MATCHES = 100
 """Below this many expected matches the estimates have been off by .05 (docs/matching.md)."""
 
@@ -105,7 +110,7 @@ def weigh(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> Weights:
     return Weights(
         comparisons=comparisons,
         overall=_overall(comparisons),
-        warnings=tuple(_warnings(shapes, comparisons)),
+        warnings=(*_warnings(shapes, comparisons), *_held_twice(shapes, chunks)),
     )
 
 
@@ -246,6 +251,25 @@ def _warnings(shapes: Sequence[Shape], comparisons: Sequence[Comparison]) -> Ite
                 f"{c.parties[0]!r} and {c.parties[1]!r}: only about "
                 f"{c.estimate.expected_matches:.0f} matches expected; "
                 "the estimates are rough, and a few links may be chance"
+            )
+
+
+def _held_twice(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> Iterator[str]:
+    """Warn of parties that seem to hold people twice, which takes matches from both records."""
+    alike: dict[str, dict[str, int]] = {}
+    for found in chunks:
+        if found.chunk.kind == "within" and found.chunk.clks:
+            seen = alike.setdefault(found.chunk.left, {})
+            z = np.nan_to_num(found.z, nan=0.0).max(axis=1)
+            against = found.chunk.against
+            seen[against] = seen.get(against, 0) + int((z >= TWICE).sum())
+    for shape in shapes:
+        # A duplicate is alike in every CLK, a son with his father's name and street in one.
+        count = min(alike.get(shape.party, {"": 0}).values())
+        if count > max(FEW_TWICE, MANY_TWICE * shape.people):
+            yield (
+                f"party {shape.party!r}: {count} pairs of its own records look like one person; "
+                "recall suffers: group duplicates at the site and submit again"
             )
 
 

@@ -193,6 +193,15 @@ def test_duplicates_within_a_party_share_the_entity_of_their_first() -> None:
     assert (of[100:] == of[:5]).all()
 
 
+def test_people_held_twice_are_told() -> None:
+    made = world(range(200), range(200), seed=11)
+    a, b = made.datasets
+    assert not any("look like one person" in w for w in link([a, b], seed=1).weights.warnings)
+    twice = _take(_only(a, clks={"all": "all"}, keys=[]), np.r_[np.arange(200), np.arange(12)])
+    (said,) = (w for w in link([twice, b], seed=1).weights.warnings if "look like one" in w)
+    assert said.startswith("party 'a': 12 pairs of its own records look like one person")
+
+
 def test_saturated_filters_leave_the_others_unharmed(three: World) -> None:
     a, b = three.datasets[:2]
     column = a.records.clks["all"]
