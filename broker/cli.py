@@ -8,6 +8,7 @@ verify; 4 database or port out of reach; 70 an unforeseen error.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -27,6 +28,8 @@ class _Refusing(typer.Typer):
     """A command line whose every refusal is one line with its remedy."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Databases, blobs and logs say who is whom among pseudonyms: nobody else reads them.
+        before = os.umask(0o077)
         try:
             return super().__call__(*args, **kwargs)
         except Unreachable as error:
@@ -38,6 +41,8 @@ class _Refusing(typer.Typer):
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__} in {place.filename}, line {place.lineno}"
             _fail(70, LinkageError(f"an unforeseen error, {where}", hint="please report it"))
+        finally:
+            os.umask(before)
 
 
 def _fail(code: int, error: LinkageError) -> NoReturn:

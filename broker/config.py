@@ -183,6 +183,7 @@ def create_home(
     )
     config = strict_toml.parse(text, BrokerConfig, BrokerRefused, file=CONFIG)
     home = Home(path, config)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = Identity.generate(BROKER)
     identity.save(home.identity_file)
     (path / "public.json").write_text(identity.public().model_dump_json(indent=1))

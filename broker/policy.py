@@ -7,6 +7,7 @@ allow is refused; a study that is not the caller's does not exist for it.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,6 +64,19 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
 }
 """The whole policy. An action that is not here is refused to everybody."""
 
+BEFORE_EXPIRY = frozenset(
+    {
+        Action.UPLOAD,
+        Action.START_RUN,
+        Action.RELEASE,
+        Action.ASK,
+        Action.APPROVE,
+        Action.DELIVER,
+        Action.SEND,
+    }
+)
+"""What the agreement behind a study allows only until the study's last day; reading stays."""
+
 OUTSIDE_STUDIES = frozenset({Action.REGISTER_STUDY, Action.READ_AUDIT})
 
 
@@ -116,9 +130,11 @@ def check(
     *,
     study_id: str | None = None,
     party: str | None = None,
+    today: dt.date | None = None,
 ) -> Grant:
     """
-    Return the caller's grant. study_id, party: as the path names them.
+    Return the caller's grant. study_id, party: as the path names them. today: UTC; without it
+    nothing that an expired study forbids is granted in a study that expires.
 
     Raises NotFound for a study that is not there or not the caller's, NotAllowed for the rest.
     """
@@ -133,6 +149,13 @@ def check(
     if not roles & ALLOWED.get(action, frozenset()):
         allowed = " or ".join(sorted(ALLOWED.get(action, frozenset()))) or "nobody"
         raise NotAllowed(f"{caller.actor!r} may not {action.value}", hint=f"allowed: {allowed}")
+    if registered is not None and action in BEFORE_EXPIRY:
+        last = registered.config.study.expires
+        if last is not None and (today is None or today > last):
+            raise NotAllowed(
+                f"the study's last day was {last}",
+                hint="agree anew, and have the custodian sign a study file with a later day",
+            )
     return Grant(caller, action, registered if action not in OUTSIDE_STUDIES else None)
 
 

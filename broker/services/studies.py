@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class Studies:
             with self.database.read() as connection:
                 row = studies.find_study(connection, study_id)
         registered = RegisteredStudy.of(row) if row else None
-        return check(caller, action, registered, study_id=study_id, party=party)
+        today = dt.datetime.now(dt.UTC).date()
+        return check(caller, action, registered, study_id=study_id, party=party, today=today)
 
     def register(
         self, actor: str, signed: SignedStudy, *, custodian_fingerprint: str | None

@@ -81,6 +81,13 @@ def test_init_takes_no_folder_twice_and_no_custodians(home: Path, tmp_path: Path
     assert "different organisations" in refused(run("init", tmp_path), 1)
 
 
+def test_nobody_else_can_read_what_the_broker_keeps(home: Path) -> None:
+    assert home.stat().st_mode & 0o077 == 0
+    databases = [home / "broker.sqlite", home / "workflows.sqlite"]
+    for path in [*databases, home / "config.toml", home / "worker" / "identity.key"]:
+        assert path.stat().st_mode & 0o077 == 0, path.name
+
+
 def test_admins(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "ada.json"
     identity = Identity.generate("ada", kem="X25519").public()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,22 @@ def test_routes_are_thin() -> None:
                 statements = [one for one in node.body if not isinstance(one, ast.Expr)]
                 lines = sum((one.end_lineno or 0) - one.lineno + 1 for one in statements)
                 assert lines < 10, f"{path.name}: {node.name}"
+
+
+LAST_DAY = dt.date(2027, 6, 30)
+
+
+@pytest.mark.parametrize("action", sorted(policy.BEFORE_EXPIRY, key=lambda one: one.name))
+def test_an_expired_study_can_be_read_and_nothing_else(action: Action) -> None:
+    header = STUDY.config.study.model_copy(update={"expires": LAST_DAY})
+    expiring = dataclasses.replace(STUDY, config=STUDY.config.model_copy(update={"study": header}))
+    caller = next(WHO[who] for who in WHO if who in MAY[action])
+
+    def ask(what: Action, today: dt.date | None) -> None:
+        check(caller, what, expiring, study_id="small-study", party="claims", today=today)
+
+    ask(action, LAST_DAY)
+    for too_late in (LAST_DAY + dt.timedelta(days=1), None):
+        with pytest.raises(NotAllowed, match="last day was 2027-06-30"):
+            ask(action, too_late)
+        ask(Action.READ_STUDY, too_late)
