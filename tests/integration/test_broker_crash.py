@@ -16,7 +16,8 @@ from broker.store.engine import Database
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import link
 from linkage.messages import RunRequest
-from tests.broker_world import World, crash, encoded, make_world, pack, running, wait_for
+from tests.broker_packages import encoded, pack
+from tests.broker_world import World, crash, make_world, running, wait_for
 
 PEOPLE = 250
 

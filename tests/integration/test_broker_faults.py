@@ -17,17 +17,8 @@ from linkage.matching.dataset import Dataset
 from linkage.matching.engine import link
 from linkage.messages import BROKER, DATASET_PART, RunRequest
 from linkage.sealing import Context, seal
-from tests.broker_world import (
-    Package,
-    World,
-    encoded,
-    make_world,
-    pack,
-    packages,
-    problem,
-    running,
-    wait_for,
-)
+from tests.broker_packages import Package, encoded, pack
+from tests.broker_world import World, make_world, packages, problem, running, wait_for
 
 MIB = 1 << 20
 

@@ -10,17 +10,8 @@ import pytest
 
 from linkage import messages
 from linkage.messages import Approval, QuestionRequest, ReleaseRequest, RunRequest
-from tests.broker_world import (
-    HTTP,
-    Actor,
-    World,
-    encoded,
-    make_world,
-    pack,
-    problem,
-    running,
-    sign_for,
-)
+from tests.broker_packages import encoded, pack
+from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
 
 OPEN = {("GET", "/health"), ("POST", "/v1/token")}
 NAMES = {"study_id", "party", "dataset", "part", "run_id", "job_id", "question_id", "item_id"}

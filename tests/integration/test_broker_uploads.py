@@ -13,18 +13,8 @@ import pytest
 
 from linkage.messages import BROKER, DATASET_PART, Manifest
 from linkage.sealing import Context, seal
-from tests.broker_world import (
-    HTTP,
-    Actor,
-    Package,
-    World,
-    encoded,
-    make_world,
-    pack,
-    problem,
-    running,
-    sign_for,
-)
+from tests.broker_packages import Package, encoded, pack
+from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
 
 NUMBERS = count(100)
 

@@ -29,7 +29,7 @@ def test_every_command_is_documented() -> None:
     found = list(commands(app))
     assert len(found) >= 12
     table = PAGE.split("## Commands and exit codes")[1]
-    missing = [one for one in found if not re.search(rf"`{one}[` ]", table)]
+    missing = [one for one in found if not re.search(rf"`linkage-broker {one}[` ]", table)]
     assert missing == []
 
 
