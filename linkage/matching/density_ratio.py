@@ -75,8 +75,13 @@ def log_weights(evidence: Evidence, free: float, coefficients: Floats) -> Floats
     Chance pairs without a key are seen for all records, matched or not; an edge competes among the
     free ones only, where it weighs 1 / free as much.
     """
-    eta = evidence.x @ coefficients[:-1]
+    eta = _times(evidence.x, coefficients[:-1])
     return np.asarray(eta - np.where(evidence.keyed, 0.0, np.log(free)), dtype=np.float64)
+
+
+def _times(matrix: Floats, vector: Floats) -> Floats:
+    """Return matrix @ vector, not by BLAS: there the order of a sum depends on its threads."""
+    return np.asarray(np.einsum("ij,j->i", matrix, vector), dtype=np.float64)
 
 
 class _Loss:
@@ -93,7 +98,7 @@ class _Loss:
     def __call__(self, coefficients: Floats) -> tuple[float, Floats]:
         e = self.evidence
         beta, scale = coefficients[:-1], coefficients[-1]
-        eta, null_eta = e.x @ beta, e.null_x @ beta
+        eta, null_eta = _times(e.x, beta), _times(e.null_x, beta)
         odds = np.logaddexp(0.0, eta) + np.where(e.keyed, 0.0, scale)
         null_odds = np.logaddexp(0.0, null_eta) + np.where(e.null_keyed, 0.0, scale)
         away = coefficients - self.centre
@@ -103,6 +108,6 @@ class _Loss:
             + np.sum(self.ridge * away**2)
         )
         pull, push = -expit(-odds), self.weight * expit(null_odds)
-        slope = e.x.T @ (pull * expit(eta)) + e.null_x.T @ (push * expit(null_eta))
+        slope = _times(e.x.T, pull * expit(eta)) + _times(e.null_x.T, push * expit(null_eta))
         slope_scale = np.sum(pull[~e.keyed]) + np.sum(push[~e.null_keyed])
         return float(value), np.append(slope, slope_scale) + 2 * self.ridge * away
