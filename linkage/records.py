@@ -28,7 +28,7 @@ Bytes2D = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FixedColumn:
     """
     Fixed-width bytes that may be null: N rows of W bytes.
@@ -46,7 +46,7 @@ class FixedColumn:
             raise EncodingRefused("a column's presence mask does not fit its values")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EncodedRecords:
     """
     One party's encoded records: N parallel rows.
