@@ -22,6 +22,8 @@ import pytest
 from sites.demo import prepare_demo
 from tests.programs import Done, ok, program, run
 
+pytestmark = pytest.mark.long
+
 PARTIES = ("imaging", "enclave", "claims")
 
 
