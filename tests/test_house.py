@@ -62,7 +62,7 @@ def _required(extra: str) -> set[str]:
 @pytest.mark.parametrize(
     ("extra", "banned"),
     [
-        ("site", {"fastapi", "starlette", "uvicorn", "flask", "django", "sqlalchemy", "dbos"}),
+        ("site", {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos"}),
         ("broker", {"clkhash", "anonlink", "jellyfish", "bitarray"}),
         ("demo", {"clkhash", "anonlink", "pytest"}),
     ],
