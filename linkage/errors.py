@@ -31,7 +31,7 @@ record, a key, or a local record id: an error text reaches logs and tickets.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class LinkageError(Exception):
@@ -47,6 +47,17 @@ class LinkageError(Exception):
         self.message = message
         self.hint = hint
         super().__init__(f"{message}. Hint: {hint}" if hint else message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process hands its refusal to its parent, whatever arguments its kind takes.
+        return _again, (type(self), str(self), dict(self.__dict__))
+
+
+def _again(kind: type[LinkageError], text: str, attributes: dict[str, Any]) -> LinkageError:
+    made = kind.__new__(kind, text)
+    made.args = (text,)
+    made.__dict__.update(attributes)
+    return made
 
 
 class ConfigRefused(LinkageError):

@@ -7,7 +7,6 @@ it, and a lost map is remade. A cross-commons ID is random; it says nothing by i
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from linkage.errors import KeyRefused, LinkageError
 from linkage.sealing import read_secret, write_secret
@@ -24,6 +26,7 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CHECK_ALPHABET = _ALPHABET + "*~$=U"
 _DIGITS = 26
 _HEADER = b"commons-linkage contributor secret 1\n"
+_KDF_SALT = b"commons-linkage/contributor/v1"
 
 
 class ContributorSecret:
@@ -62,12 +65,22 @@ class ContributorSecret:
         Return the record pseudonyms, uint8[N, 16]: HMAC-SHA-256 of study ID and record id,
         each prefixed by its length in 4 bytes, cut to 128 bits.
         """
-        prefix = _prefixed(study_id)
-        made = b"".join(
-            hmac.digest(self._secret, prefix + _prefixed(one), "sha256")[:ID_BYTES]
-            for one in record_ids
-        )
+        # A keyed context copied for each is three times as fast as one made for each.
+        start = HMAC(self._secret, hashes.SHA256())
+        start.update(_prefixed(study_id))
+        made = b"".join(_tag(start, _prefixed(one)) for one in record_ids)
         return np.frombuffer(made, np.uint8).reshape(-1, ID_BYTES).copy()
+
+    def derive(self, purpose: str) -> bytes:
+        """Return 32 bytes for another purpose on this machine: HKDF-SHA-256, RFC 5869."""
+        kdf = HKDF(hashes.SHA256(), length=32, salt=_KDF_SALT, info=purpose.encode())
+        return kdf.derive(self._secret)
+
+
+def _tag(start: HMAC, message: bytes) -> bytes:
+    mac = start.copy()
+    mac.update(message)
+    return mac.finalize()[:ID_BYTES]
 
 
 def random_ids(count: int) -> npt.NDArray[np.uint8]:

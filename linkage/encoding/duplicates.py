@@ -1,0 +1,205 @@
+"""
+Duplicates inside one dataset, grouped in clear text at the site, and keys that still repeat.
+
+    groups = group_duplicates(columns)
+    repeated, pairs = repeats(keys, groups)
+
+Records are one person where they agree exactly on the fields of a grouping rule; agreement is
+passed on, so three records may be one person by two rules. The rules are strict, because two
+people in one group can be linked only once. Remaining weakness: a duplicate with another
+spelling in all of these is not found, and costs the matching model some of its calibration.
+
+A streaming tokenizer works on `digests`, 8 bytes a record and rule; equality of digests is
+that of the values, but for one chance in 2^64 a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from linkage.encoding.columns import Coded
+from linkage.encoding.fields import apply
+from linkage.errors import EncodingRefused
+from linkage.study import parse_field
+
+IDENTIFYING = ("date_of_birth", "ssn", "phone", "email")
+"""Beside both names, one of these must be present before equal records are one person."""
+
+_EXACT = (
+    ("ssn", "date_of_birth", "first_name:3"),
+    ("ssn", "first_name", "last_name"),
+    ("first_name", "last_name", "date_of_birth", "phone"),
+    ("first_name", "last_name", "date_of_birth", "email"),
+    ("first_name", "last_name", "date_of_birth", "street"),
+)
+
+Digests = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+Groups = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupingRule:
+    """
+    Fields (or `field:transform`) that must all be equal. all_fields: the rule of wholly equal
+    records, where missing equals missing, but names and one of IDENTIFYING are present.
+    """
+
+    fields: tuple[str, ...]
+    all_fields: bool = False
+
+
+def grouping_rules(fields: Sequence[str]) -> tuple[GroupingRule, ...]:
+    """Return the rules for a party that holds `fields`; none without both names."""
+    held = set(fields)
+    found = []
+    if {"first_name", "last_name"} <= held and held & set(IDENTIFYING):
+        found.append(GroupingRule(tuple(sorted(held)), all_fields=True))
+    found += [
+        GroupingRule(refs) for refs in _EXACT if {parse_field(ref)[0] for ref in refs} <= held
+    ]
+    return tuple(found)
+
+
+def digests(
+    columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret: bytes
+) -> Digests:
+    """
+    Return uint64[N, G]: equal where the records agree under the rule, 0 where it says nothing.
+
+    columns: normalised, all of length N. secret: 16 bytes or more, the same for all batches of
+    a dataset. The digest of a record is the XOR of keyed SipHash values of its fields (Zobrist
+    hashing), so that each different value is hashed once.
+    """
+    n = len(next(iter(columns.values()))) if columns else 0
+    if any(len(column) != n for column in columns.values()):
+        raise EncodingRefused("columns differ in length")
+    made = np.zeros((n, len(rules)), np.uint64)
+    hashed: dict[str, Digests] = {}
+    for place, rule in enumerate(rules):
+        says = np.ones(n, dtype=bool)
+        for ref in rule.fields:
+            column = apply(ref, columns[parse_field(ref)[0]])
+            if ref not in hashed:
+                hashed[ref] = _hashed(ref, column, secret)
+            made[:, place] ^= hashed[ref]
+            if not rule.all_fields:
+                says &= column.present()
+        if rule.all_fields:
+            says = _tells_people_apart(columns)
+        made[made[:, place] == 0, place] = 1
+        made[~says, place] = 0
+    return made
+
+
+def unite(groups: Groups, digest: Digests, rows: Rows) -> None:
+    """
+    Join, in place, the groups of rows with equal digests.
+
+    groups: uint32[N], each row's group is a row of it; start with `arange(N)`. digest, rows: n
+    parallel digests and row numbers, zeros among them left alone.
+    """
+    order = np.argsort(digest, kind="stable")
+    equal = (digest[order][1:] == digest[order][:-1]) & (digest[order][1:] != 0)
+    left, right = rows[order][:-1][equal], rows[order][1:][equal]
+    _join(groups, left, right)
+
+
+def settle(groups: Groups) -> None:
+    """Make every row name the first row of its group, in place."""
+    _flatten(groups)
+
+
+def group_duplicates(columns: Mapping[str, Coded]) -> Groups:
+    """Group a whole dataset: uint32[N], the row number of the first member."""
+    rules = grouping_rules(sorted(columns))
+    n = len(next(iter(columns.values()))) if columns else 0
+    groups = np.arange(n, dtype=np.uint32)
+    found = digests(columns, rules, bytes(16))
+    for place in range(len(rules)):
+        unite(groups, found[:, place], np.arange(n, dtype=np.int64))
+    settle(groups)
+    return groups
+
+
+def group_duplicates_reference(columns: Mapping[str, Sequence[str]]) -> list[int]:
+    """Return the same as `group_duplicates` of texts by field, value by value."""
+    coded = {field: Coded.of(list(texts)) for field, texts in columns.items()}
+    n = len(next(iter(columns.values()))) if columns else 0
+    group = list(range(n))
+    for rule in grouping_rules(sorted(columns)):
+        parts = [apply(ref, coded[parse_field(ref)[0]]).texts() for ref in rule.fields]
+        first: dict[tuple[str, ...], int] = {}
+        for row, record in enumerate(zip(*parts, strict=True)):
+            one_of = any(columns[f][row] for f in IDENTIFYING if f in columns)
+            named = rule.all_fields and columns["first_name"][row] and columns["last_name"][row]
+            if (named and one_of) if rule.all_fields else all(record):
+                other = first.setdefault(record, row)
+                low, high = sorted((group[other], group[row]))
+                group = [low if one == high else one for one in group]
+    return group
+
+
+def repeats(keys: npt.NDArray[np.uint8], groups: Groups) -> tuple[npt.NDArray[np.bool_], int]:
+    """
+    Return which of n keys occur in two or more groups, bool[n], and how many values do in two.
+
+    keys: uint8[n, 16], none null. groups: uint32[n]. The number is exact: round it before it is
+    told to anybody.
+    """
+    halves = np.ascontiguousarray(keys).view(np.uint64).reshape(len(keys), 2)
+    order = np.lexsort((groups, halves[:, 1], halves[:, 0]))
+    ordered, group = halves[order], groups[order]
+    new_value = np.ones(len(order), dtype=bool)
+    new_value[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    new_holder = new_value.copy()
+    new_holder[1:] |= group[1:] != group[:-1]
+    value = np.cumsum(new_value) - 1
+    holders = np.bincount(value[new_holder], minlength=int(new_value.sum()))
+    found = np.zeros(len(order), dtype=bool)
+    found[order] = holders[value] > 1 if len(order) else found
+    return found, int((holders == 2).sum())
+
+
+def _tells_people_apart(columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
+    named = columns["first_name"].present() & columns["last_name"].present()
+    one_of = [columns[field].present() for field in IDENTIFYING if field in columns]
+    return named & np.logical_or.reduce(one_of)
+
+
+def _hashed(ref: str, column: Coded, secret: bytes) -> Digests:
+    # The field is part of what is hashed, or a first name would cancel an equal last name.
+    texts = np.array([f"{ref}|{value}" for value in column.values], dtype=object)
+    key = secret[:8].hex()  # pandas takes 16 ASCII characters
+    values = pd.util.hash_array(texts, hash_key=key, categorize=False)
+    return np.asarray(values, np.uint64)[column.codes]
+
+
+@numba.njit(nogil=True, cache=True)
+def _root(groups, row):  # type: ignore[no-untyped-def]
+    while groups[row] != row:
+        groups[row] = groups[groups[row]]
+        row = groups[row]
+    return row
+
+
+@numba.njit(nogil=True, cache=True)
+def _join(groups, left, right):  # type: ignore[no-untyped-def]
+    for i in range(len(left)):
+        a, b = _root(groups, left[i]), _root(groups, right[i])
+        if a < b:
+            groups[b] = a
+        elif b < a:
+            groups[a] = b
+
+
+@numba.njit(nogil=True, cache=True)
+def _flatten(groups):  # type: ignore[no-untyped-def]
+    for row in range(len(groups)):
+        groups[row] = _root(groups, row)
