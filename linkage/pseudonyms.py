@@ -40,19 +40,32 @@ class ContributorSecret:
         self._secret = secret
 
     @classmethod
+    def generate(cls) -> ContributorSecret:
+        """Return a new secret from the operating system's generator."""
+        return cls(secrets.token_bytes(32))
+
+    @classmethod
     def load_or_create(cls, path: Path) -> ContributorSecret:
         """Read the owner-only file at `path`, or make it with a new secret."""
         if not path.exists():
-            write_secret(path, _HEADER + secrets.token_hex(32).encode() + b"\n")
-        data = read_secret(path)
+            write_secret(path, cls.generate().to_bytes())
+        return cls.from_bytes(read_secret(path), name=str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str = "the file") -> ContributorSecret:
+        """Read what `to_bytes` gave; `name` says in errors where it lay. Raises KeyRefused."""
         try:
             if not data.startswith(_HEADER):
                 raise ValueError
             return cls(bytes.fromhex(data[len(_HEADER) :].decode().strip()))
         except (ValueError, KeyRefused):
             raise KeyRefused(
-                f"{path} is no contributor secret", hint="restore it from your backup"
+                f"{name} is no contributor secret", hint="restore it from your backup"
             ) from None
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the secret's file. Only for keeping it; never log or send it."""
+        return _HEADER + self._secret.hex().encode() + b"\n"
 
     def __repr__(self) -> str:
         return "ContributorSecret(<hidden>)"

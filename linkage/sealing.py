@@ -165,8 +165,8 @@ class Identity:
             serialization.NoEncryption(),
         )
 
-    def save(self, path: Path) -> None:
-        """Write the keys to a new owner-only file. Raises KeyRefused if the file exists."""
+    def to_bytes(self) -> bytes:
+        """Return the content of the key file. Only for keeping it; never log or send it."""
         keys = {
             "version": 1,
             "name": self.name,
@@ -176,13 +176,13 @@ class Identity:
             # The hybrid key has no serialisation of its own: the ML-KEM seed and X25519 bytes are.
             "mlkem_seed": _base64(self._mlkem.private_bytes_raw()) if self._mlkem else "",
         }
-        write_secret(path, json.dumps(keys, indent=1).encode())
+        return json.dumps(keys, indent=1).encode()
 
     @classmethod
-    def load(cls, path: Path) -> Identity:
-        """Read a key file. Raises KeyRefused if it is missing, garbled or others can read it."""
+    def from_bytes(cls, data: bytes, *, name: str = "the identity") -> Identity:
+        """Read what `to_bytes` gave; `name` says in errors where it lay. Raises KeyRefused."""
         try:
-            keys: dict[str, Any] = json.loads(read_secret(path))
+            keys: dict[str, Any] = json.loads(data)
             seed = _unbase64(keys["mlkem_seed"])
             return cls(
                 str(keys["name"]),
@@ -192,8 +192,17 @@ class Identity:
             )
         except (ValueError, KeyError, TypeError):
             raise KeyRefused(
-                f"{path} is no identity file", hint="make one with `linkage-site keys identity`"
+                f"{name} is no identity file", hint="make one with `linkage-site keys identity`"
             ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the keys to a new owner-only file. Raises KeyRefused if the file exists."""
+        write_secret(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> Identity:
+        """Read a key file. Raises KeyRefused if it is missing, garbled or others can read it."""
+        return cls.from_bytes(read_secret(path), name=str(path))
 
     def _opening_key(self) -> X25519PrivateKey | hpke.MLKEM768X25519PrivateKey:
         if self._mlkem is None:
@@ -255,32 +264,63 @@ def verify_sealed_stream(file: BinaryIO, *, sender: PublicIdentity, context: Con
         ) from None
 
 
-def write_secret(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner can read. Raises KeyRefused if it exists."""
+def write_secret(path: Path, data: bytes, *, noun: str = "", new_folder: bool = True) -> None:
+    """
+    Write a new file that only its owner can read. noun: what it is, for errors.
+
+    new_folder: make its folder, where it is missing. Raises KeyRefused if it exists or cannot be written; no half of
+    it stays.
+    """
+    named = f"the {noun} {path}" if noun else str(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if new_folder:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
+        rule = f"a {noun} is never overwritten" if noun else "it is not overwritten"
         raise KeyRefused(
-            f"{path} exists and is not overwritten", hint="choose another name, or move it away"
+            f"{path} exists; {rule}", hint="choose another name, or move it away"
         ) from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_secret(path: Path) -> bytes:
-    """Read a file that only its owner can read. Raises KeyRefused where it is missing or open."""
-    try:
-        data = path.read_bytes()
     except OSError as fault:
         raise KeyRefused(
-            f"{path} cannot be read ({type(fault).__name__})", hint="check path and permissions"
+            f"{named} cannot be made ({type(fault).__name__})",
+            hint="its folder must exist and be writable",
         ) from None
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KeyRefused(f"{path} can be read by others", hint=f"run: chmod 600 {path}")
-    return data
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        path.unlink(missing_ok=True)
+        raise KeyRefused(
+            f"{named} cannot be written ({type(fault).__name__})", hint="is the disk full?"
+        ) from None
+
+
+def read_secret(path: Path, *, noun: str = "") -> bytes:
+    """
+    Read a file that only its owner can read. noun: what it is, for errors.
+
+    Raises KeyRefused where it is missing, no plain file, or open to others.
+    """
+    named = f"the {noun} {path}" if noun else str(path)
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and not mode & (stat.S_IRWXG | stat.S_IRWXO):
+                return file.read()
+    except FileNotFoundError:
+        raise KeyRefused(
+            f"{named} cannot be read: there is no {noun or 'such file'}", hint="check the path"
+        ) from None
+    except OSError as fault:
+        raise KeyRefused(
+            f"{named} cannot be read ({type(fault).__name__})", hint="check path and permissions"
+        ) from None
+    if not stat.S_ISREG(mode):
+        raise KeyRefused(f"{path} is not a file", hint="give the path of a file")
+    raise KeyRefused(f"{named} can be read by others than its owner", hint=f"run: chmod 600 {path}")
 
 
 def _suite(kem: Kem) -> hpke.Suite:

@@ -15,9 +15,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
-import stat
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -26,10 +24,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from linkage.errors import KeyRefused
 from linkage.schema import schema_hash
+from linkage.sealing import read_secret, write_secret
 from linkage.study import StudyConfig
 
 KEY_BYTES = 32
 HEADER = "commons-linkage study key v1"
+RETIRED = "commons-linkage study key v1, deactivated"
+"""First line of what lies in the key file's place after `keys retire`."""
+
 KDF_SALT = b"commons-linkage/kdf/v1"
 KEY_CHECK_LABEL = b"commons-linkage/key-check/v1"
 _MOST_BYTES = 4096
@@ -69,27 +71,9 @@ class StudyKey:
         Read a key file.
 
         Raises KeyRefused if it is missing, not a file, open to others than its owner,
-        of another format, altered or too short.
+        of another format, altered, too short, or of a key that was deactivated.
         """
-        try:
-            with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                if not stat.S_ISREG(mode):
-                    raise KeyRefused(f"{path} is not a file", hint="give the key file's path")
-                if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                    raise KeyRefused(
-                        f"the key file {path} is open to others than its owner",
-                        hint=f"run: chmod 600 {path}",
-                    )
-                content = file.read(_MOST_BYTES + 1)
-        except FileNotFoundError:
-            raise KeyRefused(f"there is no key file {path}", hint="check the path") from None
-        except OSError as fault:
-            raise KeyRefused(
-                f"the key file {path} cannot be read ({type(fault).__name__})",
-                hint="it must be a file readable by its owner",
-            ) from None
-        return cls(_decoded(content, path))
+        return cls.from_bytes(read_secret(path, noun="key file"), name=f"the key file {path}")
 
     def save(self, path: Path) -> None:
         """
@@ -97,29 +81,17 @@ class StudyKey:
 
         Raises KeyRefused if the path exists (a key is never overwritten) or cannot be written.
         """
+        write_secret(path, self.to_bytes(), noun="key file", new_folder=False)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, name: str = "the key file") -> Self:
+        """Read what `to_bytes` gave; `name` says in errors where it lay. Raises KeyRefused."""
+        return cls(_decoded(content[:_MOST_BYTES], name))
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the key file. Only for keeping it; never log or send it."""
         text = f"{HEADER}\n{base64.b64encode(self._secret).decode()}\n{_checksum(self._secret)}\n"
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise KeyRefused(
-                f"{path} exists; a key file is never overwritten", hint="choose another path"
-            ) from None
-        except OSError as fault:
-            raise KeyRefused(
-                f"the key file {path} cannot be made ({type(fault).__name__})",
-                hint="its folder must exist and be writable",
-            ) from None
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text.encode("ascii"))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as fault:
-            path.unlink(missing_ok=True)
-            raise KeyRefused(
-                f"the key file {path} cannot be written ({type(fault).__name__})",
-                hint="is the disk full?",
-            ) from None
+        return text.encode("ascii")
 
     def secret_bytes(self) -> bytes:
         """Return the secret itself. Only for sealing it to a site; never log or store it."""
@@ -170,22 +142,29 @@ def _checksum(secret: bytes) -> str:
     return hashlib.sha256(HEADER.encode("ascii") + b"\n" + secret).hexdigest()[:8]
 
 
-def _decoded(content: bytes, path: Path) -> bytes:
+def tombstone(epoch: int, date: str, reason: str) -> bytes:
+    """Return what lies in a key file's place once its key was deactivated; it says when and why."""
+    said = " ".join(reason.split()).encode("ascii", errors="replace").decode("ascii")
+    return f"{RETIRED}\n{epoch}\n{date}\n{said}\n".encode("ascii")
+
+
+def _decoded(content: bytes, name: str) -> bytes:
     lines = content.decode("ascii", errors="replace").split("\n")
+    if lines[0] == RETIRED and len(lines) == 5:
+        raise KeyRefused(
+            f"the study key of epoch {lines[1]} was deactivated on {lines[2]}: {lines[3]}",
+            hint="ask the custodian for the next epoch's signed study and sealed key",
+        )
     if lines[0] != HEADER:
         raise KeyRefused(
-            f"{path} is not a study key file", hint=f"its first line must be '{HEADER}'"
+            f"{name} is not a study key file", hint=f"its first line must be '{HEADER}'"
         )
     try:
         if len(lines) != 4 or lines[3]:
             raise ValueError
         secret = base64.b64decode(lines[1], validate=True)
     except (binascii.Error, ValueError):
-        raise KeyRefused(
-            f"the key file {path} is garbled", hint="copy it again from its source"
-        ) from None
+        raise KeyRefused(f"{name} is garbled", hint="copy it again from its source") from None
     if len(secret) >= KEY_BYTES and not hmac.compare_digest(_checksum(secret), lines[2]):
-        raise KeyRefused(
-            f"the key file {path} fails its checksum", hint="copy it again from its source"
-        )
+        raise KeyRefused(f"{name} fails its checksum", hint="copy it again from its source")
     return secret
