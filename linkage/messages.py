@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -20,6 +21,7 @@ BROKER = "broker"
 CUSTODIAN = "custodian"
 
 DATASET_PART = "dataset-part"
+CASE_MAP = "case-map"
 STUDY_KEY = "study-key"
 CROSSWALK = "crosswalk"
 QUESTION_IDS = "question-ids"
@@ -30,6 +32,10 @@ DELIVERY_ROWS = "delivery-rows"
 """Purposes of sealed objects, bound by `linkage.sealing.Context`."""
 
 PART_BYTES = 8 * 1024 * 1024
+MOST_CHUNKS = 10_000
+"""Chunks of a case map, each of at most PART_BYTES before sealing."""
+
+_CASE_MAP = re.compile(r"dataset-([1-9]\d{0,6})-chunk-([1-9]\d{0,4})-of-([1-9]\d{0,4})")
 
 Hex256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Hex128 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
@@ -62,13 +68,21 @@ def _canonical(message: BaseModel, *, leave_out: frozenset[str] = frozenset()) -
 
 
 class SignedMessage(Message):
-    """A message with the base64 Ed25519 signature of everything else in it."""
+    """
+    A message with the base64 Ed25519 signature of everything else in it.
+
+    added: fields that earlier versions of the software did not know. With its default such a field
+    is not signed, so that what was signed before still verifies.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
 
     signature: str = ""
 
     def signed_bytes(self) -> bytes:
         """Return what is signed: kind of message and canonical JSON without the signature."""
-        content = _canonical(self, leave_out=frozenset({"signature"}))
+        unused = {f for f in self.added if getattr(self, f) == type(self).model_fields[f].default}
+        content = _canonical(self, leave_out=frozenset({"signature", *unused}))
         return type(self).__name__.encode() + b"\n" + content
 
     def sign(self, signer: Identity) -> Self:
@@ -103,10 +117,11 @@ class Part(Message):
 
 class Manifest(SignedMessage):
     """
-    What a party says of one dataset version; signed by the party.
+    What an uploader says of one dataset version; signed by it.
 
-    dataset: the version, 1 and up. densities: mean share of set bits by CLK, before diffusion.
-    null_reasons: by rule, reason, count. collisions: by rule, the number of keys that two groups
+    party: whose records they are. contributor: who tokenized them for that party; "": the party
+    itself. dataset: the version, 1 and up. densities: mean share of set bits by CLK, before
+    diffusion. null_reasons: by rule, reason, count. collisions: by rule, the number of keys that two groups
     shared and that were nulled. Both counts are rounded up to a multiple of 5.
     """
 
@@ -114,6 +129,7 @@ class Manifest(SignedMessage):
     study_hash: Hex256
     schema_hash: Hex256
     party: Name
+    contributor: Name | Literal[""] = ""
     dataset: int = Field(ge=1, le=1_000_000)
     epoch: int = Field(ge=1)
     normalisation: str
@@ -126,12 +142,19 @@ class Manifest(SignedMessage):
     collisions: dict[str, Count]
     parts: tuple[Part, ...] = Field(min_length=1, max_length=100_000)
 
+    added: ClassVar[frozenset[str]] = frozenset({"contributor"})
+
+    @property
+    def uploader(self) -> str:
+        """Who signs and uploads: the contributor, or the party itself."""
+        return self.contributor or self.party
+
 
 class DatasetState(Message):
     """missing: part numbers that the broker has not yet; complete: all there and confirmed."""
 
     study_id: str
-    party: str
+    uploader: str
     dataset: int
     state: Literal["receiving", "complete"]
     missing: tuple[int, ...] = ()
@@ -141,21 +164,32 @@ class DatasetState(Message):
 
 
 class PartyState(Message):
+    """
+    How far one uploader is. party: for whom it uploads. dataset: its newest complete version of
+    the study's epoch. outdated: its newest one, where that is of an earlier epoch only.
+    """
+
     party: str
+    uploader: str = ""
     dataset: int | None = None
     records: int | None = None
+    outdated: int | None = None
 
 
 class StudyState(Message):
+    """deactivated: of the epoch's study key, when and why; None while it is in use."""
+
     study_id: str
     title: str
     study_hash: str
     rehearsal: bool
+    epoch: int = 1
+    deactivated: str | None = None
     parties: tuple[PartyState, ...]
 
 
 class RunRequest(Message):
-    """Start a linkage run over the newest complete dataset version of every party."""
+    """Start a linkage run over the newest complete dataset version of every uploader."""
 
     seed: int = Field(default=1, ge=0, le=2**31)
 
@@ -250,7 +284,10 @@ class Approval(SignedMessage):
 
 
 class SealedItem(Message):
-    """One sealed object waiting for its recipient. subject: the release, question or delivery."""
+    """
+    One sealed object waiting for its recipient. subject: the release, question or delivery; of a
+    case map, see `case_map_subject`.
+    """
 
     item_id: Id
     purpose: str
@@ -259,6 +296,20 @@ class SealedItem(Message):
     recipient: str
     size: int
     digest: Hex256
+
+
+def case_map_subject(dataset: int, chunk: int, chunks: int) -> str:
+    """Return what names a chunk, 1 and up, of a contributor's case map of a dataset version."""
+    return f"dataset-{dataset}-chunk-{chunk}-of-{chunks}"
+
+
+def read_case_map_subject(subject: str) -> tuple[int, int, int]:
+    """Return dataset version, chunk and number of chunks. Raises PackageRefused."""
+    found = _CASE_MAP.fullmatch(subject)
+    dataset, chunk, chunks = map(int, found.groups()) if found else (0, 0, 0)
+    if not found or not 1 <= chunk <= chunks <= MOST_CHUNKS:
+        raise PackageRefused("this names no chunk of a case map", hint="submit again")
+    return dataset, chunk, chunks
 
 
 class Inbox(Message):

@@ -268,8 +268,8 @@ def write_secret(path: Path, data: bytes, *, noun: str = "", new_folder: bool = 
     """
     Write a new file that only its owner can read. noun: what it is, for errors.
 
-    new_folder: make its folder, where it is missing. Raises KeyRefused if it exists or cannot be written; no half of
-    it stays.
+    new_folder: make its folder, where it is missing. Raises KeyRefused if it exists or cannot be
+    written; no half of it stays.
     """
     named = f"the {noun} {path}" if noun else str(path)
     try:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN, Hex128, Hex256, SignedMessage
+from linkage.schema import NORMALISATION_VERSION
 from linkage.sealing import Identity, PublicIdentity
 from linkage.study import StudyConfig, parse_study
 
@@ -24,7 +26,8 @@ class SignedStudy(SignedMessage):
     """
     study_toml: the study file, letter for letter. schema_hash: of its encodings.
     key_check: proves, without showing it, which study key belongs to it.
-    pins: public identities by party id, "broker" and "custodian".
+    pins: public identities by party id, contributor id, "broker" and "custodian".
+    normalisation: version of the rules for field values; "" in studies signed before it was kept.
     rehearsal: everything on one machine; one installation may then play every part.
     """
 
@@ -33,6 +36,9 @@ class SignedStudy(SignedMessage):
     key_check: Hex128
     pins: dict[str, PublicIdentity]
     rehearsal: bool = False
+    normalisation: str = Field(default="", max_length=20)
+
+    added: ClassVar[frozenset[str]] = frozenset({"normalisation"})
 
     @property
     def study(self) -> StudyConfig:
@@ -54,17 +60,19 @@ class SignedStudy(SignedMessage):
         """
         Verify the signed study and return the study file. Steps:
 
-        1. the study file is itself acceptable; 2. exactly its parties, the broker and the
-        custodian are pinned, each under its own name; 3. the custodian signed it; 4. its
+        1. the study file is itself acceptable; 2. exactly its parties, contributors, the broker and
+        the custodian are pinned, each under its own name; 3. the custodian signed it; 4. its
         fingerprint is the one compared by telephone, where given; 5. no keys serve two actors,
         and custodian and broker differ, rehearsals excepted.
 
         Raises StudyRefused or PackageRefused.
         """
         study = self.study
-        wanted = {BROKER, CUSTODIAN, *(p.id for p in study.party)}
+        wanted = {BROKER, CUSTODIAN, *study.actors}
         if set(self.pins) != wanted or any(pin.name != name for name, pin in self.pins.items()):
-            raise _refused("it does not pin exactly its parties, the broker and the custodian")
+            raise _refused(
+                "it does not pin exactly its parties, contributors, the broker and the custodian"
+            )
         self.verify(self.pin(CUSTODIAN))
         found = self.pin(CUSTODIAN).fingerprint
         if custodian_fingerprint and found.replace(" ", "") != custodian_fingerprint.replace(
@@ -89,9 +97,14 @@ def sign_study(
     key_check: str,
     custodian: Identity,
     rehearsal: bool = False,
+    normalisation: str = NORMALISATION_VERSION,
     file: str = "study.toml",
 ) -> SignedStudy:
-    """Check the study file's text and sign it with everyone's pins. Raises StudyRefused."""
+    """
+    Check the study file's text and sign it with everyone's pins. Raises StudyRefused.
+
+    normalisation: what every site must tokenize with; by default that of this software.
+    """
     parse_study(text, file=file)
     made = SignedStudy(
         study_toml=text,
@@ -99,6 +112,7 @@ def sign_study(
         key_check=key_check,
         pins={**pins, CUSTODIAN: custodian.public()},
         rehearsal=rehearsal,
+        normalisation=normalisation,
     ).sign(custodian)
     made.check()
     return made

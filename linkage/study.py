@@ -39,6 +39,9 @@ TRANSFORMS: Mapping[str, frozenset[str]] = {
 
 FIELDS = tuple(TRANSFORMS)
 MINIMUM_CELL = 11
+MOST_UPLOADERS = 60
+"""Datasets of one run; linkage.matching.solve counts them in the bits of one number."""
+
 UNGATED_DIFFUSION = 10
 """
 Diffusion depth that passed on the field sets measured so far (docs/adr/0007); neither a proof for
@@ -124,12 +127,14 @@ class Party(Strict):
 
     kind: "imaging" holds image rows, "enclave" holds OMOP rows and receives cohorts,
     "records" only links. fields: the identifier fields that the party holds.
+    contributors: who tokenizes for a commons that holds no identifiers itself; empty: it does.
     """
 
     id: PartyId
     title: str = ""
     kind: Literal["imaging", "enclave", "records"] = "records"
     fields: tuple[str, ...] = Field(min_length=2)
+    contributors: tuple[PartyId, ...] = ()
 
     @field_validator("fields")
     @classmethod
@@ -202,6 +207,7 @@ class StudyConfig(Strict):
             for i, one in enumerate(ids):
                 if one in ids[:i]:
                     raise Fault(f"two [[{noun}]] are named {one!r}", "rename one", noun, i, "id")
+        self._named_once()
         for kind in ("enclave", "imaging"):
             if len(same := [i for i, p in enumerate(self.party) if p.kind == kind]) > 1:
                 said = f"two parties are of kind {kind!r}"
@@ -236,6 +242,25 @@ class StudyConfig(Strict):
                     *("party", i, "fields"),
                 )
         return self
+
+    def _named_once(self) -> None:
+        """Every party and contributor signs under its own name, so no two may share one."""
+        taken = {p.id for p in self.party}
+        for i, party in enumerate(self.party):
+            for one in party.contributors:
+                if one in taken:
+                    raise Fault(
+                        f"{one!r} is a party or a contributor already",
+                        "give every party and every contributor a name of its own",
+                        *("party", i, "contributors"),
+                    )
+                taken.add(one)
+        if len(self.uploaders) > MOST_UPLOADERS:
+            raise Fault(
+                f"the study has {len(self.uploaders)} uploaders",
+                f"at most {MOST_UPLOADERS} parties without contributors, and contributors",
+                *("party",),
+            )
 
     def _strong_enough(self, i: int, clk: ClkSpec) -> None:
         hardened = self.study.profile == "hardened"
@@ -278,6 +303,33 @@ class StudyConfig(Strict):
             key="party",
             rule=f"the study has no party {party_id!r}",
             hint=f"its parties: {', '.join(p.id for p in self.party)}",
+        )
+
+    @property
+    def uploaders(self) -> tuple[str, ...]:
+        """Everyone who tokenizes and uploads, in file order: contributors, else the party."""
+        return tuple(one for party in self.party for one in self.uploaders_of(party))
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """Everyone whose keys the study pins, besides broker and custodian, in file order."""
+        return tuple(one for party in self.party for one in (party.id, *party.contributors))
+
+    def uploaders_of(self, party: Party) -> tuple[str, ...]:
+        """Return who tokenizes for the party: its contributors, or it alone."""
+        return party.contributors or (party.id,)
+
+    def party_of_uploader(self, uploader: str) -> Party:
+        """Return the party that `uploader` tokenizes for. Raises StudyRefused for anybody else."""
+        for party in self.party:
+            if uploader in self.uploaders_of(party):
+                return party
+        raise StudyRefused(
+            file=self.study.id,
+            line=0,
+            key="party",
+            rule=f"{uploader!r} tokenizes for no party of the study",
+            hint=f"those who do: {', '.join(self.uploaders)}",
         )
 
     def party_of_kind(self, kind: str) -> Party | None:
