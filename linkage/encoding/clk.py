@@ -1,7 +1,7 @@
 """
 CLKs, bit for bit those of clkhash 0.17.0, vectorised.
 
-    column = encode_clks(columns, study, clk, key)
+    column, bits_set = ClkEncoder(study, clk, key).encode(values)
 
 A position of clkhash's blakeHash depends on field, token and its place in the token's stream
 only, and the positions for k are the first k of those for a larger k. So each different token
@@ -20,67 +20,71 @@ from hashlib import blake2b
 import numba
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from linkage.encoding import fields
-from linkage.encoding.diffusion import diffuse, diffusion_taps
+from linkage.encoding.columns import Coded
+from linkage.encoding.diffusion import Taps, diffuse, diffusion_taps
 from linkage.encoding.keys import StudyKey
 from linkage.errors import EncodingRefused
 from linkage.records import FixedColumn
 from linkage.schema import Feature, LinkageSchema, clk_schema, parse_schema
-from linkage.study import ClkSpec, StudyConfig, parse_field
+from linkage.study import ClkSpec, StudyConfig
 
 _KDF_HASHES = {"SHA256": hashes.SHA256, "SHA512": hashes.SHA512}
 _WORDS = 32
 """16-bit words in one BLAKE2b digest: clkhash takes one position from each."""
 
 
-def encode_clks(
-    columns: Mapping[str, Sequence[str]], study: StudyConfig, clk: ClkSpec, key: StudyKey
-) -> FixedColumn:
+class ClkEncoder:
     """
-    Return one CLK a record, after keyed diffusion: N rows of length / 8 bytes.
+    One CLK of a study, for batch after batch: plain as clkhash makes it, then diffused.
 
-    columns: normalised values by field, "" where missing, all of one length.
-    Null where fewer than clk.min_fields of the CLK's fields are present.
+    refs: the CLK's fields and transforms, whose columns `encode` takes.
     """
-    return diffused(plain_clks(columns, study, clk, key), study, clk, key)
 
+    def __init__(self, study: StudyConfig, clk: ClkSpec, key: StudyKey) -> None:
+        self._schema = parse_schema(clk_schema(study, clk))
+        self._secret = key.derive(study, f"clk:{clk.id}")
+        self._least = clk.min_fields
+        self._taps: Taps | None = None
+        if depth := study.diffusion_of(clk):
+            secret = key.derive(study, f"diffusion:{clk.id}")
+            self._taps = diffusion_taps(secret, length=clk.length, depth=depth)
+        self.refs = tuple(feature.field for feature in self._schema.features)
 
-def plain_clks(
-    columns: Mapping[str, Sequence[str]], study: StudyConfig, clk: ClkSpec, key: StudyKey
-) -> FixedColumn:
-    """
-    Return the CLKs before diffusion: those that clkhash makes for `clk_schema(study, clk)`
-    with the secret `key.derive(study, f"clk:{clk.id}")`. Never to be sent where t > 0.
-    """
-    schema = parse_schema(clk_schema(study, clk))
-    values = [fields.apply(f.field, columns[parse_field(f.field)[0]]) for f in schema.features]
-    bits, count = bloom_filters(values, schema, key.derive(study, f"clk:{clk.id}"))
-    present = count >= clk.min_fields
-    bits[~present] = 0
-    return FixedColumn(bits, present)
+    def encode(self, values: Mapping[str, Coded]) -> tuple[FixedColumn, int]:
+        """
+        Return one CLK a record, after keyed diffusion, and the set bits before it.
 
+        values: by ref, normalised and transformed, all of length N. Null where fewer than the
+        CLK's `min_fields` are present.
+        """
+        plain = self.plain(values)
+        bits_set = int(np.bitwise_count(plain.values.view(np.uint64)).sum(dtype=np.int64))
+        if self._taps is None:
+            return plain, bits_set
+        return FixedColumn(diffuse(plain.values, self._taps), plain.present), bits_set
 
-def diffused(plain: FixedColumn, study: StudyConfig, clk: ClkSpec, key: StudyKey) -> FixedColumn:
-    """Return `plain` after the study's keyed diffusion; nulls stay null."""
-    if not (depth := study.diffusion_of(clk)):
-        return plain
-    secret = key.derive(study, f"diffusion:{clk.id}")
-    taps = diffusion_taps(secret, length=clk.length, depth=depth)
-    return FixedColumn(diffuse(plain.values, taps), plain.present)
+    def plain(self, values: Mapping[str, Coded]) -> FixedColumn:
+        """
+        Return the CLKs before diffusion: those that clkhash makes for `clk_schema(study, clk)`
+        with the secret `key.derive(study, f"clk:{clk.id}")`. Never to be sent where t > 0.
+        """
+        bits, count = bloom_filters([values[ref] for ref in self.refs], self._schema, self._secret)
+        present = count >= self._least
+        bits[~present] = 0
+        return FixedColumn(bits, present)
 
 
 def bloom_filters(
-    values: Sequence[Sequence[str]], schema: LinkageSchema, secret: bytes
+    values: Sequence[Coded], schema: LinkageSchema, secret: bytes
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """
     Return clkhash's Bloom filters, uint8[N, length / 8], and each record's fields present.
 
-    values: one sequence of N strings for each feature of the schema, in its order.
-    Raises EncodingRefused where the sequences differ in number or length, or hold None.
+    values: a column of N values for each feature of the schema, in its order. Raises
+    EncodingRefused where the columns differ in number or length.
     """
     sizes = {len(one) for one in values}
     if len(values) != len(schema.features) or len(sizes) > 1:
@@ -91,13 +95,10 @@ def bloom_filters(
     for feature, column, field_key in zip(
         schema.features, values, field_keys(schema, secret), strict=True
     ):
-        codes, unique = pd.factorize(np.asarray(column, dtype=object))
-        if codes.size and codes.min() < 0:
-            raise EncodingRefused("a column holds nulls", hint="a missing value is an empty string")
-        starts, tokens, names = _tokenise(unique.tolist(), feature.ngram)
+        starts, tokens, names = _tokenise(column.values, feature.ngram)
         positions = _positions(names, feature, np.diff(starts), field_key, schema.length)
-        _set_bits(filters, codes, starts, tokens, feature.bits, positions)
-        count += np.diff(starts)[codes] > 0
+        _set_bits(filters, column.codes, starts, tokens, feature.bits, positions)
+        count += np.diff(starts)[column.codes] > 0
     return filters, count
 
 

@@ -1,28 +1,49 @@
 """
 Encode a party's records: normalised identifiers in, encoded records out.
 
-    encoded = encode_records(columns, pseudonyms, study=study, party=party, key=key)
+    encoder = BatchEncoder(study, party, key)
+    for columns in batches:
+        encoded = encoder.encode(columns)
 
-The one entry point for sites; CLKs, diffusion and match keys are the modules beside it.
+A `BatchEncoder` is what the streaming tokenizer runs in each worker process; it knows one batch
+at a time. `encode_records` does the same for a dataset in memory and adds what concerns a
+dataset as a whole, duplicates and repeated keys: the reference for the tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from linkage.encoding import fields
-from linkage.encoding.clk import diffused, plain_clks
+from linkage.encoding.clk import ClkEncoder
+from linkage.encoding.columns import Coded
+from linkage.encoding.duplicates import group_duplicates
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import encode_match_keys, group_duplicates, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
 from linkage.errors import EncodingRefused
 from linkage.records import EncodedRecords, FixedColumn
 from linkage.study import Party, StudyConfig
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EncodedBatch:
+    """
+    The encodings of one batch of N records, in its order. Keys that repeat are still in it.
+
+    clks, match_keys: by CLK and rule id, those that the party computes. bits_set: by CLK id, set
+    bits before diffusion over the records that have it. missing: by rule id, records without
+    that key by reason, "missing:<field>" for the first field of the rule that is missing.
+    """
+
+    clks: dict[str, FixedColumn]
+    match_keys: dict[str, FixedColumn]
+    bits_set: dict[str, int]
+    missing: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,71 +62,100 @@ class Encoded:
     collisions: dict[str, int]
 
 
+class BatchEncoder:
+    """
+    Every CLK and match key whose fields the party holds, for batches of its records.
+
+    Keeps derived keys, taps and the positions of n-grams over batches; no value of a record.
+    Neither pickles nor shares its state: make one in each process and thread.
+    """
+
+    def __init__(self, study: StudyConfig, party: Party, key: StudyKey) -> None:
+        self._party = party
+        self._clks = {clk.id: ClkEncoder(study, clk, key) for clk in study.clks_of(party)}
+        self._rules = {rule.id: MatchKeyEncoder(rule, study, key) for rule in study.rules_of(party)}
+
+    def encode(self, columns: Mapping[str, Coded]) -> EncodedBatch:
+        """
+        Encode N records. columns: by field, normalised; fields the party lacks are ignored.
+
+        Raises EncodingRefused for a field of the party without a column, columns of unequal
+        length, or values that were not normalised.
+        """
+        held = self._checked(columns)
+        refs = {ref for one in self._encoders() for ref in one.refs}
+        values = {ref: _applied(ref, held[ref.partition(":")[0]]) for ref in refs}
+        made = EncodedBatch({}, {}, {}, {})
+        for name, clk in self._clks.items():
+            made.clks[name], made.bits_set[name] = clk.encode(values)
+        for name, rule in self._rules.items():
+            made.match_keys[name], made.missing[name] = rule.encode(values)
+        return made
+
+    def _encoders(self) -> list[ClkEncoder | MatchKeyEncoder]:
+        return [*self._clks.values(), *self._rules.values()]
+
+    def _checked(self, columns: Mapping[str, Coded]) -> dict[str, Coded]:
+        held: dict[str, Coded] = {}
+        for field in self._party.fields:
+            if field not in columns:
+                raise EncodingRefused(
+                    f"party {self._party.id!r} holds {field!r}, but there is no such column",
+                    hint="name its column in the site file, or drop it from the party's fields",
+                )
+            _require_normalised(field, columns[field])
+            held[field] = columns[field]
+        if len({len(column) for column in held.values()}) > 1:
+            raise EncodingRefused("the columns do not have a value for every record each")
+        return held
+
+
 def encode_records(
-    columns: Mapping[str, list[str]],
+    columns: Mapping[str, Coded],
     pseudonyms: npt.NDArray[np.uint8],
     *,
     study: StudyConfig,
     party: Party,
     key: StudyKey,
-    progress: Progress | None = None,
 ) -> Encoded:
     """
-    Encode N records: every CLK and match key whose fields the party holds.
+    Encode a dataset of N records in memory: the reference for the streaming tokenizer.
 
-    columns: by field, N normalised values (linkage.encoding.fields.normalise), "" if missing.
-    pseudonyms: uint8[N, 16]. progress: called with (steps done, steps in all) after each CLK
-    and rule. Raises EncodingRefused for a field of the party without a column, columns of
-    unequal length, or values that were not normalised.
+    columns: by field, normalised (linkage.encoding.fields). pseudonyms: uint8[N, 16]. Raises
+    EncodingRefused as BatchEncoder.encode does, or for another number of pseudonyms.
     """
-    held = _checked(columns, len(pseudonyms), party)
-    clks, rules = study.clks_of(party), study.rules_of(party)
-    done, steps = 0, len(clks) + len(rules)
+    batch = BatchEncoder(study, party, key).encode(columns)
+    held = {field: columns[field] for field in party.fields}
+    if any(len(column) != len(pseudonyms) for column in held.values()):
+        raise EncodingRefused("a column does not have a value for every record")
     groups = group_duplicates(held)
-    encoded: dict[str, FixedColumn] = {}
-    densities: dict[str, float] = {}
-    for clk in clks:
-        plain = plain_clks(held, study, clk, key)
-        densities[clk.id] = _density(plain)
-        encoded[clk.id] = diffused(plain, study, clk, key)
-        done = _tell(progress, done, steps)
     keys: dict[str, FixedColumn] = {}
-    null_reasons: dict[str, dict[str, int]] = {}
     collisions: dict[str, int] = {}
-    for rule in rules:
-        column, reasons = encode_match_keys(held, rule, study, key)
-        keys[rule.id], collisions[rule.id] = null_repeats(column, groups)
-        if repeated := int(column.present.sum() - keys[rule.id].present.sum()):
-            reasons["repeated"] = repeated
-        null_reasons[rule.id] = reasons
-        done = _tell(progress, done, steps)
-    records = EncodedRecords(pseudonyms=pseudonyms, groups=groups, clks=encoded, match_keys=keys)
-    return Encoded(records, densities, null_reasons, collisions)
+    for rule, column in batch.match_keys.items():
+        keys[rule], collisions[rule] = null_repeats(column, groups)
+        if repeated := int(column.present.sum() - keys[rule].present.sum()):
+            batch.missing[rule]["repeated"] = repeated
+    return Encoded(
+        EncodedRecords(pseudonyms=pseudonyms, groups=groups, clks=batch.clks, match_keys=keys),
+        {name: density(column, batch.bits_set[name]) for name, column in batch.clks.items()},
+        batch.missing,
+        collisions,
+    )
 
 
-def _checked(columns: Mapping[str, list[str]], n: int, party: Party) -> dict[str, list[str]]:
-    held: dict[str, list[str]] = {}
-    for field in party.fields:
-        if field not in columns:
-            raise EncodingRefused(
-                f"party {party.id!r} holds {field!r}, but there is no such column",
-                hint="name its column in the site file, or drop it from the party's fields",
-            )
-        if len(columns[field]) != n:
-            raise EncodingRefused(f"column {field!r} does not have a value for every record")
-        fields.require_normalised(field, columns[field])
-        held[field] = columns[field]
-    return held
+def density(column: FixedColumn, bits_set: int) -> float:
+    """Return the mean share of bits set before diffusion; 0.0 where no record has the CLK."""
+    bits = int(column.present.sum()) * column.values.shape[1] * 8
+    return bits_set / bits if bits else 0.0
 
 
-def _density(plain: FixedColumn) -> float:
-    if not (count := int(plain.present.sum())):
-        return 0.0
-    set_bits = int(np.bitwise_count(plain.values).sum(dtype=np.int64))
-    return set_bits / float(count * plain.values.shape[1] * 8)
+def _applied(ref: str, column: Coded) -> Coded:
+    if "column" in inspect.signature(fields.apply).parameters:
+        return fields.apply(ref, column)  # type: ignore
+    return Coded(column.codes, fields.apply(ref, column.values))
 
 
-def _tell(progress: Progress | None, done: int, steps: int) -> int:
-    if progress is not None:
-        progress(done + 1, steps)
-    return done + 1
+def _require_normalised(field: str, column: Coded) -> None:
+    if "column" in inspect.signature(fields.require_normalised).parameters:
+        return fields.require_normalised(field, column)
+    return fields.require_normalised(field, column.texts())

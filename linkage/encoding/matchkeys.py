@@ -1,8 +1,8 @@
 """
 Match keys: exact keyed tokens over combinations of fields, and what guards them.
 
-    keys, missing = encode_match_keys(columns, rule, study, key)
-    keys, collisions = null_repeats(keys, group_duplicates(columns))
+    keys, missing = MatchKeyEncoder(rule, study, key).encode(values)
+    keys, collisions = null_repeats(keys, groups)
 
 A key is equal wherever its fields are, under any study key, so keys that repeat inside a
 dataset would show the broker its structure. Hence duplicates are grouped first, and a key
@@ -12,7 +12,7 @@ because the matching model needs that chance. Figures: docs/threat-model.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import compress
 
 import numpy as np
@@ -20,46 +20,52 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from linkage.encoding import fields
+from linkage.encoding.columns import Coded
+from linkage.encoding.duplicates import repeats
 from linkage.encoding.keys import StudyKey, length_prefixed
 from linkage.errors import EncodingRefused
 from linkage.records import MATCH_KEY_BYTES, FixedColumn
-from linkage.study import MatchKeyRule, StudyConfig, parse_field
+from linkage.study import MatchKeyRule, StudyConfig
 
 COLLISION_ROUNDING = 5
 """Collision counts are attested in steps of this, rounded up, so that no one pair shows."""
 
-IDENTIFYING = ("date_of_birth", "ssn", "phone", "email")
-"""Beside both names, one of these must be present before equal records are one person."""
 
-
-def encode_match_keys(
-    columns: Mapping[str, Sequence[str]], rule: MatchKeyRule, study: StudyConfig, key: StudyKey
-) -> tuple[FixedColumn, dict[str, int]]:
+class MatchKeyEncoder:
     """
-    Return one match key a record and how many are null, by reason.
+    One match-key rule of a study, for batch after batch.
 
-    columns: normalised values by field, "" where missing. A record that lacks a field of the
-    rule has a null, counted as "missing:<field>" for the first such field in the rule's order.
+    refs: the rule's fields and transforms, whose columns `encode` takes.
     """
-    values = [fields.apply(ref, columns[parse_field(ref)[0]]) for ref in rule.fields]
-    n = len(values[0])
-    if any(len(one) != n for one in values):
-        raise EncodingRefused("a match-key rule needs columns of one length")
-    reasons: dict[str, int] = {}
-    present = np.ones(n, dtype=bool)
-    for ref, column in zip(rule.fields, values, strict=True):
-        empty = np.fromiter((not value for value in column), dtype=bool, count=n)
-        if lost := int((present & empty).sum()):
-            reasons[f"missing:{ref}"] = lost
-        present &= ~empty
-    messages = map(b"".join, zip(*(_prefixed(column) for column in values), strict=True))
-    start = HMAC(key.derive(study, "match-keys"), hashes.SHA256())
-    start.update(length_prefixed(rule.id))
-    found = np.zeros((n, MATCH_KEY_BYTES), np.uint8)
-    tags = b"".join(_tag(start, message) for message in compress(messages, present.tolist()))
-    found[present] = np.frombuffer(tags, np.uint8).reshape(-1, MATCH_KEY_BYTES)
-    return FixedColumn(found, present), reasons
+
+    def __init__(self, rule: MatchKeyRule, study: StudyConfig, key: StudyKey) -> None:
+        self.refs = rule.fields
+        self._start = HMAC(key.derive(study, "match-keys"), hashes.SHA256())
+        self._start.update(length_prefixed(rule.id))
+
+    def encode(self, values: Mapping[str, Coded]) -> tuple[FixedColumn, dict[str, int]]:
+        """
+        Return one match key a record and how many are null, by reason.
+
+        values: by ref, normalised and transformed. A record that lacks a field of the rule has a
+        null, counted as "missing:<field>" for the first such field in the rule's order.
+        """
+        columns = [values[ref] for ref in self.refs]
+        n = len(columns[0])
+        if any(len(one) != n for one in columns):
+            raise EncodingRefused("a match-key rule needs columns of one length")
+        reasons: dict[str, int] = {}
+        present = np.ones(n, dtype=bool)
+        for ref, column in zip(self.refs, columns, strict=True):
+            there = column.present()
+            if lost := int((present & ~there).sum()):
+                reasons[f"missing:{ref}"] = lost
+            present &= there
+        messages = map(b"".join, zip(*(_prefixed(column) for column in columns), strict=True))
+        found = np.zeros((n, MATCH_KEY_BYTES), np.uint8)
+        tags = b"".join(_tag(self._start, one) for one in compress(messages, present.tolist()))
+        found[present] = np.frombuffer(tags, np.uint8).reshape(-1, MATCH_KEY_BYTES)
+        return FixedColumn(found, present), reasons
 
 
 def _tag(start: HMAC, message: bytes) -> bytes:
@@ -68,9 +74,9 @@ def _tag(start: HMAC, message: bytes) -> bytes:
     return mac.finalize()[:MATCH_KEY_BYTES]
 
 
-def _prefixed(column: Sequence[str]) -> Iterator[bytes]:
-    known = {value: length_prefixed(value) for value in set(column)}
-    return map(known.__getitem__, column)
+def _prefixed(column: Coded) -> Iterator[bytes]:
+    known = [length_prefixed(value) for value in column.values]
+    return map(known.__getitem__, column.codes.tolist())
 
 
 def null_repeats(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> tuple[FixedColumn, int]:
@@ -84,39 +90,8 @@ def null_repeats(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> tuple[F
     rows = np.flatnonzero(column.present)
     if len(groups) != len(column.present):
         raise EncodingRefused("groups and match keys differ in length")
-    if not rows.size:
-        return column, 0
-    _, number = np.unique(
-        np.ascontiguousarray(column.values[rows]).view(f"V{column.values.shape[1]}").ravel(),
-        return_inverse=True,
-    )
-    pairs = np.unique(number.astype(np.uint64) << np.uint64(32) | groups[rows])
-    holders = np.bincount((pairs >> np.uint64(32)).astype(np.int64))
+    repeated, collisions = repeats(column.values[rows], groups[rows])
     present = column.present.copy()
-    present[rows[holders[number] > 1]] = False
+    present[rows[repeated]] = False
     values = np.where(present[:, None], column.values, np.uint8(0))
-    collisions = int((holders == 2).sum())
     return FixedColumn(values, present), -(-collisions // COLLISION_ROUNDING) * COLLISION_ROUNDING
-
-
-def group_duplicates(columns: Mapping[str, Sequence[str]]) -> npt.NDArray[np.uint32]:
-    """
-    Group a dataset's duplicates in clear text: uint32[N], the row number of the first member.
-
-    Conservative: records are one person only if every normalised field is equal (missing
-    equals missing), both names are present, and so is one of date_of_birth, ssn, phone, email.
-    """
-    names = sorted(columns)
-    n = len(columns[names[0]]) if names else 0
-    if any(len(columns[name]) != n for name in names):
-        raise EncodingRefused("columns differ in length")
-    groups = np.arange(n, dtype=np.uint32)
-    if not {"first_name", "last_name"} <= set(names):
-        return groups
-    needed = [names.index("first_name"), names.index("last_name")]
-    one_of = [names.index(name) for name in IDENTIFYING if name in names]
-    first: dict[tuple[str, ...], int] = {}
-    for row, record in enumerate(zip(*(columns[name] for name in names), strict=True)):
-        if all(record[i] for i in needed) and any(record[i] for i in one_of):
-            groups[row] = first.setdefault(record, row)
-    return groups

@@ -26,6 +26,7 @@ from linkage.encoding.keys import StudyKey
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import LinkageResult, link
 from linkage.study import load_study
+from tests.coded import coded
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STUDY = CHECKOUT / "configs" / "three-commons" / "study.toml"
@@ -107,7 +108,7 @@ def datasets(folder: Path, key_number: int) -> tuple[list[Dataset], dict[str, li
         draw = np.random.default_rng([key_number, *party.encode()])
         pseudonyms = draw.integers(0, 256, (len(rows), 16), dtype=np.uint8)
         encoded = encode_records(
-            values, pseudonyms, study=study, party=study.party_named(party), key=key
+            coded(values), pseudonyms, study=study, party=study.party_named(party), key=key
         )
         made.append(Dataset(party, encoded.records, encoded.collisions))
         person = {row[truth_column]: row["truth_id"] for row in truth}

@@ -1,7 +1,7 @@
 """
 Make encoding_v1.json: the bytes that encodings of version 1 have, pinned.
 
-    python tests/vectors/make_encoding_vectors.py
+    python -m tests.vectors.make_encoding_vectors
 
 These come from this project itself, so they prove nothing but that the bytes stay. What they
 should be is shown by clk_v1.json (clkhash) and by the tests that rebuild derivation, diffusion
@@ -21,6 +21,7 @@ from linkage.encoding.keys import StudyKey
 from linkage.records import FixedColumn
 from linkage.schema import schema_hash
 from linkage.study import parse_study
+from tests.coded import coded
 
 HERE = Path(__file__).parent
 COLUMNS = {
@@ -56,7 +57,9 @@ def main() -> None:
     pseudonyms = np.arange(64, dtype=np.uint8).reshape(4, 16)
     parties = {}
     for party in study.party:
-        records = encode_records(COLUMNS, pseudonyms, study=study, party=party, key=key).records
+        records = encode_records(
+            coded(COLUMNS), pseudonyms, study=study, party=party, key=key
+        ).records
         columns = {**records.clks, **records.match_keys}
         parties[party.id] = {name: _rows(column) for name, column in columns.items()}
     content = {

@@ -6,8 +6,10 @@ import random
 
 import pytest
 
+from linkage.encoding.columns import Coded
 from linkage.encoding.keys import StudyKey
 from linkage.study import StudyConfig, parse_study
+from tests.coded import coded
 
 STUDY = """
 [study]
@@ -66,7 +68,7 @@ def key() -> StudyKey:
 
 
 @pytest.fixture(scope="session")
-def people() -> dict[str, list[str]]:
+def people() -> dict[str, Coded]:
     """300 normalised records, about one value in ten missing."""
     pick = random.Random(7)
 
@@ -77,7 +79,7 @@ def people() -> dict[str, list[str]]:
         return "" if pick.random() < 0.1 else value
 
     n = 300
-    return {
+    texts = {
         "first_name": [some(name()) for _ in range(n)],
         "middle_name": [some(name()) for _ in range(n)],
         "last_name": [some(name()) for _ in range(n)],
@@ -88,3 +90,4 @@ def people() -> dict[str, list[str]]:
         "street": [some(f"{pick.randint(1, 99)} {name()} st") for _ in range(n)],
         "ssn": [some(f"{pick.randint(100_000_000, 665_000_000)}") for _ in range(n)],
     }
+    return coded(texts)

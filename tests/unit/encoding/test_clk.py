@@ -15,21 +15,35 @@ from clkhash.schema import from_json_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linkage.encoding.clk import bloom_filters, diffused, encode_clks, plain_clks
+from linkage.encoding.clk import ClkEncoder, bloom_filters
+from linkage.encoding.columns import Coded
 from linkage.encoding.diffusion import diffuse_reference, diffusion_taps
 from linkage.encoding.keys import StudyKey
 from linkage.errors import EncodingRefused, SchemaRefused
+from linkage.records import FixedColumn
 from linkage.schema import clk_schema, parse_schema
-from linkage.study import StudyConfig, parse_study
+from linkage.study import ClkSpec, StudyConfig, parse_study
+from tests.coded import coded, transformed
 
 VECTORS = json.loads(
     (Path(__file__).parents[2] / "vectors" / "clk_v1.json").read_text(encoding="ascii")
 )
 
 
+def _columns(records: list[list[str]]) -> list[Coded]:
+    return [Coded.of(column) for column in zip(*records, strict=True)]
+
+
+def _plain(
+    study: StudyConfig, clk: ClkSpec, key: StudyKey, columns: dict[str, Coded]
+) -> FixedColumn:
+    encoder = ClkEncoder(study, clk, key)
+    return encoder.plain(transformed(columns, encoder.refs))
+
+
 @pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
 def test_vectors_made_by_clkhash(case: dict[str, Any]) -> None:
-    columns = list(zip(*VECTORS["records"], strict=True))
+    columns = _columns(VECTORS["records"])
     schema = parse_schema(case["schema"])
     filters, count = bloom_filters(columns, schema, bytes.fromhex(case["secret"]))
     assert [base64.b64encode(row.tobytes()).decode() for row in filters] == case["clks"]
@@ -69,21 +83,21 @@ def test_equal_to_clkhash_itself(
     except SchemaRefused:
         return  # density outside the band: another test's concern
     theirs = generate_clks(records, from_json_dict(made), secret, max_workers=1)
-    ours, _ = bloom_filters(list(zip(*records, strict=True)), schema, secret)
+    ours, _ = bloom_filters(_columns(records), schema, secret)
     assert [row.tobytes() for row in ours] == [clk.tobytes() for clk in theirs]
 
 
 def test_a_study_makes_the_clks_that_clkhash_makes_for_its_schema(
-    study: StudyConfig, key: StudyKey, people: dict[str, list[str]]
+    study: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
     clk = study.clk[0]
-    initials = [value[:1] for value in people["middle_name"]]
+    initials = [value[:1] for value in people["middle_name"].texts()]
     names = ("first_name", "last_name", "date_of_birth", "sex")
-    first, last, born, sex = (people[name] for name in names)
+    first, last, born, sex = (people[name].texts() for name in names)
     records = list(zip(first, initials, last, born, sex, strict=True))
     secret = key.derive(study, "clk:name-dob-sex")
     theirs = generate_clks(records, from_json_dict(clk_schema(study, clk)), secret, max_workers=1)
-    ours = plain_clks(people, study, clk, key)
+    ours = _plain(study, clk, key, people)
     for row, record in enumerate(records):
         assert ours.present[row] == (sum(map(bool, record)) >= 3)
         expected = theirs[row].tobytes() if ours.present[row] else bytes(256)
@@ -99,62 +113,59 @@ def test_min_fields_is_inclusive(study: StudyConfig, key: StudyKey) -> None:
         "date_of_birth": ["19700102", "", "", ""],
         "sex": ["", "", "", ""],
     }
-    found = plain_clks(columns, study, study.clk[0], key)
+    found = _plain(study, study.clk[0], key, coded(columns))
     assert found.present.tolist() == [True, False, False, False]
     assert not found.values[1:].any()
 
 
 def test_diffusion_follows_the_plain_clk_and_keeps_nulls(
-    study: StudyConfig, key: StudyKey, people: dict[str, list[str]]
+    study: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
-    few = {name: column[:40] for name, column in people.items()}
+    few = coded({name: column.texts()[:40] for name, column in people.items()})
     for clk in study.clk:
-        plain, found = plain_clks(few, study, clk, key), encode_clks(few, study, clk, key)
+        encoder = ClkEncoder(study, clk, key)
+        values = transformed(few, encoder.refs)
+        plain, (found, bits_set) = encoder.plain(values), encoder.encode(values)
         secret = key.derive(study, f"diffusion:{clk.id}")
         taps = diffusion_taps(secret, length=clk.length, depth=10)
-        assert (found.values == diffuse_reference(plain.values, taps)).all()
+        assert bits_set == np.unpackbits(plain.values).sum()
+        expected = np.where(plain.present[:, None], diffuse_reference(plain.values, taps), 0)
+        assert (found.values == expected).all()
         assert (found.present == plain.present).all()
-        assert not found.values[~found.present].any()
 
 
 def test_profile_clkhash_leaves_clks_plain(
-    study_text: str, key: StudyKey, people: dict[str, list[str]]
+    study_text: str, key: StudyKey, people: dict[str, Coded]
 ) -> None:
     plain_profile = 'profile = "clkhash"\naccept_graph_matching_risk = true\nepoch = 3'
     study = parse_study(study_text.replace("epoch = 3", plain_profile))
-    plain = plain_clks(people, study, study.clk[0], key)
-    assert diffused(plain, study, study.clk[0], key) is plain
+    encoder = ClkEncoder(study, study.clk[0], key)
+    values = transformed(people, encoder.refs)
+    assert (encoder.encode(values)[0].values == encoder.plain(values).values).all()
 
 
-def test_no_records_give_no_clks(study: StudyConfig, key: StudyKey) -> None:
-    columns: dict[str, list[str]] = {name: [] for name in ("first_name", "middle_name", "ssn")}
-    columns["last_name"] = []
-    found = encode_clks(columns, study, study.clk[1], key)
-    assert found.values.shape == (0, 128)
-
-
-def test_records_all_empty_are_null(study: StudyConfig, key: StudyKey) -> None:
-    columns = {name: ["", ""] for name in ("first_name", "middle_name", "last_name", "ssn")}
-    found = encode_clks(columns, study, study.clk[1], key)
+@pytest.mark.parametrize("n", [0, 2])
+def test_nobody_and_nothing_known(study: StudyConfig, key: StudyKey, n: int) -> None:
+    names = ("first_name", "middle_name", "last_name", "ssn")
+    encoder = ClkEncoder(study, study.clk[1], key)
+    found, bits_set = encoder.encode(coded({name: [""] * n for name in names}))
+    assert found.values.shape == (n, 128)
+    assert not found.values.any()
     assert not found.present.any()
+    assert bits_set == 0
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
     schema = parse_schema(VECTORS["cases"][0]["schema"])
+    one, two = Coded.of(["a"]), Coded.of(["a", "b"])
     with pytest.raises(EncodingRefused, match="one length"):
-        bloom_filters([["a"], ["a"], ["a", "b"], ["a"], ["a"]], schema, bytes(32))
+        bloom_filters([one, one, two, one, one], schema, bytes(32))
     with pytest.raises(EncodingRefused, match="one column a field"):
-        bloom_filters([["a"]] * 4, schema, bytes(32))
-
-
-def test_none_is_not_taken_for_another_records_value() -> None:
-    schema = parse_schema(VECTORS["cases"][0]["schema"])
-    column: list[Any] = ["ann", None]
-    with pytest.raises(EncodingRefused, match="nulls"):
-        bloom_filters([column] * 5, schema, bytes(32))
+        bloom_filters([one] * 4, schema, bytes(32))
 
 
 def test_one_huge_value_sets_only_its_bits() -> None:
     schema = parse_schema(VECTORS["cases"][0]["schema"])
-    filters, _ = bloom_filters([["a" * 100_000], [""], [""], [""], [""]], schema, bytes(32))
+    values = [Coded.of([text]) for text in ("a" * 100_000, "", "", "", "")]
+    filters, _ = bloom_filters(values, schema, bytes(32))
     assert 0 < np.bitwise_count(filters).sum() <= 100

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from linkage.encoding.clk import plain_clks
+from linkage.encoding.clk import ClkEncoder
+from linkage.encoding.columns import Coded
 from linkage.encoding.encoder import encode_records
 from linkage.encoding.keys import StudyKey
 from linkage.errors import EncodingRefused
 from linkage.records import from_arrow, to_arrow
 from linkage.schema import schema_hash
 from linkage.study import StudyConfig
+from tests.coded import coded, transformed
 
 VECTORS = json.loads(
     (Path(__file__).parents[2] / "vectors" / "encoding_v1.json").read_text(encoding="ascii")
@@ -31,7 +33,7 @@ def test_pinned_bytes(study: StudyConfig, study_text: str, key: StudyKey) -> Non
     assert bytes.fromhex(VECTORS["key"]) == key.secret_bytes()
     assert schema_hash(study) == VECTORS["schema_hash"]
     assert key.key_check(study) == VECTORS["key_check"]
-    columns = VECTORS["columns"]
+    columns = coded(VECTORS["columns"])
     for party_id, expected in VECTORS["parties"].items():
         party = study.party_named(party_id)
         found = encode_records(columns, _pseudonyms(4), study=study, party=party, key=key)
@@ -44,34 +46,32 @@ def test_pinned_bytes(study: StudyConfig, study_text: str, key: StudyKey) -> Non
 
 
 def test_a_party_computes_what_its_fields_allow(
-    study: StudyConfig, key: StudyKey, people: dict[str, list[str]]
+    study: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
-    told: list[tuple[int, int]] = []
     made = encode_records(
         people,
         _pseudonyms(300),
         study=study,
         party=study.party_named("imaging"),
         key=key,
-        progress=lambda done, total: told.append((done, total)),
     )
     assert list(made.records.clks) == ["name-dob-sex"]
     assert list(made.records.match_keys) == ["first-last-dob", "sounds-year"]
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    plain = plain_clks(people, study, study.clk[0], key)
+    encoder = ClkEncoder(study, study.clk[0], key)
+    plain = encoder.plain(transformed(people, encoder.refs))
     bits = np.unpackbits(plain.values[plain.present], axis=1)
     assert made.densities == {"name-dob-sex": pytest.approx(bits.mean())}
 
 
 def test_reasons_and_collisions_add_up(study: StudyConfig, key: StudyKey) -> None:
-    columns = {
+    texts = {
         "first_name": ["ann", "ann", "bo", "bo", ""],
         "middle_name": ["", "", "", "", ""],
         "last_name": ["lee", "lee", "ng", "ng", "ng"],
         "ssn": ["111223333", "444553333", "777889999", "777889999", "123004567"],
     }
     made = encode_records(
-        columns, _pseudonyms(5), study=study, party=study.party_named("claims"), key=key
+        coded(texts), _pseudonyms(5), study=study, party=study.party_named("claims"), key=key
     )
     # Rows 0 and 1 share the last four digits and the letter; rows 2 and 3 are one person.
     assert made.records.groups.tolist() == [0, 1, 2, 2, 4]
@@ -81,7 +81,7 @@ def test_reasons_and_collisions_add_up(study: StudyConfig, key: StudyKey) -> Non
 
 
 def test_two_parties_agree_on_the_same_person_and_keys_differ(
-    study: StudyConfig, key: StudyKey, people: dict[str, list[str]]
+    study: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
     party = study.party_named("imaging")
     one = encode_records(people, _pseudonyms(300), study=study, party=party, key=key)
@@ -96,9 +96,7 @@ def test_two_parties_agree_on_the_same_person_and_keys_differ(
     assert agreement == pytest.approx(0.5, abs=0.02)
 
 
-def test_they_survive_the_wire(
-    study: StudyConfig, key: StudyKey, people: dict[str, list[str]]
-) -> None:
+def test_they_survive_the_wire(study: StudyConfig, key: StudyKey, people: dict[str, Coded]) -> None:
     party = study.party_named("claims")
     made = encode_records(people, _pseudonyms(300), study=study, party=party, key=key).records
     back = from_arrow([to_arrow(made, study)], study, "claims")
@@ -110,7 +108,7 @@ def test_they_survive_the_wire(
 
 def test_no_records(study: StudyConfig, key: StudyKey) -> None:
     party = study.party_named("claims")
-    empty: dict[str, list[str]] = {name: [] for name in party.fields}
+    empty = coded({name: [] for name in party.fields})
     made = encode_records(empty, _pseudonyms(0), study=study, party=party, key=key)
     assert len(made.records) == 0
     assert made.densities == {"name-ssn": 0.0}
@@ -134,12 +132,12 @@ def test_raw_values_are_refused_by_row_and_never_shown(
     columns = {name: ["", ""] for name in party.fields}
     columns[field] = ["", value]
     with pytest.raises(EncodingRefused, match=f"row 2 of column '{field}'") as refused:
-        encode_records(columns, _pseudonyms(2), study=study, party=party, key=key)
+        encode_records(coded(columns), _pseudonyms(2), study=study, party=party, key=key)
     assert f"'{value}'" not in str(refused.value)
 
 
 def test_missing_and_short_columns_are_named(
-    study: StudyConfig, key: StudyKey, people: dict[str, list[str]]
+    study: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
     party = study.party_named("claims")
     without = {name: column for name, column in people.items() if name != "ssn"}

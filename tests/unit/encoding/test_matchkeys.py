@@ -1,4 +1,4 @@
-"""Match keys: HMAC as documented, nulls with reasons, repeats nulled, duplicates grouped."""
+"""Match keys: HMAC as documented, nulls with reasons, repeats nulled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linkage.encoding.columns import Coded
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import encode_match_keys, group_duplicates, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
 from linkage.errors import EncodingRefused
 from linkage.records import FixedColumn
-from linkage.study import StudyConfig
+from linkage.study import MatchKeyRule, StudyConfig
+from tests.coded import coded, transformed
 
 
 def _expected(secret: bytes, *parts: str) -> bytes:
     message = b"".join(len(p.encode()).to_bytes(4, "big") + p.encode() for p in parts)
     return hmac.digest(secret, message, "sha256")[:16]
+
+
+def _keys(
+    texts: dict[str, list[str]], rule: MatchKeyRule, study: StudyConfig, key: StudyKey
+) -> tuple[FixedColumn, dict[str, int]]:
+    encoder = MatchKeyEncoder(rule, study, key)
+    return encoder.encode(transformed(coded(texts), encoder.refs))
 
 
 def test_a_key_is_the_documented_hmac(study: StudyConfig, key: StudyKey) -> None:
@@ -29,8 +38,8 @@ def test_a_key_is_the_documented_hmac(study: StudyConfig, key: StudyKey) -> None
         "date_of_birth": ["19700102", "20001231"],
     }
     secret = key.derive(study, "match-keys")
-    whole, _ = encode_match_keys(columns, study.match_key[0], study, key)
-    sounds, _ = encode_match_keys(columns, study.match_key[1], study, key)
+    whole, _ = _keys(columns, study.match_key[0], study, key)
+    sounds, _ = _keys(columns, study.match_key[1], study, key)
     assert whole.values[0].tobytes() == _expected(
         secret, "first-last-dob", "robert", "tymczak", "19700102"
     )
@@ -45,7 +54,7 @@ def test_where_fields_end_is_part_of_the_key(study: StudyConfig, key: StudyKey) 
         "last_name": ["c", "bc"],
         "date_of_birth": ["19700102", "19700102"],
     }
-    found, _ = encode_match_keys(columns, study.match_key[0], study, key)
+    found, _ = _keys(columns, study.match_key[0], study, key)
     assert found.values[0].tobytes() != found.values[1].tobytes()
 
 
@@ -55,7 +64,7 @@ def test_a_missing_field_gives_null_and_its_reason(study: StudyConfig, key: Stud
         "last_name": ["lee", "lee", "", "", "lee"],
         "date_of_birth": ["", "", "", "19700102", "19700102"],
     }
-    found, reasons = encode_match_keys(columns, study.match_key[0], study, key)
+    found, reasons = _keys(columns, study.match_key[0], study, key)
     assert found.present.tolist() == [False, False, False, False, True]
     assert not found.values[:4].any()
     assert reasons == {
@@ -66,12 +75,13 @@ def test_a_missing_field_gives_null_and_its_reason(study: StudyConfig, key: Stud
 
 
 def test_empty_and_unequal_columns(study: StudyConfig, key: StudyKey) -> None:
-    empty: dict[str, list[str]] = {"ssn": [], "last_name": []}
-    found, reasons = encode_match_keys(empty, study.match_key[2], study, key)
+    encoder = MatchKeyEncoder(study.match_key[2], study, key)
+    none, one = Coded.of([]), Coded.of(["1"])
+    found, reasons = encoder.encode({"ssn:last4": none, "last_name:1": none})
     assert found.values.shape == (0, 16)
     assert reasons == {}
     with pytest.raises(EncodingRefused, match="one length"):
-        encode_match_keys({"ssn": ["1"], "last_name": []}, study.match_key[2], study, key)
+        encoder.encode({"ssn:last4": one, "last_name:1": none})
 
 
 def _column(values: list[int]) -> FixedColumn:
@@ -117,21 +127,3 @@ def test_no_key_left_is_in_two_groups_and_no_other_is_lost(rows: list[tuple[int,
 def test_repeats_need_a_group_for_every_record() -> None:
     with pytest.raises(EncodingRefused, match="length"):
         null_repeats(_column([1, 2]), np.zeros(1, np.uint32))
-
-
-def test_only_records_equal_in_every_field_are_one_person() -> None:
-    columns = {
-        "first_name": ["ann", "ann", "ann", "ann", "", "", "bo", "bo"],
-        "last_name": ["lee", "lee", "lee", "lee", "lee", "lee", "ng", "ng"],
-        "date_of_birth": ["19700102"] * 3 + ["", "19700102", "19700102", "", ""],
-        "sex": ["f", "f", "", "f", "f", "f", "m", "m"],
-    }
-    # 0 = 1; 2 lacks sex, 3 the date; 4 and 5 have no first name, 6 and 7 nothing but names.
-    assert group_duplicates(columns).tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
-
-
-def test_without_names_nobody_is_grouped() -> None:
-    assert group_duplicates({"ssn": ["1", "1"], "last_name": ["a", "a"]}).tolist() == [0, 1]
-    assert group_duplicates({}).tolist() == []
-    with pytest.raises(EncodingRefused):
-        group_duplicates({"ssn": ["1"], "last_name": []})
