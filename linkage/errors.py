@@ -103,13 +103,19 @@ class SourceRefused(LinkageError):
 
 
 class RowRejected(SourceRefused):
-    """One row breaks a rule. Names file, row (the header is row 1), field and rule."""
+    """
+    One record breaks a rule. Names file, row, field and rule; the header of a table is row 1,
+    and a source without rows counts by another `unit` (line, patient). field: "" for the whole.
+    """
 
     code = "row-rejected"
 
-    def __init__(self, *, file: str, row: int, field: str, rule: str, hint: str = "") -> None:
+    def __init__(
+        self, *, file: str, row: int, field: str, rule: str, hint: str = "", unit: str = "row"
+    ) -> None:
         self.row, self.field = row, field
-        super().__init__(file=f"{file}, row {row}, field {field!r}", rule=rule, hint=hint)
+        place = f"{file}, {unit} {row}" + (f", field {field!r}" if field else "")
+        super().__init__(file=place, rule=rule, hint=hint)
 
 
 class KeyRefused(LinkageError):

@@ -92,6 +92,13 @@ def arrow_schema(study: StudyConfig) -> pa.Schema:
     )
 
 
+def row_bytes(study: StudyConfig) -> int:
+    """Return the most bytes that one record takes in `arrow_schema(study)`, null bits included."""
+    clks, keys = len(study.clk), len(study.match_key)
+    values = PSEUDONYM_BYTES + 4 + sum(c.length // 8 for c in study.clk) + MATCH_KEY_BYTES * keys
+    return values + -(-(clks + keys) // 8) + 1
+
+
 def to_arrow(records: EncodedRecords, study: StudyConfig) -> pa.RecordBatch:
     """Return the records as one record batch of `arrow_schema(study)`."""
     n = len(records)

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from linkage import errors
+from sites.workers import without_values
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,6 +67,13 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
                     f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False, soft_wrap=True
                 )
             raise typer.Exit(exit_code(fault)) from None
+        except (typer.Exit, typer.Abort, click.ClickException, KeyboardInterrupt):
+            raise
+        except Exception as fault:  # its text could hold a value of a record
+            bug = without_values(fault)
+            err.print(f"[bold red]Error:[/] {_plain(bug.message)}", soft_wrap=True)
+            err.print(f"[bold]What to do:[/] {_plain(bug.hint)}", soft_wrap=True)
+            raise typer.Exit(1) from None
 
     return run
 
@@ -93,6 +103,7 @@ class Steps:
             disable=quiet or not sys.stderr.isatty(),
         )
         self._task = self._bar.add_task("starting", total=None)
+        self._step, self._since, self._first = "", 0.0, 0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -113,9 +124,24 @@ class Steps:
         self._bar.update(self._task, total=1.0, completed=share)
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Show `done` of `total` (0: unknown) of the step `name`."""
-        label = f"{name} {done:,}" + (f" of {total:,}" if total else "")
+        """Show `done` of `total` (0: unknown) of the step `name`, its rate and the time left."""
+        now = time.monotonic()
+        if name != self._step:
+            self._step, self._since, self._first = name, now, done
+        label = f"{name} {done:,}" + (f" of about {total:,}" if total else "")
+        spent, made = now - self._since, done - self._first
+        if spent > 1 and made > 0:
+            rate = made / spent
+            label += f", {rate:,.0f}/s"
+            if total > done:
+                label += f", {_clock((total - done) / rate)} left"
         self._bar.update(self._task, description=label, total=total or None, completed=done)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _plain(text: str) -> str:

@@ -5,28 +5,42 @@ A site's private folder: its keys, the contributor's secret, the map of record i
     contributor.secret  makes the record pseudonyms       made at the first tokenize
     study.key           the study key, after opening      `linkage-site keys open`
     signed-study.json   what the custodian signed         from the custodian
-    map-<dataset>.arrow record pseudonym -> record id     `linkage-site tokenize`
+    map-<dataset>/      record pseudonym -> record id     `linkage-site tokenize`
     packages/<dataset>/ sealed parts and manifest         `linkage-site tokenize`
+    spool/<dataset>/    what an unfinished tokenize made  goes with the finished one
+    kept/               other private objects
 
-Every file that says who is whom is readable by its owner only.
+The three secrets are owner-only files or entries of the system keyring (sites.keystore). Every
+other file that says who is whom is encrypted under a key derived from the contributor's secret
+(AES-256-GCM, the file's name bound to it): a stolen disk without that secret says nothing, and
+after a loss the secret and the records remake the maps.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import io
+import os
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from linkage.encoding.keys import StudyKey
 from linkage.errors import KeyRefused
 from linkage.pseudonyms import ContributorSecret
-from linkage.sealing import Identity, read_secret, write_secret
+from linkage.sealing import Identity, read_secret
 from linkage.signed_study import SignedStudy, load_signed_study
+from sites.keystore import Keystore, Kind
+
+IDENTITY, CONTRIBUTOR, STUDY_KEY = "identity.key", "contributor.secret", "study.key"
+_MAGIC = b"commons-linkage vault 1\n"
+_NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +48,20 @@ class Vault:
     """The private folder of one site. Every method raises KeyRefused with a remedy."""
 
     folder: Path
+    keys: Kind = "file"
+
+    @property
+    def keystore(self) -> Keystore:
+        """Where the three secrets are."""
+        return Keystore(self.folder, self.keys)
 
     @property
     def identity_file(self) -> Path:
-        return self.folder / "identity.key"
+        return self.folder / IDENTITY
 
     @property
     def study_key_file(self) -> Path:
-        return self.folder / "study.key"
+        return self.folder / STUDY_KEY
 
     @property
     def signed_study_file(self) -> Path:
@@ -51,19 +71,40 @@ class Vault:
         """Return the folder of a dataset version's sealed parts."""
         return self.folder / "packages" / str(dataset)
 
+    def spool(self, dataset: int) -> Path:
+        """Return the folder of what an unfinished tokenization has made so far."""
+        return self.folder / "spool" / str(dataset)
+
+    # Secrets
+
     def identity(self) -> Identity:
         """Read this site's private keys."""
-        self._needs(self.identity_file, "linkage-site keys identity")
-        return Identity.load(self.identity_file)
+        self._needs(IDENTITY, "linkage-site keys identity")
+        return Identity.from_bytes(self.keystore.read(IDENTITY))
+
+    def keep_identity(self, identity: Identity) -> None:
+        """Keep this site's private keys, once."""
+        self.keystore.write(IDENTITY, identity.to_bytes())
 
     def secret(self) -> ContributorSecret:
         """Read the contributor's secret; made at the first call."""
-        return ContributorSecret.load_or_create(self.folder / "contributor.secret")
+        if not self.keystore.has(CONTRIBUTOR):
+            self.keystore.write(CONTRIBUTOR, ContributorSecret.generate().to_bytes())
+        return ContributorSecret.from_bytes(self.keystore.read(CONTRIBUTOR))
 
     def study_key(self) -> StudyKey:
         """Read the opened study key."""
-        self._needs(self.study_key_file, "linkage-site keys open")
-        return StudyKey.load(self.study_key_file)
+        self._needs(STUDY_KEY, "linkage-site keys open")
+        return StudyKey.from_bytes(self.keystore.read(STUDY_KEY))
+
+    def keep_study_key(self, key: StudyKey) -> None:
+        """Keep the opened study key in place of the one before."""
+        self.keystore.destroy(STUDY_KEY)
+        self.keystore.write(STUDY_KEY, key.to_bytes())
+
+    def forget_study_key(self) -> None:
+        """Destroy this site's copy of the study key."""
+        self.keystore.destroy(STUDY_KEY)
 
     def signed_study(self, custodian_fingerprint: str | None) -> SignedStudy:
         """
@@ -72,7 +113,9 @@ class Vault:
         Without the fingerprint whoever relays the file could play custodian, study key included.
         A rehearsal's study and an expired one are refused as well.
         """
-        self._needs(self.signed_study_file, f"cp FROM_CUSTODIAN {self.signed_study_file}")
+        if not self.signed_study_file.exists():
+            command = f"cp FROM_CUSTODIAN {self.signed_study_file}"
+            raise KeyRefused(f"{self.signed_study_file} is missing", hint=f"run first: {command}")
         if not (custodian_fingerprint or "").strip():
             raise KeyRefused(
                 "the site file does not say which custodian to trust",
@@ -93,44 +136,125 @@ class Vault:
             )
         return signed
 
+    # Private objects, encrypted
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep `data` encrypted under `name`, in place of what was there. One rename."""
+        self.write_private(self.folder / "kept" / name, name, data)
+
+    def kept(self, name: str) -> bytes | None:
+        """Return what is kept under `name`, None where nothing is."""
+        path = self.folder / "kept" / name
+        return self.read_private(path, name) if path.exists() else None
+
+    def write_private(self, path: Path, name: str, data: bytes) -> None:
+        """Write an encrypted file that opens under `name` only, in one rename."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = AESGCM(self._vault_key()).encrypt(nonce, data, name.encode())
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        making = path.with_name(f".{path.name}.making")
+        making.unlink(missing_ok=True)
+        handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + nonce + sealed)
+        making.rename(path)
+
+    def read_private(self, path: Path, name: str) -> bytes:
+        """Return what `write_private` wrote. Refused where altered, renamed or another site's."""
+        found = read_secret(path)
+        head = len(_MAGIC) + _NONCE_BYTES
+        try:
+            if not found.startswith(_MAGIC):
+                raise InvalidTag
+            nonce = found[len(_MAGIC) : head]
+            return AESGCM(self._vault_key()).decrypt(nonce, found[head:], name.encode())
+        except (InvalidTag, ValueError):
+            raise KeyRefused(
+                f"{path} does not open with this site's contributor secret",
+                hint="restore contributor.secret from your backup, or tokenize again",
+            ) from None
+
+    def _vault_key(self) -> bytes:
+        return self.secret().derive("vault")
+
+    # Dataset versions and their maps
+
     def newest_dataset(self) -> int:
         """Return the highest dataset version tokenized here, 0 if none."""
         made = [int(p.name) for p in (self.folder / "packages").glob("[0-9]*")]
         return max(made, default=0)
 
-    def save_map(
-        self, dataset: int, pseudonyms: npt.NDArray[np.uint8], record_ids: list[str]
+    def map_folder(self, dataset: int) -> Path:
+        """Return the folder of the map of a dataset version: encrypted chunks, 1 and up."""
+        return self.folder / f"map-{dataset}"
+
+    def write_map_chunk(
+        self,
+        folder: Path,
+        dataset: int,
+        number: int,
+        pseudonyms: npt.NDArray[np.uint8],
+        record_ids: pa.StringArray,
     ) -> None:
-        """Write the map of dataset version `dataset`; pseudonyms: uint8[N, 16]."""
-        batch = pa.record_batch(
-            {
-                "record_pseudonym": pa.array([p.tobytes() for p in pseudonyms], pa.binary(16)),
-                "record_id": pa.array(record_ids, pa.string()),
-            }
-        )
-        sink = io.BytesIO()
+        """Write chunk `number` of a map into `folder`; pseudonyms: uint8[n, 16]."""
+        data = pa.py_buffer(np.ascontiguousarray(pseudonyms).tobytes())
+        names = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(pseudonyms), [None, data])
+        batch = pa.record_batch({"record_pseudonym": names, "record_id": record_ids})
+        sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        path = self._map_file(dataset)
-        path.unlink(missing_ok=True)
-        write_secret(path, sink.getvalue())
+        name = _chunk_name(dataset, number)
+        self.write_private(folder / _chunk_file(number), name, sink.getvalue().to_pybytes())
+
+    def finish_map(self, folder: Path, dataset: int, chunks: int) -> None:
+        """Put the complete map of `chunks` chunks in its place, over an older one."""
+        self.write_private(folder / "chunks", f"map/{dataset}/chunks", str(chunks).encode())
+        final = self.map_folder(dataset)
+        if final.exists():
+            for path in final.iterdir():
+                path.unlink()
+            final.rmdir()
+        folder.rename(final)
+
+    def map_chunks(self, dataset: int) -> Iterator[tuple[npt.NDArray[np.uint8], list[str]]]:
+        """Read a map chunk by chunk: pseudonyms uint8[n, 16] and their record ids."""
+        folder = self.map_folder(dataset)
+        if not (folder / "chunks").exists():
+            raise KeyRefused(f"{folder} is missing", hint="run first: linkage-site tokenize")
+        chunks = int(self.read_private(folder / "chunks", f"map/{dataset}/chunks"))
+        for number in range(1, chunks + 1):
+            path, name = folder / _chunk_file(number), _chunk_name(dataset, number)
+            table = pa.ipc.open_stream(self.read_private(path, name)).read_all().combine_chunks()
+            raw = table.column("record_pseudonym").chunk(0).buffers()[1]
+            pseudonyms = np.frombuffer(raw, np.uint8)[: 16 * table.num_rows].reshape(-1, 16)
+            yield pseudonyms, table.column("record_id").to_pylist()
 
     def load_map(self, dataset: int) -> dict[bytes, str]:
         """Return record id by record pseudonym."""
-        path = self._map_file(dataset)
-        self._needs(path, "linkage-site tokenize")
-        table = pa.ipc.open_stream(read_secret(path)).read_all()
-        return dict(
-            zip(
-                table.column("record_pseudonym").to_pylist(),
-                table.column("record_id").to_pylist(),
-                strict=True,
+        return {
+            pseudonym.tobytes(): record_id
+            for pseudonyms, record_ids in self.map_chunks(dataset)
+            for pseudonym, record_id in zip(pseudonyms, record_ids, strict=True)
+        }
+
+    def save_map(
+        self, dataset: int, pseudonyms: npt.NDArray[np.uint8], record_ids: list[str]
+    ) -> None:
+        """Write the whole map of a small dataset version; pseudonyms: uint8[N, 16]."""
+        folder = self.folder / f".map-{dataset}.making"
+        self.write_map_chunk(folder, dataset, 1, pseudonyms, pa.array(record_ids, pa.string()))
+        self.finish_map(folder, dataset, 1)
+
+    def _needs(self, name: str, command: str) -> None:
+        if not self.keystore.has(name):
+            raise KeyRefused(
+                f"{self.keystore.where(name)} is missing", hint=f"run first: {command}"
             )
-        )
 
-    def _map_file(self, dataset: int) -> Path:
-        return self.folder / f"map-{dataset}.arrow"
 
-    def _needs(self, path: Path, command: str) -> None:
-        if not path.exists():
-            raise KeyRefused(f"{path} is missing", hint=f"run first: {command}")
+def _chunk_file(number: int) -> str:
+    return f"{number:05d}"
+
+
+def _chunk_name(dataset: int, number: int) -> str:
+    return f"map/{dataset}/{number}"

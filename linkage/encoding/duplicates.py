@@ -67,9 +67,7 @@ def grouping_rules(fields: Sequence[str]) -> tuple[GroupingRule, ...]:
     return tuple(found)
 
 
-def digests(
-    columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret: bytes
-) -> Digests:
+def digests(columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret: bytes) -> Digests:
     """
     Return uint64[N, G]: equal where the records agree under the rule, 0 where it says nothing.
 
@@ -169,8 +167,11 @@ def repeats(keys: npt.NDArray[np.uint8], groups: Groups) -> tuple[npt.NDArray[np
 
 def _tells_people_apart(columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
     named = columns["first_name"].present() & columns["last_name"].present()
-    one_of = [columns[field].present() for field in IDENTIFYING if field in columns]
-    return named & np.logical_or.reduce(one_of)
+    identified = np.zeros(len(named), dtype=bool)
+    for field in IDENTIFYING:
+        if field in columns:
+            identified |= columns[field].present()
+    return named & identified
 
 
 def _hashed(ref: str, column: Coded, secret: bytes) -> Digests:

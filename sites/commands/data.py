@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linkage.errors import Conflict
-from sites.terminal import Steps, err, show, told
+from sites.commands import summaries
+from sites.terminal import Steps, show, told
+from sites.workers import no_core_dumps
 
 if TYPE_CHECKING:
-    from sites.tokenizer import TokenizeSummary
+    from linkage.signed_study import SignedStudy
+    from linkage.study import StudyConfig
+    from sites.config import SiteConfig
+    from sites.vault import Vault
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and say; write and send nothing.")]
 
 
 @told
@@ -40,29 +46,43 @@ def init(
 def tokenize(
     site: SiteFile = Path("site.toml"),
     dataset: Annotated[int | None, typer.Option(help="Dataset version; default: next.")] = None,
+    reject_file: Annotated[
+        Path | None,
+        typer.Option(help="Leave bad records out and list them here, with unusable values."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes; default: one a processor.")
+    ] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn this site's records into a sealed package. Nothing leaves the machine yet."""
-    from sites.config import load_site
     from sites.tokenizer import tokenize as make_package
-    from sites.vault import Vault
 
-    config = load_site(site)
-    vault = Vault(config.private)
-    signed = vault.signed_study(config.broker.custodian if config.broker else None)
+    no_core_dumps()
+    config, vault, signed = _ready(site)
+    if dry_run:
+        _check(config, signed.study, quarantine=reject_file is not None, as_json=as_json)
+        return
     with Steps(quiet=as_json) as steps:
         done = make_package(
-            config.source, config.party, signed, vault, dataset=dataset, progress=steps.step
+            config.source,
+            config.uploader,
+            signed,
+            vault,
+            dataset=dataset,
+            reject_file=reject_file,
+            workers=workers,
+            progress=steps.step,
         )
-    show("Tokenized", _summary(done), as_json=as_json)
-    for bad in done.quarantined:
-        err.print(f"quarantined: row {bad.row} {bad.field}: {bad.rule}", highlight=False)
+    summaries.tell(done, reject_file, as_json=as_json)
 
 
 @told
 def submit(
     site: SiteFile = Path("site.toml"),
     dataset: Annotated[int | None, typer.Option(help="Dataset version; default: newest.")] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Upload the sealed package; run it again to go on after an interruption."""
@@ -109,16 +129,19 @@ def ids(
     show("IDs fetched", {"file": out, "records": len(found)}, as_json=as_json)
 
 
-def _summary(done: TokenizeSummary) -> dict[str, object]:
-    rows: dict[str, object] = {
-        "dataset version": done.dataset,
-        "records": f"{done.records:,}",
-        "duplicates grouped": f"{done.records - done.groups:,}",
-        "quarantined rows": len(done.quarantined),
-        "sealed parts": done.parts,
-        "package": done.package,
-    }
-    for field, reasons in done.nulls.items():
-        if reasons:
-            rows[f"no {field}"] = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items()))
-    return rows
+def _ready(site: Path) -> tuple[SiteConfig, Vault, SignedStudy]:
+    from sites.config import load_site
+    from sites.vault import Vault
+
+    config = load_site(site)
+    vault = Vault(config.private, config.keys)
+    return config, vault, vault.signed_study(config.broker.custodian if config.broker else None)
+
+
+def _check(config: SiteConfig, study: StudyConfig, *, quarantine: bool, as_json: bool) -> None:
+    from sites.checking import check_source
+
+    fields = study.party_of_uploader(config.uploader).fields
+    with Steps(quiet=as_json) as steps:
+        found = check_source(config.source, fields, quarantine=quarantine, progress=steps.step)
+    summaries.tell_check(found, as_json=as_json)

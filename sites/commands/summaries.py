@@ -1,0 +1,89 @@
+"""What `tokenize` says when it is done, or would say: for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sites.terminal import err, show
+
+if TYPE_CHECKING:
+    from sites.checking import SourceCheck
+    from sites.tokenizer import TokenizeSummary
+
+_SHOWN = 3
+"""Reasons named a field; the reject file and --json have them all."""
+
+
+def tell(done: TokenizeSummary, reject_file: Path | None, *, as_json: bool) -> None:
+    """Show what came of a tokenization, and what to look at before it is sent."""
+    rows: dict[str, object] = {
+        "dataset version": done.dataset,
+        "records": f"{done.records:,}",
+        "duplicates grouped": f"{done.records - done.groups:,}",
+        "records left out": f"{sum(done.left_out.values()):,}",
+        **_by_field(done.why),
+        "sealed parts": done.parts,
+        "package": done.package,
+    }
+    if reject_file is not None:
+        rows["listed in"] = reject_file
+    if done.resumed:
+        rows["resumed"] = f"{done.resumed} batches of an interrupted run were kept"
+    if done.same_as:
+        rows["unchanged"] = f"made of the same input as dataset version {done.same_as}"
+    rows["next"] = "linkage-site submit"
+    data = {**asdict(done), "left_out": _listed(done.left_out), "warnings": done.warnings}
+    show("Tokenized", rows, as_json=as_json, data=data)
+    _remarks(done.left_out, done.notes, done.warnings)
+
+
+def tell_check(found: SourceCheck, *, as_json: bool) -> None:
+    """Show what a tokenization would find."""
+    rows: dict[str, object] = {
+        "records": f"{found.records:,}",
+        "records left out": f"{sum(found.left_out.values()):,}",
+        **_by_field(found.why),
+        "next": "linkage-site profile, then linkage-site tokenize",
+    }
+    data = {
+        "dry_run": True,
+        "records": found.records,
+        "why": _kept(found.why),
+        "left_out": _listed(found.left_out),
+        "notes": found.notes,
+    }
+    show("The source can be tokenized; nothing was written", rows, as_json=as_json, data=data)
+    _remarks(found.left_out, found.notes, ())
+
+
+def _remarks(
+    left_out: Mapping[tuple[str, str], int], notes: tuple[str, ...], warnings: tuple[str, ...]
+) -> None:
+    for (field, rule), count in left_out.items():
+        err.print(f"left out: {count:,} records, {field or 'whole record'}: {rule}", markup=False)
+    for note in notes:
+        err.print(f"note: {note}", markup=False, highlight=False)
+    for warning in warnings:
+        err.print(f"warning: {warning}", markup=False, highlight=False, style="bold yellow")
+
+
+def _by_field(why: Mapping[str, Mapping[str, int]]) -> dict[str, object]:
+    rows: dict[str, object] = {}
+    for field, counts in _kept(why).items():
+        usual = sorted(counts.items(), key=lambda one: -one[1])
+        if usual:
+            more = len(usual) - _SHOWN
+            said = ", ".join(f"{n:,} {text}" for text, n in usual[:_SHOWN])
+            rows[field] = said + (f", and {more} more reasons" if more > 0 else "")
+    return rows
+
+
+def _kept(why: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    return {field: {t: n for t, n in counts.items() if t and n} for field, counts in why.items()}
+
+
+def _listed(left_out: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    return [{"field": f, "rule": rule, "records": n} for (f, rule), n in left_out.items()]

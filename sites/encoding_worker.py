@@ -1,0 +1,262 @@
+"""
+What a worker process does for a tokenization: encode a batch, find a rule's repeats, seal a part.
+
+    with Workers(count, prepare, order) as workers:
+        workers.each(encode_batch, ...)
+
+Identifiers come in over a pipe and go nowhere else: what a worker writes is encodings, and the
+map of record ids encrypted under the contributor's secret. It reads keys from the vault itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from linkage.encoding.columns import Coded
+from linkage.encoding.duplicates import GroupingRule, digests, grouping_rules, repeats
+from linkage.encoding.encoder import BatchEncoder
+from linkage.encoding.fields import Normaliser, Reading
+from linkage.encoding.keys import StudyKey
+from linkage.messages import BROKER, DATASET_PART, Part
+from linkage.records import EncodedRecords, FixedColumn, to_arrow
+from linkage.sealing import Context, Identity, PublicIdentity, seal
+from linkage.study import Party, StudyConfig
+from sites.assembly import PASS_ROWS, Assembled, passes
+from sites.spool import Spool, Unused
+from sites.vault import Vault
+
+NUMBER, RECORD_ID = "number", "record_id"
+"""Columns of a raw batch beside its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a tokenization is: everything a worker needs, and no secret."""
+
+    study: StudyConfig
+    uploader: str
+    broker: PublicIdentity
+    vault: Vault
+    dataset: int
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class RawPart:
+    """One batch to encode. data: Arrow IPC stream; digest: of it, keyed."""
+
+    number: int
+    digest: str
+    data: pa.Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class PartOrder:
+    """One part to seal: rows [start, stop) of the dataset in pseudonym order, of `total` parts."""
+
+    number: int
+    total: int
+    start: int
+    stop: int
+    folder: Path
+
+
+class Prepared:
+    """One worker's keys, normalisers and encoder; it lives as long as its process."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.study: StudyConfig = order.study
+        self.party: Party = order.study.party_of_uploader(order.uploader)
+        self.spool = Spool(order.vault.spool(order.dataset))
+        self.key: StudyKey = order.vault.study_key()
+        self.identity: Identity = order.vault.identity()
+        self.secret = order.vault.secret()
+        self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
+        self.grouping_secret = self.key.derive(order.study, "duplicates")
+        self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
+        self.encoder = BatchEncoder(order.study, self.party, self.key)
+
+    @cached_property
+    def whole(self) -> Assembled:
+        """All batches; asked for when the last one is written."""
+        return Assembled(self.spool)
+
+
+def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
+    """Encode one batch, write it to the spool and its record ids to the map; return its facts."""
+    table = pa.ipc.open_stream(raw.data).read_all().combine_chunks()
+    columns, why, unused = _normalised(worker, table)
+    record_ids = table.column(RECORD_ID).to_pylist()
+    pseudonyms = worker.secret.pseudonyms(worker.study.study.id, record_ids)
+    order = _pseudonym_order(pseudonyms)
+    made = worker.encoder.encode(columns)
+    found = digests(columns, worker.grouping, worker.grouping_secret)
+    clks = {clk.id: made.clks[clk.id] for clk in worker.study.clks_of(worker.party)}
+    keys = {rule.id: made.match_keys[rule.id] for rule in worker.study.rules_of(worker.party)}
+    n = len(record_ids)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "pseudonyms": pseudonyms[order],
+        "numbers": np.asarray(table.column(NUMBER), np.int64)[order],
+        "digests": found[order],
+        "has_clk": _stacked([c.present[order] for c in clks.values()], n, axis=1),
+        "keys": np.stack([k.values[order] for k in keys.values()])
+        if keys
+        else np.zeros((0, n, 16), np.uint8),
+        "has_key": _stacked([k.present[order] for k in keys.values()], n, axis=0),
+        **{f"bits_{clk}": column.values[order] for clk, column in clks.items()},
+    }
+    vault, dataset = worker.order.vault, worker.order.dataset
+    ids = pa.array([record_ids[i] for i in order.tolist()], pa.string())
+    vault.write_map_chunk(worker.spool.map_folder, dataset, raw.number, arrays["pseudonyms"], ids)
+    facts = {
+        "digest": raw.digest,
+        "rows": n,
+        "why": why,
+        "first_invalid": {field: number for number, field, _ in reversed(unused)},
+        "bits_set": made.bits_set,
+        "with_clk": {clk: int(column.present.sum()) for clk, column in clks.items()},
+        "no_key": made.missing,
+    }
+    worker.spool.write(raw.number, arrays, facts, unused)
+    return facts
+
+
+def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:
+    """
+    Find the keys of rule `place` that two groups hold; write which rows lose theirs.
+
+    Returns (place, records that lose a key, values held by exactly two groups).
+    """
+    whole = worker.whole
+    groups, kept = worker.spool.load("groups"), worker.spool.load("kept")
+    lost = np.zeros(whole.rows, dtype=bool)
+    pairs = 0
+    for low, high in passes(whole.rows, PASS_ROWS):
+        found_keys, found_rows = [], []
+        for batch, first in whole.batches:
+            keys = batch.column("keys")[place]
+            leading = keys[:, 0].astype(np.int32) << 8 | keys[:, 1]
+            chosen = (low <= leading) & (leading < high)
+            chosen &= batch.column("has_key")[place] & kept[first : first + batch.rows]
+            rows = np.flatnonzero(chosen)
+            found_keys.append(keys[rows])
+            found_rows.append(rows + first)
+        rows = np.concatenate(found_rows)
+        repeated, two = repeats(np.concatenate(found_keys), groups[rows])
+        lost[rows[repeated]] = True
+        pairs += two
+    worker.spool.save(f"lost-{place}", np.packbits(lost))
+    return place, int(lost.sum()), pairs
+
+
+def seal_part(worker: Prepared, part: PartOrder) -> Part:
+    """Seal one part of the package and write it."""
+    records = _gathered(worker, part)
+    batch = to_arrow(records, worker.study)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    order = worker.order
+    context = Context(
+        study=worker.study.study.id,
+        sender=order.uploader,
+        recipient=BROKER,
+        purpose=DATASET_PART,
+        details=(str(order.dataset), str(part.number), str(part.total)),
+    )
+    data = sink.getvalue().to_pybytes()
+    sealed = seal(data, sender=worker.identity, recipient=order.broker, context=context)
+    part_file(part.folder, part.number).write_bytes(sealed)
+    digest = hashlib.sha256(sealed).hexdigest()
+    return Part(number=part.number, size=len(sealed), records=len(records), digest=digest)
+
+
+def part_file(package: Path, number: int) -> Path:
+    """Return the file of sealed part `number`, from 1."""
+    return package / f"part-{number:05d}.sealed"
+
+
+def _normalised(
+    worker: Prepared, table: pa.Table
+) -> tuple[dict[str, Coded], dict[str, dict[str, int]], list[Unused]]:
+    """Return the columns, by field how often each why-text holds, and the invalid values."""
+    numbers = np.asarray(table.column(NUMBER), np.int64)
+    columns, why = {}, {}
+    unused: list[Unused] = []
+    for field, normaliser in worker.normalisers.items():
+        column = table.column(field)
+        chunk = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        found = normaliser.column(chunk)
+        columns[field] = found.column
+        counts = np.bincount(found.why.codes, minlength=len(found.why.values))
+        told: Counter[str] = Counter()
+        for text, count in zip(found.why.values, counts.tolist(), strict=True):
+            told[text] += count
+        why[field] = dict(+told)
+        texts, codes = found.why.values, found.why.codes
+        invalid = [i for i, text in enumerate(texts) if text.startswith("invalid")]
+        rows = np.flatnonzero(np.isin(codes, invalid)).tolist()
+        unused += [(int(numbers[row]), field, texts[codes[row]]) for row in rows]
+    return columns, why, sorted(unused)
+
+
+def _gathered(worker: Prepared, part: PartOrder) -> EncodedRecords:
+    spool, study = worker.spool, worker.study
+    rows = np.asarray(spool.load("order")[part.start : part.stop])
+    clks, rules = study.clks_of(worker.party), study.rules_of(worker.party)
+    n = len(rows)
+    pseudonyms = np.zeros((n, 16), np.uint8)
+    bits = [np.zeros((n, clk.length // 8), np.uint8) for clk in clks]
+    has_clk = np.zeros((n, len(clks)), dtype=bool)
+    keys = np.zeros((len(rules), n, 16), np.uint8)
+    has_key = np.zeros((len(rules), n), dtype=bool)
+    for batch, first in worker.whole.batches:
+        here = np.flatnonzero((first <= rows) & (rows < first + batch.rows))
+        if not here.size:
+            continue
+        local = rows[here] - first
+        # One run of rows, for batches are in pseudonym order as the package is.
+        run = slice(int(local[0]), int(local[-1]) + 1)
+        local = local - local[0]
+        pseudonyms[here] = batch.column("pseudonyms")[run][local]
+        has_clk[here] = batch.column("has_clk")[run][local]
+        for clk, made in zip(clks, bits, strict=True):
+            made[here] = batch.column(f"bits_{clk.id}")[run][local]
+        keys[:, here] = batch.column("keys")[:, run][:, local]
+        has_key[:, here] = batch.column("has_key")[:, run][:, local]
+    for place in range(len(rules)):
+        packed = spool.load(f"lost-{place}")
+        has_key[place] &= (packed[rows >> 3] >> (7 - (rows & 7)).astype(np.uint8)) & 1 == 0
+    keys[~has_key] = 0
+    return EncodedRecords(
+        pseudonyms=pseudonyms,
+        groups=np.asarray(spool.load("group_positions")[part.start : part.stop]),
+        clks={
+            clk.id: FixedColumn(made, np.ascontiguousarray(has_clk[:, i]))
+            for i, (clk, made) in enumerate(zip(clks, bits, strict=True))
+        },
+        match_keys={
+            rule.id: FixedColumn(keys[place], has_key[place]) for place, rule in enumerate(rules)
+        },
+    )
+
+
+def _pseudonym_order(pseudonyms: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    halves = pseudonyms.view(">u8")
+    return np.lexsort((halves[:, 1], halves[:, 0]))
+
+
+def _stacked(columns: list[npt.NDArray[np.bool_]], n: int, *, axis: int) -> npt.NDArray[np.bool_]:
+    if not columns:
+        return np.zeros((n, 0) if axis else (0, n), dtype=bool)
+    return np.stack(columns, axis=axis)

@@ -1,0 +1,140 @@
+"""
+What an unfinished tokenization has made so far: one folder a batch, encodings only.
+
+    spool.write(number, columns, facts)      a worker, when its batch is encoded
+    batch = spool.batch(number)              read again, memory-mapped
+
+A batch is complete or absent (one rename), and says by a keyed digest which input it was made
+of: after an interruption a batch whose input is the same is not made again. Rows of a batch are
+ordered by record pseudonym, so that neither here nor in the package their order says anything
+of the source, and a part of the package needs one run of rows from each batch.
+
+Columns of a batch of n rows:
+    pseudonyms uint8[n, 16]   numbers int64[n]           as the source counts
+    digests uint64[n, G]      of the grouping rules      bits_<clk> uint8[n, L / 8]
+    has_clk bool[n, C]        keys uint8[R, n, 16]       has_key bool[R, n]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Unused = tuple[int, str, str]
+"""A value that was invalid and is left out: the record's number, field and why; not the value."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One complete batch. facts: what the worker counted, as JSON can hold it."""
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """The number of its records."""
+        return int(self.facts["rows"])
+
+    def column(self, name: str) -> Array:
+        """Return a column, memory-mapped and read-only."""
+        return _mapped(self.folder / f"{name}.npy")
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The folder of one dataset version in the making; only its owner can read it."""
+
+    folder: Path
+
+    def make(self) -> None:
+        """Make the folder, unless an interrupted tokenization left it."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)
+
+    @cached_property
+    def map_folder(self) -> Path:
+        """Where the chunks of the map wait, one a batch, encrypted."""
+        return self.folder / "map"
+
+    def path(self, number: int) -> Path:
+        """Return the folder of batch `number`, from 1."""
+        return self.folder / f"batch-{number:05d}"
+
+    def write(
+        self,
+        number: int,
+        columns: Mapping[str, Array],
+        facts: Mapping[str, Any],
+        unused: Sequence[Unused],
+    ) -> None:
+        """Write batch `number`, whole or not at all."""
+        making = self.folder / f".batch-{number:05d}.making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(mode=0o700)
+        sums = {}
+        for name, column in columns.items():
+            np.save(making / f"{name}.npy", column, allow_pickle=False)
+            sums[name] = _checksum(making / f"{name}.npy")
+        (making / "unused.json").write_text(json.dumps(unused), encoding="utf-8")
+        text = json.dumps({**facts, "sums": sums})
+        (making / "facts.json").write_text(text, encoding="utf-8")
+        shutil.rmtree(self.path(number), ignore_errors=True)
+        making.rename(self.path(number))
+
+    def batch(self, number: int) -> Batch:
+        """Return a complete batch."""
+        folder = self.path(number)
+        return Batch(folder, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+
+    def unused(self, number: int) -> list[Unused]:
+        """Return the invalid values of a batch."""
+        text = (self.path(number) / "unused.json").read_text(encoding="utf-8")
+        return [(int(n), str(field), str(why)) for n, field, why in json.loads(text)]
+
+    def made_of(self, number: int, digest: str) -> bool:
+        """Return whether batch `number` is there, whole, and was made of the input `digest`."""
+        try:
+            found = self.batch(number)
+            sums = found.facts["sums"]
+            whole = all(_checksum(found.folder / f"{n}.npy") == s for n, s in sums.items())
+        except (OSError, ValueError, KeyError):
+            return False  # cut short by a power failure: it is made again
+        return whole and found.facts["digest"] == digest
+
+    def cut(self, batches: int) -> None:
+        """Remove what an earlier, longer source left after batch `batches`."""
+        for path in self.folder.glob("batch-*"):
+            if int(path.name.removeprefix("batch-")) > batches:
+                shutil.rmtree(path)
+
+    def save(self, name: str, values: Array) -> None:
+        """Write what is worked out over all batches."""
+        np.save(self.folder / f"{name}.npy", values, allow_pickle=False)
+
+    def load(self, name: str) -> Array:
+        """Return what `save` wrote, memory-mapped and read-only."""
+        return _mapped(self.folder / f"{name}.npy")
+
+    def remove(self) -> None:
+        """Remove the folder: the package is complete."""
+        shutil.rmtree(self.folder)
+
+
+def _mapped(path: Path) -> Array:
+    found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found
+
+
+def _checksum(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())

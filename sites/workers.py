@@ -1,0 +1,132 @@
+"""
+Worker processes for long work on records, and what keeps records out of crash reports.
+
+    with Workers(count, prepare, order) as workers:
+        for answer in workers.each(job, inputs): ...
+
+`prepare(order)` makes what a worker needs, once a process; `job(prepared, input)` is called with
+it. Both are functions of a module, because they travel by name. With no processes all is done
+here, by the same code. A fault that is not ours to explain loses its text: it could hold a
+value.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from linkage.errors import LinkageError
+
+P = TypeVar("P")
+I = TypeVar("I")  # noqa: E741
+A = TypeVar("A")
+
+_AHEAD = 2
+"""Inputs given out a worker, so that none waits for the reader and memory stays bounded."""
+
+_prepared: Any = None
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def no_core_dumps() -> None:
+    """Let no crash write this process's memory, which holds records and a key, to a disk."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def without_values(fault: BaseException) -> LinkageError:
+    """Return an error that says where an unexpected fault arose and nothing of its text."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    at = "; ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames[-4:])
+    return LinkageError(
+        f"a bug: {type(fault).__name__} at {at}",
+        hint="report these two lines; they hold no value",
+    )
+
+
+class Workers:
+    """
+    `count` processes, or none for 0. A context manager; leaving it waits for them.
+
+    Raises LinkageError where a process dies (no memory is left, or somebody killed it).
+    """
+
+    def __init__(self, count: int, prepare: Callable[[Any], P], order: Any) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._count = count
+        if count:
+            self._pool = ProcessPoolExecutor(
+                count,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start,
+                initargs=(prepare, order),
+            )
+        else:
+            _keep(prepare(order))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        _keep(None)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def each(self, job: Callable[[Any, I], A], inputs: Iterable[I]) -> Iterator[A]:
+        """Yield the answers in the order in which they are ready."""
+        if self._pool is None:
+            for one in inputs:
+                yield _run(job, one)
+            return
+        remaining = iter(inputs)
+        waiting: set[Future[A]] = set()
+        try:
+            while True:
+                for one in islice(remaining, _AHEAD * self._count - len(waiting)):
+                    waiting.add(self._pool.submit(_run, job, one))
+                if not waiting:
+                    return
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise LinkageError(
+                "a worker process died: out of memory, or killed",
+                hint="run the same command again, it goes on where it stopped; --workers 1"
+                " needs the least memory",
+            ) from None
+
+
+def _start(prepare: Callable[[Any], Any], order: Any) -> None:
+    no_core_dumps()
+    _keep(prepare(order))
+
+
+def _keep(prepared: Any) -> None:
+    global _prepared
+    _prepared = prepared
+
+
+def _run(job: Callable[[Any, Any], Any], one: Any) -> Any:
+    try:
+        return job(_prepared, one)
+    except LinkageError:
+        raise
+    except Exception as fault:
+        raise without_values(fault) from None

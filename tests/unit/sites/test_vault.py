@@ -1,0 +1,115 @@
+"""What a site keeps: encrypted, bound to its name, remade from the secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keyring
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from linkage.encoding.keys import StudyKey
+from linkage.errors import KeyRefused
+from linkage.sealing import Identity
+from sites.keystore import Keystore
+from sites.vault import Vault
+
+
+def test_nothing_private_is_readable_without_the_secret(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "private")
+    names = np.arange(32, dtype=np.uint8).reshape(2, 16)
+    vault.save_map(1, names, ["CANARY-1", "CANARY-2"])
+    vault.keep("case-maps", b"CANARY-3")
+    for path in vault.folder.rglob("*"):
+        if path.is_file():
+            assert b"CANARY" not in path.read_bytes()
+            assert path.stat().st_mode & 0o077 == 0
+    assert vault.load_map(1) == {names[0].tobytes(): "CANARY-1", names[1].tobytes(): "CANARY-2"}
+    assert vault.kept("case-maps") == b"CANARY-3"
+    assert vault.kept("nothing") is None
+    (vault.folder / "contributor.secret").unlink()
+    with pytest.raises(KeyRefused, match="does not open") as caught:
+        vault.load_map(1)
+    assert "backup" in caught.value.hint
+
+
+def test_a_private_file_opens_under_its_own_name_only(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    vault.keep("one", b"1")
+    vault.keep("two", b"2")
+    kept = tmp_path / "kept"
+    (kept / "one").write_bytes((kept / "two").read_bytes())
+    with pytest.raises(KeyRefused):
+        vault.kept("one")
+    (kept / "two").write_bytes((kept / "two").read_bytes()[:-1])
+    with pytest.raises(KeyRefused):
+        vault.kept("two")
+
+
+def test_a_map_lacks_no_chunk_silently(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    folder = tmp_path / "making"
+    names = np.arange(32, dtype=np.uint8).reshape(2, 16)
+    for number in (1, 2):
+        ids = pa.array([f"r{number}"], pa.string())
+        vault.write_map_chunk(folder, 3, number, names[number - 1 : number], ids)
+    vault.finish_map(folder, 3, 2)
+    assert sorted(vault.load_map(3).values()) == ["r1", "r2"]
+    (vault.map_folder(3) / "00002").unlink()
+    with pytest.raises(KeyRefused):
+        vault.load_map(3)
+    with pytest.raises(KeyRefused, match="tokenize"):
+        vault.load_map(4)
+
+
+@pytest.fixture
+def file_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real backend of the keyring package that needs no desktop."""
+    from keyrings.alt.file import PlaintextKeyring
+
+    backend = PlaintextKeyring()
+    backend.file_path = str(tmp_path / "keyring.cfg")
+    before = keyring.get_keyring()
+    keyring.set_keyring(backend)
+    yield
+    keyring.set_keyring(before)
+
+
+@pytest.mark.usefixtures("file_keyring")
+def test_secrets_can_live_in_the_keyring(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "private", "keyring")
+    with pytest.raises(KeyRefused, match="system keyring"):
+        vault.identity()
+    identity, key = Identity.generate("alpha"), StudyKey.generate()
+    vault.keep_identity(identity)
+    vault.keep_study_key(key)
+    vault.keep_study_key(key)
+    assert vault.identity().public() == identity.public()
+    assert vault.study_key() == key
+    assert vault.secret().derive("x") == vault.secret().derive("x")
+    vault.save_map(1, np.zeros((1, 16), np.uint8), ["r"])
+    assert vault.load_map(1) == {bytes(16): "r"}
+    assert [p.name for p in vault.folder.iterdir()] == ["map-1"]
+    with pytest.raises(KeyRefused, match="not overwritten"):
+        vault.keep_identity(identity)
+    vault.forget_study_key()
+    with pytest.raises(KeyRefused, match="missing"):
+        vault.study_key()
+    other = Vault(tmp_path / "other", "keyring")
+    assert not other.keystore.has("identity.key")
+
+
+def test_a_keyring_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keyring.backends.fail import Keyring
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Keyring())
+    try:
+        with pytest.raises(KeyRefused, match="keyring refuses") as caught:
+            Keystore(tmp_path, "keyring").has("study.key")
+    finally:
+        keyring.set_keyring(before)
+    assert 'keys = "file"' in caught.value.hint
