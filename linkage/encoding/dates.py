@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from linkage.encoding.rules import INVALID, PLACEHOLDER, null
 from linkage.errors import EncodingRefused
@@ -32,6 +32,9 @@ MOST_EXCHANGED = 0.2
 _ENOUGH_TO_JUDGE = 20
 
 
+EXCHANGED = "repaired: day and month exchanged"
+
+
 class DateRule:
     """
     The rule for one column of dates, called with its text.
@@ -45,7 +48,6 @@ class DateRule:
         self._exchanged_format = _exchange(format)
         self._fixed_width = re.search(r"%[a-zA-Z]%[a-zA-Z]", format) is not None
         self._numeric = re.search(r"%[aAbBp]", format) is None
-        self._exchanged: set[str] = set()
         self._require_full_date()
 
     def __call__(self, text: str) -> tuple[str, str]:
@@ -57,7 +59,8 @@ class DateRule:
         if found is None and self._exchanged_format:
             found = self._parsed(stripped, self._exchanged_format)
             if found:
-                self._exchanged.add(text)
+                value, why = self.of_date(found)
+                return value, why or EXCHANGED
         if found is None:
             return null(PLACEHOLDER if _ZEROS_OR_NINES.fullmatch(text) else INVALID)
         return self.of_date(found)
@@ -70,28 +73,6 @@ class DateRule:
         if day < EARLIEST or (self.today is not None and day > self.today) or day.year > 2100:
             return null(INVALID)
         return day.strftime("%Y%m%d"), ""
-
-    def require_fit(self, given: Sequence[object], found: Sequence[tuple[str, str]]) -> None:
-        """
-        Raise EncodingRefused if the format does not fit the column: above 20 % of its dates
-        (of 20 and more) had to have day and month exchanged, or none could be read at all.
-
-        given, found: the column before and after this rule, N each.
-        """
-        said = [value for value, reason in found if value or reason == INVALID]
-        if len(said) < _ENOUGH_TO_JUDGE:
-            return
-        if not any(said):
-            raise EncodingRefused(
-                f"no date of birth fits the format {self.format!r}",
-                hint='correct date_format in the site file, e.g. "%m/%d/%Y" or "%Y%m%d"',
-            )
-        exchanged = sum(type(one) is str and one.strip() in self._exchanged for one in given)
-        if exchanged > MOST_EXCHANGED * len(said):
-            raise EncodingRefused(
-                f"more than a fifth of the dates of birth do not fit the format {self.format!r}",
-                hint=f"day and month seem to be exchanged; try {self._exchanged_format!r}",
-            )
 
     def _parsed(self, text: str, format: str) -> dt.date | None:
         try:
@@ -130,3 +111,26 @@ def _exchange(format: str) -> str | None:
 def _leap_safe(found: dt.datetime) -> bool:
     """Return whether the day exists a hundred years earlier (29 February 2000 does not)."""
     return (found.month, found.day) != (2, 29) or found.year % 400 != 0
+
+
+def require_fit(tally: Mapping[str, int], format: str) -> None:
+    """
+    Raise EncodingRefused if `format` does not fit a source: above 20 % of its dates (of 20 and
+    more) had to have day and month exchanged, or none could be read at all.
+
+    tally: number of records by why-text, "" included.
+    """
+    kept = sum(n for why, n in tally.items() if not why or why.startswith("repaired"))
+    said = kept + sum(n for why, n in tally.items() if why.startswith(INVALID))
+    if said < _ENOUGH_TO_JUDGE:
+        return
+    if not kept:
+        raise EncodingRefused(
+            f"no date of birth fits the format {format!r}",
+            hint='correct date_format in the site file, e.g. "MM/DD/YYYY" or "YYYYMMDD"',
+        )
+    if tally.get(EXCHANGED, 0) > MOST_EXCHANGED * said:
+        raise EncodingRefused(
+            f"more than a fifth of the dates of birth do not fit the format {format!r}",
+            hint=f"day and month seem to be exchanged; try {_exchange(format)!r}",
+        )

@@ -1,14 +1,15 @@
 """
 Normalisation rules by field, and the transforms of match-key rules and CLKs.
 
-    values, reasons = normalise("last_name", column, date_format=None)
-    sounds = apply("last_name:sound", values)
+    normaliser = Normaliser("last_name", Reading())
+    found = normaliser.column(batch)             # found.column: values, found.why: reasons
+    sounds = apply("last_name:sound", found.column)
 
 A value that cannot identify anybody becomes "" with a reason, never a key of an empty string:
     missing       nothing there
     placeholder   stands for "not known": "unknown", "baby boy", 01/01/1900, 999-99-9999
     invalid       cannot be a value of its field, even after the repairs below
-The rules, with examples, are the table in docs/formats-encoding.md; a change to any of them
+The rules, with examples, are the tables in docs/normalisation.md; a change to any of them
 is a new NORMALISATION_VERSION, which is in the schema hash.
 """
 
@@ -18,18 +19,26 @@ import datetime as dt
 import math
 import numbers
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import jellyfish
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from linkage.encoding import dates, names, streets
+from linkage.encoding.columns import Coded
 from linkage.encoding.rules import INVALID, MISSING, PLACEHOLDER, Rule, null, said_missing, word_set
 from linkage.errors import EncodingRefused
 from linkage.schema import NORMALISATION_VERSION as NORMALISATION_VERSION
 from linkage.study import parse_field
 
 REASONS: Final = (MISSING, PLACEHOLDER, INVALID)
+REMEMBERED = 200_000
+"""Different values that a Normaliser keeps over its batches, at most."""
 
 _SEX = {
     "m": "m", "male": "m", "man": "m", "8507": "m",
@@ -46,6 +55,10 @@ _SSN_PLACEHOLDERS = frozenset(
 )
 """078-05-1120 and 219-09-9999 were printed on sample cards (SSA, ssa.gov/history/ssn)."""
 
+_LONG = {
+    PLACEHOLDER: "placeholder: stands for not known",
+    INVALID: "invalid: no value of its field",
+}
 _LOOKALIKE_DIGITS = str.maketrans("oOlI|izZsSGB", "001111225568")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _EMAIL_LOCAL = word_set("none na n/a no noemail no-email unknown test declined refused nomail")
@@ -53,43 +66,106 @@ _EMAIL_DOMAIN = word_set("example.com example.org example.net none.com noemail.c
 _EXTENSION = re.compile(r"\s*(x|ext\.?|extension|#)\s*\d+\s*$", re.IGNORECASE)
 
 
-def normalise(
-    field: str,
-    values: Iterable[object],
-    *,
-    date_format: str | None,
-    today: dt.date | None = None,
-) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Reading:
     """
-    Return N normalised values ("" where null) and N reasons ("" where there is a value).
+    How a source writes its values.
 
-    values: text, or what pandas, Arrow and OMOP give: None, NaN, numbers, dates.
-    date_format: strptime format of date_of_birth as text, None for ISO %Y-%m-%d; of no concern
-    to other fields. today: a later birth date is invalid; None does not ask.
-
-    Each different value is worked out once. Raises EncodingRefused for an unknown field, and
-    for a date format that most dates do not fit.
+    date_format: strptime format of dates of birth as text, None for ISO %Y-%m-%d.
+    two_digit_years_until: the last year that a year of two digits can mean (2026: 26 is 2026,
+    27 is 1927); None refuses such years. phone_region: country of numbers without country code
+    (ISO 3166). today: a later birth date is invalid; None does not ask.
     """
-    rule = _rule(field, date_format, today)
-    known: dict[object, tuple[str, str]] = {}
-    found: list[tuple[str, str]] = []
-    given = list(values)
-    for value in given:
+
+    date_format: str | None = None
+    two_digit_years_until: int | None = None
+    phone_region: str = "US"
+    today: dt.date | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Normalised:
+    """
+    A normalised column of N records, and why each value is what it is.
+
+    column: "" where null. why: of a fixed list of texts, "" for a plain value; the kind is the
+    text before ":". A value is "" where the kind is missing, placeholder or invalid, only there.
+    """
+
+    column: Coded
+    why: Coded
+
+
+class Normaliser:
+    """
+    The rule of one field for one source. Each different value is worked out once, and up to
+    REMEMBERED of them are kept from batch to batch.
+
+    Raises EncodingRefused for an unknown field, and for a date format that cannot serve.
+    """
+
+    def __init__(self, field: str, reading: Reading = Reading()) -> None:
+        self.field = field
+        self._rule = _rule(field, reading.date_format, reading.today)
+        self._known: dict[object, tuple[str, str]] = {}
+
+    def column(self, values: pa.Array | Sequence[object]) -> Normalised:
+        """
+        Normalise N values: text, or what frames and Arrow give (None, NaN, numbers, dates).
+        """
+        codes, different = _different(values)
+        found = [self._found(value) for value in different]
+        column, why = (Coded.of([pair[part] for pair in found]) for part in (0, 1))
+        return Normalised(
+            Coded(column.codes[codes], column.values), Coded(why.codes[codes], why.values)
+        )
+
+    def _found(self, value: object) -> tuple[str, str]:
         # 1 == 1.0 == True in a dict; their text differs, so their type is part of the key.
         cached = value if type(value) is str else (type(value), value)
-        if (pair := known.get(cached)) is None:
-            pair = known[cached] = _one(rule, value)
-        found.append(pair)
-    if isinstance(rule, dates.DateRule):
-        rule.require_fit(given, found)
-    return [value for value, _ in found], [reason for _, reason in found]
+        if (pair := self._known.get(cached)) is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            made, why = _one(self._rule, value)
+            pair = self._known[cached] = made, _LONG.get(why, why)
+        return pair
 
 
-def apply(field_ref: str, values: Sequence[str]) -> list[str]:
+def _different(values: pa.Array | Sequence[object]) -> tuple[npt.NDArray[np.int64], list[object]]:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.Array):
+        coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+        different = [*coded.dictionary.to_pylist(), None]
+        codes = coded.indices.fill_null(len(different) - 1).to_numpy(zero_copy_only=False)
+        return codes, different
+    number: dict[object, int] = {}
+    different: list[object] = []
+    codes = np.empty(len(values), np.int64)
+    for row, value in enumerate(values):
+        key = value if type(value) is str else (type(value), value)
+        code = number.setdefault(key, len(different))
+        if code == len(different):
+            different.append(value)
+        codes[row] = code
+    return codes, different
+
+
+def require_fit(field: str, tally: Mapping[str, int], reading: Reading) -> None:
     """
-    Return N values of `field` or `field:transform`, "" where `values` is or has no such part.
+    Raise EncodingRefused where a source's dates plainly do not fit its date format.
 
-    values: N normalised values of the field. Raises EncodingRefused for an unknown reference.
+    tally: number of records by `why` over the whole source, "" included.
+    """
+    if field == "date_of_birth":
+        dates.require_fit(tally, reading.date_format or "%Y-%m-%d")
+
+
+def apply(field_ref: str, column: Coded) -> Coded:
+    """
+    Return `field` or `field:transform` of N values, "" where a value is or has no such part.
+
+    column: normalised values of the field. Raises EncodingRefused for an unknown reference.
     """
     try:
         _, transform = parse_field(field_ref)
@@ -98,24 +174,35 @@ def apply(field_ref: str, values: Sequence[str]) -> list[str]:
             f"{field_ref!r} {fault}", hint="see linkage.study.TRANSFORMS"
         ) from None
     if not transform:
-        return list(values)
+        return column
     if transform.isdigit():
         size = int(transform)
-        return [value[:size] for value in values]
-    change = _TRANSFORMS[transform]
-    known = {value: change(value) if value else "" for value in set(values)}
-    return [known[value] for value in values]
+        return column.changed(lambda value: value[:size])
+    return column.changed(_TRANSFORMS[transform])
 
 
-def require_normalised(field: str, values: Sequence[str]) -> None:
-    """Raise EncodingRefused unless every value has the shape that `normalise` gives."""
+def require_normalised(field: str, column: Coded) -> None:
+    """Raise EncodingRefused unless every value has the shape that a Normaliser gives."""
     fits = _SHAPES[field].fullmatch
-    for row, value in enumerate(values):
+    for value in column.values:
         if type(value) is not str or (value and not fits(value)):
             raise EncodingRefused(
-                f"row {row + 1} of column {field!r} is not normalised",
-                hint="pass columns through linkage.encoding.fields.normalise first",
+                f"column {field!r} is not normalised",
+                hint="pass columns through linkage.encoding.fields.Normaliser first",
             )
+
+
+def normalise(
+    field: str, values: Sequence[object], *, date_format: str | None, today: dt.date | None = None
+) -> tuple[list[str], list[str]]:
+    """Return N normalised values and N reasons. Goes when its last caller has."""
+    reading = Reading(date_format=date_format, today=today)
+    found = Normaliser(field, reading).column(list(values))
+    why = found.why.texts()
+    require_fit(field, Counter(why), reading)
+    return found.column.texts(), [
+        "" if one.startswith("repaired") else one.partition(":")[0] for one in why
+    ]
 
 
 def text_of(value: object) -> str:

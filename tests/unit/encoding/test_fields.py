@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.encoding.columns import Coded
 from linkage.encoding.fields import REASONS, apply, normalise, require_normalised
 from linkage.errors import EncodingRefused
 from linkage.study import FIELDS
@@ -249,7 +250,7 @@ def test_any_input_gives_a_normalised_value_or_a_reason(field: str, values: list
     assert len(found) == len(reasons) == len(values)
     for value, reason in zip(found, reasons, strict=True):
         assert (value == "") == (reason in REASONS)
-    require_normalised(field, found)
+    require_normalised(field, Coded.of(found))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_names_lose_case_accents_and_hyphens_alike() -> None:
     ],
 )
 def test_transforms(ref: str, value: str, expected: str) -> None:
-    assert apply(ref, [value, "", value]) == [expected, "", expected]
+    assert apply(ref, Coded.of([value, "", value])).texts() == [expected, "", expected]
 
 
 def test_unknown_fields_and_transforms_are_refused() -> None:
@@ -317,4 +318,4 @@ def test_unknown_fields_and_transforms_are_refused() -> None:
         normalise("mrn", [], date_format=None)
     for ref in ("mrn", "sex:initial", "first_name:", "last_name:0", "last_name:21"):
         with pytest.raises(EncodingRefused):
-            apply(ref, [])
+            apply(ref, Coded.of([]))
