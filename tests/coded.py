@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from linkage.encoding.columns import Coded
-from linkage.encoding.encoder import _applied as apply
+from linkage.encoding.fields import apply
 from linkage.study import parse_field
 
 

@@ -12,7 +12,6 @@ dataset as a whole, duplicates and repeated keys: the reference for the tokenize
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import group_duplicates
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, Utf8, null_repeats
 from linkage.errors import EncodingRefused
 from linkage.records import EncodedRecords, FixedColumn
 from linkage.study import Party, StudyConfig
@@ -84,12 +83,14 @@ class BatchEncoder:
         """
         held = self._checked(columns)
         refs = {ref for one in self._encoders() for ref in one.refs}
-        values = {ref: _applied(ref, held[ref.partition(":")[0]]) for ref in refs}
+        values = {ref: fields.apply(ref, held[ref.partition(":")[0]]) for ref in refs}
         made = EncodedBatch({}, {}, {}, {})
         for name, clk in self._clks.items():
             made.clks[name], made.bits_set[name] = clk.encode(values)
+        keyed = {ref for rule in self._rules.values() for ref in rule.refs}
+        texts = {ref: Utf8.of(values[ref].values) for ref in keyed}
         for name, rule in self._rules.items():
-            made.match_keys[name], made.missing[name] = rule.encode(values)
+            made.match_keys[name], made.missing[name] = rule.encode(values, texts)
         return made
 
     def _encoders(self) -> list[ClkEncoder | MatchKeyEncoder]:
@@ -103,7 +104,7 @@ class BatchEncoder:
                     f"party {self._party.id!r} holds {field!r}, but there is no such column",
                     hint="name its column in the site file, or drop it from the party's fields",
                 )
-            _require_normalised(field, columns[field])
+            fields.require_normalised(field, columns[field])
             held[field] = columns[field]
         if len({len(column) for column in held.values()}) > 1:
             raise EncodingRefused("the columns do not have a value for every record each")
@@ -147,15 +148,3 @@ def density(column: FixedColumn, bits_set: int) -> float:
     """Return the mean share of bits set before diffusion; 0.0 where no record has the CLK."""
     bits = int(column.present.sum()) * column.values.shape[1] * 8
     return bits_set / bits if bits else 0.0
-
-
-def _applied(ref: str, column: Coded) -> Coded:
-    if "column" in inspect.signature(fields.apply).parameters:
-        return fields.apply(ref, column)  # type: ignore
-    return Coded(column.codes, fields.apply(ref, column.values))
-
-
-def _require_normalised(field: str, column: Coded) -> None:
-    if "column" in inspect.signature(fields.require_normalised).parameters:
-        return fields.require_normalised(field, column)
-    return fields.require_normalised(field, column.texts())

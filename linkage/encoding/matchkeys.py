@@ -12,17 +12,18 @@ because the matching model needs that chance. Figures: docs/threat-model.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import compress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
+import numba
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.hmac import HMAC
 
 from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import repeats
 from linkage.encoding.keys import StudyKey, length_prefixed
+from linkage.encoding.tags import Tagger
 from linkage.errors import EncodingRefused
 from linkage.records import MATCH_KEY_BYTES, FixedColumn
 from linkage.study import MatchKeyRule, StudyConfig
@@ -40,15 +41,18 @@ class MatchKeyEncoder:
 
     def __init__(self, rule: MatchKeyRule, study: StudyConfig, key: StudyKey) -> None:
         self.refs = rule.fields
-        self._start = HMAC(key.derive(study, "match-keys"), hashes.SHA256())
-        self._start.update(length_prefixed(rule.id))
+        self._name = np.frombuffer(length_prefixed(rule.id), np.uint8)
+        self._tagger = Tagger(key.derive(study, "match-keys"))
 
-    def encode(self, values: Mapping[str, Coded]) -> tuple[FixedColumn, dict[str, int]]:
+    def encode(
+        self, values: Mapping[str, Coded], texts: Mapping[str, Utf8] | None = None
+    ) -> tuple[FixedColumn, dict[str, int]]:
         """
         Return one match key a record and how many are null, by reason.
 
-        values: by ref, normalised and transformed. A record that lacks a field of the rule has a
-        null, counted as "missing:<field>" for the first such field in the rule's order.
+        values: by ref, normalised and transformed. texts: the bytes of their values, where the
+        caller has them already. A record that lacks a field of the rule has a null, counted as
+        "missing:<field>" for the first such field in the rule's order.
         """
         columns = [values[ref] for ref in self.refs]
         n = len(columns[0])
@@ -58,25 +62,75 @@ class MatchKeyEncoder:
         present = np.ones(n, dtype=bool)
         for ref, column in zip(self.refs, columns, strict=True):
             there = column.present()
-            if lost := int((present & ~there).sum()):
+            if lost := int(np.count_nonzero(present & ~there)):
                 reasons[f"missing:{ref}"] = lost
             present &= there
-        messages = map(b"".join, zip(*(_prefixed(column) for column in columns), strict=True))
+        rows = np.flatnonzero(present)
+        codes = [column.codes[rows] for column in columns]
+        known = texts or {ref: Utf8.of(values[ref].values) for ref in self.refs}
+        messages, starts = joined(self._name, codes, [known[ref] for ref in self.refs])
         found = np.zeros((n, MATCH_KEY_BYTES), np.uint8)
-        tags = b"".join(_tag(self._start, one) for one in compress(messages, present.tolist()))
-        found[present] = np.frombuffer(tags, np.uint8).reshape(-1, MATCH_KEY_BYTES)
+        found[rows] = self._tagger.tags(messages, starts)
         return FixedColumn(found, present), reasons
 
 
-def _tag(start: HMAC, message: bytes) -> bytes:
-    mac = start.copy()
-    mac.update(message)
-    return mac.finalize()[:MATCH_KEY_BYTES]
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Utf8:
+    """U texts as UTF-8, joined: text u is letters[starts[u]:starts[u + 1]], uint8 and int64."""
+
+    letters: npt.NDArray[np.uint8]
+    starts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Sequence[str]) -> Self:
+        """Return the texts of `values`, in order."""
+        text = "".join(values)
+        known = values if text.isascii() else [value.encode("utf-8") for value in values]
+        starts = np.zeros(len(values) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, known), np.int64, count=len(values)), out=starts[1:])
+        return cls(np.frombuffer(text.encode("utf-8"), np.uint8), starts)
 
 
-def _prefixed(column: Coded) -> Iterator[bytes]:
-    known = [length_prefixed(value) for value in column.values]
-    return map(known.__getitem__, column.codes.tolist())
+def joined(
+    name: npt.NDArray[np.uint8], codes: Sequence[npt.NDArray[np.int32]], texts: Sequence[Utf8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """
+    Return M messages, uint8, and where each begins, int64[M + 1]: `name`, then for each field
+    the value as in `length_prefixed`. codes: int32[M] a field, rows of its texts.
+    """
+    starts = np.zeros(len(codes[0]) + 1, np.int64)
+    starts[1:] = len(name)
+    for code, text in zip(codes, texts, strict=True):
+        starts[1:] += 4 + np.diff(text.starts)[code]
+    np.cumsum(starts, out=starts)
+    messages = np.empty(starts[-1], np.uint8)
+    cursor = starts[:-1].copy()
+    _append_name(messages, cursor, name)
+    for code, text in zip(codes, texts, strict=True):
+        _append(messages, cursor, code, text.letters, text.starts)
+    return messages, starts
+
+
+@numba.njit(nogil=True, cache=True)
+def _append_name(messages, cursor, name):  # type: ignore[no-untyped-def]
+    for row in range(len(cursor)):
+        at = cursor[row]
+        for i in range(len(name)):
+            messages[at + i] = name[i]
+        cursor[row] = at + len(name)
+
+
+@numba.njit(nogil=True, cache=True)
+def _append(messages, cursor, codes, letters, starts):  # type: ignore[no-untyped-def]
+    """Append each row's text after its length, 4 bytes, most significant first."""
+    for row in range(len(cursor)):
+        at, first = cursor[row], starts[codes[row]]
+        size = starts[codes[row] + 1] - first
+        for i in range(4):
+            messages[at + i] = np.uint8(size >> (24 - 8 * i) & 255)
+        for i in range(size):
+            messages[at + 4 + i] = letters[first + i]
+        cursor[row] = at + 4 + size
 
 
 def null_repeats(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> tuple[FixedColumn, int]:

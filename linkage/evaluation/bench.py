@@ -119,7 +119,7 @@ def _dice_all_pairs(n: int, seed: int) -> Comparison:
 
 def _encode(n: int, seed: int) -> Comparison:
     """Make n CLKs of five fields of simulated people, clear text to filter, without diffusion."""
-    from linkage.encoding.clk import bloom_filters
+    from linkage.encoding.clk import PlainClks
     from linkage.encoding.columns import Coded
     from linkage.schema import clk_schema, parse_schema
     from linkage.study import parse_study
@@ -129,9 +129,9 @@ def _encode(n: int, seed: int) -> Comparison:
     schema = parse_schema(made)
     secret = np.random.default_rng(seed).bytes(32)
     columns = _people(n, seed)
-    bloom_filters([Coded.of(column[:2]) for column in columns], schema, secret)
+    PlainClks(schema, secret).encode([Coded.of(column[:2]) for column in columns])
     ours, (filters, _) = _best(
-        lambda: bloom_filters([Coded.of(column) for column in columns], schema, secret)
+        lambda: PlainClks(schema, secret).encode([Coded.of(column) for column in columns])
     )
     theirs = None
     if clkhash := _installed("clkhash.clk"):

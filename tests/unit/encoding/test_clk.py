@@ -15,7 +15,7 @@ from clkhash.schema import from_json_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linkage.encoding.clk import ClkEncoder, bloom_filters
+from linkage.encoding.clk import ClkEncoder, PlainClks
 from linkage.encoding.columns import Coded
 from linkage.encoding.diffusion import diffuse_reference, diffusion_taps
 from linkage.encoding.keys import StudyKey
@@ -45,7 +45,7 @@ def _plain(
 def test_vectors_made_by_clkhash(case: dict[str, Any]) -> None:
     columns = _columns(VECTORS["records"])
     schema = parse_schema(case["schema"])
-    filters, count = bloom_filters(columns, schema, bytes.fromhex(case["secret"]))
+    filters, count = PlainClks(schema, bytes.fromhex(case["secret"])).encode(columns)
     assert [base64.b64encode(row.tobytes()).decode() for row in filters] == case["clks"]
     assert count.tolist() == [sum(map(bool, record)) for record in VECTORS["records"]]
 
@@ -83,7 +83,7 @@ def test_equal_to_clkhash_itself(
     except SchemaRefused:
         return  # density outside the band: another test's concern
     theirs = generate_clks(records, from_json_dict(made), secret, max_workers=1)
-    ours, _ = bloom_filters(_columns(records), schema, secret)
+    ours, _ = PlainClks(schema, secret).encode(_columns(records))
     assert [row.tobytes() for row in ours] == [clk.tobytes() for clk in theirs]
 
 
@@ -159,13 +159,13 @@ def test_columns_of_unequal_length_are_refused() -> None:
     schema = parse_schema(VECTORS["cases"][0]["schema"])
     one, two = Coded.of(["a"]), Coded.of(["a", "b"])
     with pytest.raises(EncodingRefused, match="one length"):
-        bloom_filters([one, one, two, one, one], schema, bytes(32))
+        PlainClks(schema, bytes(32)).encode([one, one, two, one, one])
     with pytest.raises(EncodingRefused, match="one column a field"):
-        bloom_filters([one] * 4, schema, bytes(32))
+        PlainClks(schema, bytes(32)).encode([one] * 4)
 
 
 def test_one_huge_value_sets_only_its_bits() -> None:
     schema = parse_schema(VECTORS["cases"][0]["schema"])
     values = [Coded.of([text]) for text in ("a" * 100_000, "", "", "", "")]
-    filters, _ = bloom_filters(values, schema, bytes(32))
+    filters, _ = PlainClks(schema, bytes(32)).encode(values)
     assert 0 < np.bitwise_count(filters).sum() <= 100
