@@ -1,7 +1,7 @@
 """
 Who is calling: a signed assertion (RFC 7523) buys a short opaque access token.
 
-1. iss = sub names the caller: "<study id>/<party>", or "admin/<name>";
+1. iss = sub names the caller: "<study id>/<party or contributor>", or "admin/<name>";
 2. its signing key is the one pinned in the signed study, or the admin's registered one;
 3. the signature is Ed25519, no other algorithm is known here;
 4. aud is this broker, exp at most five minutes ahead, iat not in the future;
@@ -143,7 +143,7 @@ def _key_of(connection: Connection, caller: Caller) -> PublicIdentity:
     else:
         study = studies.find_study(connection, caller.study_id)
         registered = RegisteredStudy.of(study) if study else None
-        if registered and any(p.id == caller.name for p in registered.config.party):
+        if registered and caller.name in registered.config.actors:
             return registered.pin(caller.name)
     _unknown()
 

@@ -175,17 +175,50 @@ def study_register(
     custodian_fingerprint: Annotated[
         str | None, typer.Option(help="As the custodian read it out; not for a rehearsal.")
     ] = None,
+    allow_changed_parties: Annotated[
+        bool, typer.Option(help="A next epoch may have other parties or contributors.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a signed study."""
+    """Register a signed study, or its next epoch: then everybody uploads anew."""
     from linkage.signed_study import load_signed_study
 
     signed = load_signed_study(file, custodian_fingerprint=custodian_fingerprint)
     state, new = _services(home).studies.register(
-        "console", signed, custodian_fingerprint=custodian_fingerprint
+        "console",
+        signed,
+        custodian_fingerprint=custodian_fingerprint,
+        allow_changed_parties=allow_changed_parties,
     )
     said = "registered" if new else "registered already"
-    _show(as_json, state.model_dump(mode="json"), f"Study {state.study_id} is {said}.")
+    text = f"Study {state.study_id} is {said}."
+    if again := [one.uploader for one in state.parties if one.outdated]:
+        text += f" Epoch {state.epoch}: to upload anew: {', '.join(again)}."
+    _show(as_json, state.model_dump(mode="json"), text)
+
+
+@study.command("deactivate")
+def study_deactivate(
+    file: Annotated[Path, typer.Argument(help="The custodian's signed notice.")],
+    home: HomeOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Take no more uploads of an epoch whose study key the custodian deactivated."""
+    from pydantic import ValidationError
+
+    from linkage.messages import Deactivation
+
+    try:
+        notice = Deactivation.model_validate_json(_bytes(file))
+    except ValidationError:
+        raise PackageRefused(
+            f"{file} is no notice of a deactivation",
+            hint="the custodian makes it with `linkage-site keys deactivate`",
+        ) from None
+    state, new = _services(home).studies.deactivate("console", notice)
+    said = "deactivated" if new else "deactivated already"
+    text = f"The study key of {state.study_id}, epoch {notice.epoch}, is {said}."
+    _show(as_json, state.model_dump(mode="json"), text)
 
 
 @run.command("start")
@@ -203,7 +236,7 @@ def run_start(
     from linkage.messages import RunRequest
 
     broker = _services(home)
-    grant = broker.studies.grant(_console(), Action.START_RUN, study_id=study_id, party=None)
+    grant = broker.studies.grant(_console(), Action.START_RUN, study_id=study_id)
     state = broker.runs.start(grant, RunRequest(seed=seed), allow_missing=allow_missing)
     _show(as_json, state.model_dump(mode="json"), f"Run {state.run_id} is {state.state}.")
 
@@ -214,7 +247,7 @@ def run_list(study_id: str, home: HomeOption, as_json: JsonOption = False) -> No
     from broker.policy import Action
 
     broker = _services(home)
-    grant = broker.studies.grant(_console(), Action.READ_RUN, study_id=study_id, party=None)
+    grant = broker.studies.grant(_console(), Action.READ_RUN, study_id=study_id)
     found = [state.model_dump(mode="json") for state in broker.runs.all(grant)]
     _show(as_json, found, "\n".join(map(_run_line, found)) or "No run was started yet.")
 
@@ -234,7 +267,7 @@ def release_start(
     from linkage.messages import ReleaseRequest
 
     broker = _services(home)
-    grant = broker.studies.grant(_console(), Action.RELEASE, study_id=study_id, party=None)
+    grant = broker.studies.grant(_console(), Action.RELEASE, study_id=study_id)
     state = broker.releases.ask(grant, ReleaseRequest(run_id=run_id, audience=tuple(to or ())))
     _show(as_json, state.model_dump(mode="json"), f"Release {state.job_id} is {state.state}.")
 

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,10 +155,8 @@ def _inputs(
     run = runs.find(connection, row.run_id)
     if study is None or run is None or run.sequence is None:
         raise NotFound("the job's run is not finished", hint="start a run, then ask again")
-    found = {
-        party: people.members_at(connection, row.study_id, party, run.sequence)
-        for party in json.loads(run.inputs)
-    }
+    registered = RegisteredStudy.of(study)
+    found = _records_by_party(connection, registered, json.loads(run.inputs), run.sequence)
     joined = b"".join(persons for _, persons in found.values())
     _, number = np.unique(np.frombuffer(joined, f"V{ID_BYTES}"), return_inverse=True)
     members, at = {}, 0
@@ -167,7 +165,28 @@ def _inputs(
         names = np.frombuffer(pseudonyms, np.uint8).reshape(-1, ID_BYTES)
         members[party] = Members(names, number[at : at + count].astype(np.int64))
         at += count
-    return RegisteredStudy.of(study), members
+    return registered, members
+
+
+def _records_by_party(
+    connection: people.Connection,
+    study: RegisteredStudy,
+    uploaders: Iterable[str],
+    sequence: int,
+) -> dict[str, tuple[bytes, bytes]]:
+    """
+    Return by party the pseudonyms and person IDs of all its uploaders' records, 16 bytes each.
+
+    Who uploads for no party any more, since a later epoch was signed, is left out.
+    """
+    party_of = {one: p.id for p in study.config.party for one in study.config.uploaders_of(p)}
+    found: dict[str, tuple[bytes, bytes]] = {}
+    for uploader in uploaders:
+        if party := party_of.get(uploader):
+            names, persons = people.members_at(connection, study.id, uploader, sequence)
+            before = found.get(party, (b"", b""))
+            found[party] = (before[0] + names, before[1] + persons)
+    return found
 
 
 def _release(

@@ -18,56 +18,59 @@ from linkage.plain_arrow import read_stream
 from linkage.records import arrow_schema, from_arrow
 from linkage.sealing import Identity, unseal
 
-_REMEDY = "the party submits again, with the next version number"
+_REMEDY = "it submits again, with the next version number"
 
 
 def open_dataset(
-    broker: Broker, identity: Identity, study: RegisteredStudy, party: str, number: int
+    broker: Broker, identity: Identity, study: RegisteredStudy, uploader: str, number: int
 ) -> Dataset:
     """
-    Return a complete dataset version, opened.
+    Return a complete dataset version, opened. Each uploader is a dataset of its own: two
+    contributors of one party may hold the same person, and are linked like two parties.
 
-    Raises PackageRefused or EncodingRefused, naming party and part, where a part does not open,
+    Raises PackageRefused or EncodingRefused, naming uploader and part, where a part does not open,
     holds another number of records, or the whole is not what its manifest says.
     """
     with broker.database.read() as connection:
-        row = studies.find_dataset(connection, study.id, party, number)
+        row = studies.find_dataset(connection, study.id, uploader, number)
         blobs = studies.part_blobs(connection, row) if row else {}
     if row is None or row.state != "complete":
-        raise NotFound(f"party {party!r} has no complete dataset version {number}", hint=_REMEDY)
+        raise NotFound(f"{uploader!r} has no complete dataset version {number}", hint=_REMEDY)
     manifest = Manifest.model_validate_json(row.manifest)
-    manifest.verify(study.pin(party))
+    manifest.verify(study.pin(uploader))
     batches: list[pa.RecordBatch] = []
     for part in manifest.parts:
-        context = part_context(study.id, party, number, part.number, len(manifest.parts))
+        context = part_context(study.id, uploader, number, part.number, len(manifest.parts))
         sealed = broker.blobs.read(blobs.get(part.number, ""))
-        sender = study.pin(party)
+        sender = study.pin(uploader)
         data = unseal(sealed, sender=sender, recipient=identity, context=context)
-        batches += _batches(data, part, study, party)
-    records = from_arrow(batches, study.config, party)
+        batches += _batches(data, part, study, uploader)
+    records = from_arrow(batches, study.config, manifest.party)
     if len(np.unique(records.groups)) != manifest.groups:
         raise PackageRefused(
-            f"party {party!r}: the dataset has another number of groups than its manifest says",
+            f"{uploader!r}: the dataset has another number of groups than its manifest says",
             hint=_REMEDY,
         )
-    return Dataset(party=party, records=records, collisions=_collisions(manifest, study))
+    return Dataset(party=uploader, records=records, collisions=_collisions(manifest, study))
 
 
-def _batches(data: bytes, part: Part, study: RegisteredStudy, party: str) -> list[pa.RecordBatch]:
+def _batches(
+    data: bytes, part: Part, study: RegisteredStudy, uploader: str
+) -> list[pa.RecordBatch]:
     try:
         schema, batches = read_stream(data)
     except ValueError:
         raise PackageRefused(
-            f"party {party!r}, part {part.number}: what is inside is no table", hint=_REMEDY
+            f"{uploader!r}, part {part.number}: what is inside is no table", hint=_REMEDY
         ) from None
     if not schema.equals(arrow_schema(study.config)):
         raise PackageRefused(
-            f"party {party!r}, part {part.number}: its columns are not those of the study",
+            f"{uploader!r}, part {part.number}: its columns are not those of the study",
             hint="tokenize with the signed study file and this software version",
         )
     if sum(batch.num_rows for batch in batches) != part.records:
         raise PackageRefused(
-            f"party {party!r}, part {part.number}: it holds another number of records than its"
+            f"{uploader!r}, part {part.number}: it holds another number of records than its"
             " manifest says",
             hint=_REMEDY,
         )

@@ -1,8 +1,9 @@
 """
 Who may do what: the one object-level check, which every route under /v1 passes.
 
-A caller is an admin of this broker, or a party of one study. What the table below does not
-allow is refused; a study that is not the caller's does not exist for it.
+A caller is an admin of this broker, or a party or a contributor of one study. Contributors
+tokenize and upload for their party and get nothing back. What the table below does not allow is
+refused; a study that is not the caller's does not exist for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from linkage.errors import LinkageError, NotAllowed, NotFound
 
 ADMIN = "admin"
 PARTY = "any party of the study"
-ITSELF = "the party itself"
+ITSELF = "whoever tokenizes it"
+CONTRIBUTOR = "any contributor of the study"
 ENCLAVE = "the enclave"
 IMAGING = "the imaging party"
 
@@ -41,13 +43,13 @@ class Action(Enum):
     APPROVE = "decide about a question"
     DELIVER = "ask for a delivery"
     READ_INBOX = "read its inbox"
-    SEND = "send to the enclave"
+    SEND = "send to another party"
     READ_AUDIT = "read the audit log"
 
 
 ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.REGISTER_STUDY: frozenset({ADMIN}),
-    Action.READ_STUDY: frozenset({ADMIN, PARTY}),
+    Action.READ_STUDY: frozenset({ADMIN, PARTY, CONTRIBUTOR}),
     Action.UPLOAD: frozenset({ITSELF}),
     Action.READ_DATASET: frozenset({ADMIN, ITSELF}),
     Action.START_RUN: frozenset({ADMIN}),
@@ -59,7 +61,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.APPROVE: frozenset({PARTY}),
     Action.DELIVER: frozenset({ADMIN, ENCLAVE}),
     Action.READ_INBOX: frozenset({PARTY}),
-    Action.SEND: frozenset({IMAGING}),
+    Action.SEND: frozenset({IMAGING, CONTRIBUTOR}),
     Action.READ_AUDIT: frozenset({ADMIN}),
 }
 """The whole policy. An action that is not here is refused to everybody."""
@@ -82,14 +84,16 @@ OUTSIDE_STUDIES = frozenset({Action.REGISTER_STUDY, Action.READ_AUDIT})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. study_id: None for an admin, who has `name`; else party `name`."""
+    """
+    An authenticated caller: an admin where study_id is None, else a party or contributor of it.
+    """
 
     name: str
     study_id: str | None
 
     @property
     def actor(self) -> str:
-        """The caller's name in the audit log: "admin/<name>" or "<study>/<party>"."""
+        """The caller's name in the audit log: "admin/<name>" or "<study>/<name>"."""
         return f"{self.study_id or ADMIN}/{self.name}"
 
 
@@ -110,12 +114,17 @@ class Grant:
 
     @property
     def party(self) -> str:
-        """The calling party. Raises NotAllowed for an admin."""
+        """The caller by its name in the study. Raises NotAllowed for an admin."""
         if self.caller.study_id is None:
             raise NotAllowed(
                 f"an admin may not {self.action.value}", hint="a party of the study must do it"
             )
         return self.caller.name
+
+    @property
+    def uploader(self) -> str:
+        """The calling party or contributor. Raises NotAllowed for an admin."""
+        return self.party
 
     @property
     def is_admin(self) -> bool:
@@ -129,11 +138,11 @@ def check(
     registered: RegisteredStudy | None,
     *,
     study_id: str | None = None,
-    party: str | None = None,
+    uploader: str | None = None,
     today: dt.date | None = None,
 ) -> Grant:
     """
-    Return the caller's grant. study_id, party: as the path names them. today: UTC; without it
+    Return the caller's grant. study_id, uploader: as the path names them. today: UTC; without it
     nothing that an expired study forbids is granted in a study that expires.
 
     Raises NotFound for a study that is not there or not the caller's, NotAllowed for the rest.
@@ -145,7 +154,7 @@ def check(
                 "there is no such study here, or it is not yours",
                 hint="check the study's id; its admin registers it with the signed study file",
             )
-    roles = _roles(caller, registered, party)
+    roles = _roles(caller, registered, uploader)
     if not roles & ALLOWED.get(action, frozenset()):
         allowed = " or ".join(sorted(ALLOWED.get(action, frozenset()))) or "nobody"
         raise NotAllowed(f"{caller.actor!r} may not {action.value}", hint=f"allowed: {allowed}")
@@ -166,14 +175,20 @@ def require_id(text: str | None) -> str | None:
     return text
 
 
-def _roles(caller: Caller, registered: RegisteredStudy | None, party: str | None) -> frozenset[str]:
+def _roles(
+    caller: Caller, registered: RegisteredStudy | None, uploader: str | None
+) -> frozenset[str]:
     if caller.study_id is None:
         return frozenset({ADMIN})
     if registered is None or registered.id != caller.study_id:
         return frozenset()
-    found = next((p for p in registered.config.party if p.id == caller.name), None)
-    if found is None:
-        return frozenset()
-    kinds = {"enclave": {ENCLAVE}, "imaging": {IMAGING}}.get(found.kind, set())
-    itself = {ITSELF} if party in (None, caller.name) else set()
-    return frozenset({PARTY} | kinds | itself)
+    study = registered.config
+    roles: set[str] = set()
+    if caller.name in study.uploaders and uploader in (None, caller.name):
+        roles.add(ITSELF)
+    found = next((p for p in study.party if p.id == caller.name), None)
+    if found is not None:
+        roles |= {PARTY, *{"enclave": {ENCLAVE}, "imaging": {IMAGING}}.get(found.kind, set())}
+    elif caller.name in study.actors:
+        roles.add(CONTRIBUTOR)
+    return frozenset(roles)

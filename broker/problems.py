@@ -45,7 +45,16 @@ _OUR_FIELDS = frozenset(
     for model in vars(messages).values()
     if isinstance(model, type) and issubclass(model, BaseModel)
     for name in model.model_fields
-) | {"body", "query", "path", "header", "custodian_fingerprint", "allow_missing", "study_toml"}
+) | {
+    "body",
+    "query",
+    "path",
+    "header",
+    "custodian_fingerprint",
+    "allow_missing",
+    "allow_changed_parties",
+    "study_toml",
+}
 _log = structlog.get_logger("linkage.broker")
 
 

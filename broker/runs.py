@@ -43,7 +43,10 @@ _log = structlog.get_logger("linkage.worker")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenRun:
-    """What a worker holds of a run in memory: its study, its inputs, its opened datasets."""
+    """
+    What a worker holds of a run in memory: its study as it was in the run's epoch, its inputs and
+    opened datasets by uploader.
+    """
 
     row: runs.RunRow
     study: RegisteredStudy
@@ -73,8 +76,8 @@ class RunMaker:
     def run(self, run_id: str) -> None:
         """The workflow of one run."""
         try:
-            for party in durable.step("begin", self._begin, run_id):
-                durable.step(f"open {party}", self._open_dataset, run_id, party)
+            for uploader in durable.step("begin", self._begin, run_id):
+                durable.step(f"open {uploader}", self._open_dataset, run_id, uploader)
             durable.all_of(TASKS, run_id, durable.step("plan", self._plan, run_id))
             durable.step("weights", self._weights, run_id)
             durable.step("solve", self._solve, run_id)
@@ -105,15 +108,15 @@ class RunMaker:
             )
         return sorted(opened.inputs)
 
-    def _open_dataset(self, run_id: str, party: str) -> int:
+    def _open_dataset(self, run_id: str, uploader: str) -> int:
         opened = self._opened(run_id)
-        with self._stage(run_id, "open", done=sorted(opened.inputs).index(party)):
-            return len(self._dataset(opened, party).records)
+        with self._stage(run_id, "open", done=sorted(opened.inputs).index(uploader)):
+            return len(self._dataset(opened, uploader).records)
 
     def _plan(self, run_id: str) -> int:
         opened = self._opened(run_id)
         with self._stage(run_id, "candidates"):
-            shapes = [shape_of(self._dataset(opened, party)) for party in sorted(opened.inputs)]
+            shapes = [shape_of(self._dataset(opened, one)) for one in sorted(opened.inputs)]
             chunks = candidates.plan(shapes)
             plan = Plan(shapes, chunks, _tasks(shapes, chunks))
             opened.scratch.put("plan", _to_json(plan))
@@ -124,7 +127,7 @@ class RunMaker:
         plan = _read_plan(opened.scratch)
         for one in plan.tasks[number]:
             chunk = plan.chunks[one]
-            left, right = (self._dataset(opened, party) for party in (chunk.left, chunk.right))
+            left, right = (self._dataset(opened, side) for side in (chunk.left, chunk.right))
             found = candidates.find(chunk, left, right, seed=opened.row.seed)
             opened.scratch.put_table(f"candidates-{one}", candidates.to_arrow(found))
             done = opened.scratch.count("candidates-")
@@ -190,7 +193,7 @@ class RunMaker:
     def _read(self, run_id: str) -> OpenRun:
         with self._broker.database.read() as connection:
             row = runs.find(connection, run_id)
-            study = studies.find_study(connection, row.study_id) if row else None
+            study = studies.find_study_at(connection, row.study_id, row.epoch) if row else None
         if row is None or study is None:
             raise NotFound("the run is gone", hint="start another one")
         if row.state in ("done", "failed"):
@@ -198,14 +201,14 @@ class RunMaker:
         scratch = Scratch(self._broker, self._identity, study.id, run_id)
         return OpenRun(row, RegisteredStudy.of(study), json.loads(row.inputs), scratch)
 
-    def _dataset(self, opened: OpenRun, party: str) -> Dataset:
+    def _dataset(self, opened: OpenRun, uploader: str) -> Dataset:
         with opened.lock:
-            if party not in opened.datasets:
-                number = opened.inputs[party]
-                opened.datasets[party] = open_dataset(
-                    self._broker, self._identity, opened.study, party, number
+            if uploader not in opened.datasets:
+                number = opened.inputs[uploader]
+                opened.datasets[uploader] = open_dataset(
+                    self._broker, self._identity, opened.study, uploader, number
                 )
-            return opened.datasets[party]
+            return opened.datasets[uploader]
 
     @contextmanager
     def _stage(self, run_id: str, stage: str, *, done: int = 0) -> Iterator[None]:

@@ -103,6 +103,28 @@ class SignedMessage(Message):
         signer.verify(signature, self.signed_bytes())
 
 
+# Study keys
+
+
+class Deactivation(SignedMessage):
+    """
+    The custodian's notice that the study key of an epoch is out of use; signed by the custodian.
+
+    key_check: of that key. date: since when, YYYY-MM-DD. reason: a line that everyone may read.
+    """
+
+    study_id: Name
+    epoch: int = Field(ge=1)
+    key_check: Hex128
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    reason: Annotated[str, StringConstraints(pattern=r"^[ -~]{3,200}$")]
+
+    @property
+    def said(self) -> str:
+        """When and why, for people."""
+        return f"on {self.date}: {self.reason}"
+
+
 # Uploads
 
 
@@ -121,8 +143,8 @@ class Manifest(SignedMessage):
 
     party: whose records they are. contributor: who tokenized them for that party; "": the party
     itself. dataset: the version, 1 and up. densities: mean share of set bits by CLK, before
-    diffusion. null_reasons: by rule, reason, count. collisions: by rule, the number of keys that two groups
-    shared and that were nulled. Both counts are rounded up to a multiple of 5.
+    diffusion. null_reasons: by rule, reason, count. collisions: by rule, the number of keys that
+    two groups shared and that were nulled. Both counts are rounded up to a multiple of 5.
     """
 
     study_id: Name

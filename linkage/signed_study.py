@@ -16,7 +16,14 @@ from typing import ClassVar
 from pydantic import Field, ValidationError
 
 from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
-from linkage.messages import BROKER, CUSTODIAN, Hex128, Hex256, SignedMessage
+from linkage.messages import (
+    BROKER,
+    CUSTODIAN,
+    Deactivation,
+    Hex128,
+    Hex256,
+    SignedMessage,
+)
 from linkage.schema import NORMALISATION_VERSION
 from linkage.sealing import Identity, PublicIdentity
 from linkage.study import StudyConfig, parse_study
@@ -116,6 +123,21 @@ def sign_study(
     ).sign(custodian)
     made.check()
     return made
+
+
+def check_deactivation(notice: Deactivation, signed: SignedStudy) -> None:
+    """
+    Raises PackageRefused unless the custodian of `signed` signed `notice` about its study key.
+    """
+    notice.verify(signed.pin(CUSTODIAN))
+    header = signed.study.study
+    named = (notice.study_id, notice.epoch, notice.key_check)
+    if named != (header.id, header.epoch, signed.key_check):
+        raise PackageRefused(
+            f"the notice is about epoch {notice.epoch} of another study or key; this is epoch"
+            f" {header.epoch}",
+            hint="give the signed study and the notice of the same epoch",
+        )
 
 
 def load_signed_study(path: Path, *, custodian_fingerprint: str | None = None) -> SignedStudy:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from linkage.messages import BROKER, DATASET_PART, Manifest, Part
 from linkage.records import EncodedRecords, FixedColumn, to_arrow
+from linkage.schema import NORMALISATION_VERSION
 from linkage.sealing import Context, Identity, seal
 from linkage.signed_study import SignedStudy
 
@@ -29,9 +30,10 @@ def encoded(
 ) -> EncodedRecords:
     """
     Return made-up encodings of people, who are numbers: the same person's CLKs at two parties
-    agree on most bits, and most of its match keys are equal.
+    agree on most bits, and most of its match keys are equal. party: who uploads.
     """
     study = signed.study
+    owner = study.party_of_uploader(party)
     noise = np.random.default_rng([seed, sum(party.encode())])
     n = len(people)
 
@@ -41,13 +43,13 @@ def encoded(
     names = [text("pseudonym", study.study.id, party, p) for p in people]
     order = sorted(range(n), key=lambda i: names[i])
     clks, keys = {}, {}
-    for clk in study.clks_of(study.party_named(party)):
+    for clk in study.clks_of(owner):
         bits = np.stack(
             [np.random.default_rng([7, people[i]]).random(clk.length) < 0.4 for i in order]
         )
         flipped = bits ^ (noise.random(bits.shape) < 0.1)
         clks[clk.id] = FixedColumn(np.packbits(flipped, axis=1), np.ones(n, dtype=bool))
-    for rule in study.rules_of(study.party_named(party)):
+    for rule in study.rules_of(owner):
         made = b"".join(text("key", rule.id, people[i]) for i in order)
         there = noise.random(n) < 0.8
         values = np.frombuffer(made, np.uint8).reshape(n, 16) * there[:, None]
@@ -66,7 +68,8 @@ def pack(
     **changed: Any,
 ) -> Package:
     """Seal and sign records as a site does; `changed` replaces fields of the manifest."""
-    study, party = signed.study, sender.name
+    study, uploader = signed.study, sender.name
+    who = study.party_of_uploader(uploader)
     batch = to_arrow(rows, study)
     cuts = np.linspace(0, batch.num_rows, parts + 1).astype(int)
     sealed, listed = [], []
@@ -76,22 +79,22 @@ def pack(
         with pa.ipc.new_stream(sink, piece.schema) as writer:
             writer.write_batch(piece)
         details = (str(dataset), str(number), str(parts))
-        context = Context(study.study.id, party, BROKER, DATASET_PART, details)
+        context = Context(study.study.id, uploader, BROKER, DATASET_PART, details)
         data = seal(
             bytes(sink.getvalue()), sender=sender, recipient=signed.pin(BROKER), context=context
         )
         sealed.append(data)
         digest = hashlib.sha256(data).hexdigest()
         listed.append(Part(number=number, size=len(data), records=piece.num_rows, digest=digest))
-    who = study.party_named(party)
     fields: dict[str, Any] = {
         "study_id": study.study.id,
         "study_hash": signed.study_hash,
         "schema_hash": signed.schema_hash,
-        "party": party,
+        "party": who.id,
+        "contributor": uploader if who.contributors else "",
         "dataset": dataset,
-        "epoch": 1,
-        "normalisation": "1",
+        "epoch": study.study.epoch,
+        "normalisation": NORMALISATION_VERSION,
         "key_check": signed.key_check,
         "software": "test",
         "records": len(rows),

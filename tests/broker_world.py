@@ -85,6 +85,11 @@ class Actor:
     identity: Identity
     token: str = ""
 
+    @property
+    def name(self) -> str:
+        """Its name in the study, or as an admin."""
+        return self.subject.partition("/")[2]
+
     def assertion(self, **changed: Any) -> str:
         """Return a signed assertion; `changed` replaces or, with None, drops claims."""
         now = int(time.time())
@@ -149,19 +154,19 @@ class World:
         return f"/v1/studies/{self.study_id}"
 
     def actor(self, name: str) -> Actor:
-        """Return a caller: "admin" or a party."""
+        """Return a caller: "admin", a party or a contributor."""
         if name == "admin":
             return Actor(lambda: self.url, "admin/tester", self.admin)
         return Actor(lambda: self.url, f"{self.study_id}/{name}", self.identities[name])
 
     def upload(self, package: Package) -> httpx.Response:
-        """Upload a package as its party; return the answer to `complete`."""
-        party = self.actor(package.manifest.party)
-        party.post(f"{self.path}/datasets", package.manifest).raise_for_status()
-        at = f"{self.path}/datasets/{package.manifest.party}/{package.manifest.dataset}"
+        """Upload a package as its uploader; return the answer to `complete`."""
+        uploader = self.actor(package.manifest.uploader)
+        uploader.post(f"{self.path}/datasets", package.manifest).raise_for_status()
+        at = f"{self.path}/datasets/{uploader.name}/{package.manifest.dataset}"
         for number, data in enumerate(package.parts, start=1):
-            party.put(f"{at}/parts/{number}", data).raise_for_status()
-        return party.post(f"{at}/complete").raise_for_status()
+            uploader.put(f"{at}/parts/{number}", data).raise_for_status()
+        return uploader.post(f"{at}/complete").raise_for_status()
 
     def spawn(
         self, *arguments: str, log: str, largest_file: int | None = None
@@ -225,7 +230,12 @@ class World:
 
 
 def make_world(
-    folder: Path, *, study_id: str = "small-study", rehearsal: bool = True, url: str | None = None
+    folder: Path,
+    *,
+    study_id: str = "small-study",
+    rehearsal: bool = True,
+    url: str | None = None,
+    text: str = STUDY,
 ) -> World:
     """Make a broker's folder with an admin and everyone's keys; nothing is started."""
     url_file = None
@@ -240,17 +250,26 @@ def make_world(
     admin = Identity.generate("tester", kem="X25519")
     Admins(database).add("tester", admin.public().model_dump_json().encode())
     database.close()
-    signed, identities = sign_for(home.public(), study_id, rehearsal=rehearsal)
+    signed, identities = sign_for(home.public(), study_id, rehearsal=rehearsal, text=text)
     return World(home, signed, identities, admin)
 
 
 def sign_for(
-    broker: PublicIdentity, study_id: str, *, rehearsal: bool = True, text: str = STUDY
+    broker: PublicIdentity,
+    study_id: str,
+    *,
+    rehearsal: bool = True,
+    text: str = STUDY,
+    identities: dict[str, Identity] | None = None,
 ) -> tuple[SignedStudy, dict[str, Identity]]:
-    """Sign a study whose broker is `broker`; return it and everyone else's keys."""
+    """
+    Sign a study whose broker is `broker`; return it and everyone else's keys. identities: keys
+    that are there already.
+    """
     toml = text.format(id=study_id)
-    names = [CUSTODIAN, *(party.id for party in parse_study(toml).party)]
-    identities = {name: Identity.generate(name, kem="X25519") for name in names}
+    names = [CUSTODIAN, *parse_study(toml).actors]
+    known = identities or {}
+    identities = {name: known.get(name) or Identity.generate(name, kem="X25519") for name in names}
     pins = {name: identities[name].public() for name in names if name != CUSTODIAN}
     signed = sign_study(
         toml,
@@ -263,13 +282,15 @@ def sign_for(
     return signed, identities
 
 
-def packages(world: World, *, people: int = 120, overlap: int = 60) -> dict[str, Package]:
-    """Return a package of every party; two neighbours share `overlap` people."""
+def packages(
+    world: World, *, people: int = 120, overlap: int = 60, dataset: int = 1
+) -> dict[str, Package]:
+    """Return a package of every uploader; two neighbours share `overlap` people."""
     made = {}
-    for i, party in enumerate(world.signed.study.party):
+    for i, uploader in enumerate(world.signed.study.uploaders):
         start = i * (people - overlap)
-        records = encoded(world.signed, party.id, range(start, start + people))
-        made[party.id] = pack(world.signed, world.identities[party.id], records)
+        records = encoded(world.signed, uploader, range(start, start + people))
+        made[uploader] = pack(world.signed, world.identities[uploader], records, dataset=dataset)
     return made
 
 

@@ -61,7 +61,7 @@ class Cast:
 def cast(text: str = STUDY, *, rehearsal: bool = False) -> Cast:
     """Make keys for everyone in the study `text` and sign it."""
     study = parse_study(text)
-    names = [BROKER, CUSTODIAN, *(party.id for party in study.party)]
+    names = [BROKER, CUSTODIAN, *study.actors]
     identities = {name: Identity.generate(name, kem="X25519") for name in names}
     key = StudyKey.generate()
     signed = sign_study(

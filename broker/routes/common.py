@@ -45,7 +45,7 @@ class May:
         # Whatever a path names is looked for in a table: no other text gets that far.
         path = {name: require_id(str(text)) for name, text in request.path_params.items()}
         return broker.studies.grant(
-            who, self.action, study_id=path.get("study_id"), party=path.get("party")
+            who, self.action, study_id=path.get("study_id"), uploader=path.get("uploader")
         )
 
 

@@ -71,7 +71,7 @@ def send(
     broker: Services,
     response: Response,
 ) -> SealedItem:
-    """Relay one sealed object to the enclave; 200 where it is here already."""
+    """Relay one sealed object to another party; 200 where it is here already."""
     item, new = broker.relay.take(coming, received)
     response.status_code = 201 if new else 200
     return item

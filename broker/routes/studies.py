@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services
-from linkage.messages import StudyState, Token, TokenRequest
+from linkage.messages import Deactivation, StudyState, Token, TokenRequest
 from linkage.signed_study import SignedStudy
 
 router = APIRouter(prefix="/v1")
@@ -28,11 +28,28 @@ def register_study(
     grant: Annotated[Grant, Depends(May(Action.REGISTER_STUDY))],
     response: Response,
     custodian_fingerprint: Annotated[str | None, Query(max_length=60)] = None,
+    allow_changed_parties: bool = False,
 ) -> StudyState:
-    """Take a signed study; 200 where it is here already."""
+    """Take a signed study, or its next epoch; 200 where it is here already."""
     state, new = broker.studies.register(
-        grant.caller.actor, body, custodian_fingerprint=custodian_fingerprint
+        grant.caller.actor,
+        body,
+        custodian_fingerprint=custodian_fingerprint,
+        allow_changed_parties=allow_changed_parties,
     )
+    response.status_code = 201 if new else 200
+    return state
+
+
+@router.post("/deactivations", status_code=201)
+def deactivate(
+    body: Deactivation,
+    broker: Services,
+    grant: Annotated[Grant, Depends(May(Action.REGISTER_STUDY))],
+    response: Response,
+) -> StudyState:
+    """Take the custodian's notice that a study key is out of use; 200 where it is here already."""
+    state, new = broker.studies.deactivate(grant.caller.actor, body)
     response.status_code = 201 if new else 200
     return state
 

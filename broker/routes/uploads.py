@@ -44,7 +44,7 @@ def announce(body: Manifest, grant: Uploader, broker: Services, response: Respon
     return state
 
 
-@router.put("/{party}/{dataset}/parts/{part}", status_code=204)
+@router.put("/{uploader}/{dataset}/parts/{part}", status_code=204)
 def put_part(
     expected: Expected, received: Annotated[Receiving, Depends(part_body)], broker: Services
 ) -> None:
@@ -52,18 +52,18 @@ def put_part(
     broker.uploads.take_part(expected, received)
 
 
-@router.post("/{party}/{dataset}/complete")
+@router.post("/{uploader}/{dataset}/complete")
 def complete(grant: Uploader, broker: Services, dataset: Number) -> DatasetState:
     """Confirm that every part has come."""
     return broker.uploads.complete(grant, dataset)
 
 
-@router.get("/{party}/{dataset}")
+@router.get("/{uploader}/{dataset}")
 def dataset_state(
     grant: Annotated[Grant, Depends(May(Action.READ_DATASET))],
     broker: Services,
-    party: str,
+    uploader: str,
     dataset: Number,
 ) -> DatasetState:
     """Return which parts are missing."""
-    return broker.uploads.state(grant, party, dataset)
+    return broker.uploads.state(grant, uploader, dataset)

@@ -13,41 +13,54 @@ DENSITIES = (0.10, 0.55)
 
 def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limits: Limits) -> None:
     """
-    Check, in this order: party, signature, study, encodings, epoch, key, densities, names, parts,
-    caps.
+    Check, in this order: uploader, signature, study, epoch, normalisation, encodings, key,
+    densities, names, parts, caps.
 
     Raises NotAllowed, PackageRefused, KeyRefused or TooLarge, each naming what to do.
     """
-    if manifest.party != caller:
+    party = study.config.party_of_uploader(caller)
+    if (manifest.party, manifest.uploader) != (party.id, caller):
         raise NotAllowed(
-            f"{caller!r} may not upload for another party", hint="sign in as the manifest's party"
+            f"{caller!r} may not upload for another party",
+            hint=f"it uploads for {party.id!r}; check party and contributor in the site file",
         )
     manifest.verify(study.pin(caller))
+    epoch = study.config.study.epoch
+    if manifest.study_id == study.id and manifest.epoch != epoch:
+        raise PackageRefused(
+            f"the manifest is of epoch {manifest.epoch}, the study of {epoch}",
+            hint="take the newest signed study and sealed key from the custodian, open the key"
+            " with `linkage-site keys open`, tokenize again",
+        )
     if (manifest.study_id, manifest.study_hash) != (study.id, study.study_hash):
         raise PackageRefused(
             "the manifest belongs to another study: wrong study",
-            hint="tokenize again with the signed study file that this broker has",
+            hint="tokenize again with the signed study file that this broker has; what differs"
+            " shows `linkage-site study compare`",
+        )
+    if study.signed.normalisation not in ("", manifest.normalisation):
+        raise PackageRefused(
+            f"the values were normalised by version {manifest.normalisation} of the rules, the"
+            f" study is signed for version {study.signed.normalisation}",
+            hint="install the same software version at all sites, then tokenize again",
         )
     if manifest.schema_hash != study.signed.schema_hash:
         raise PackageRefused(
-            "the encodings were made by another linkage schema",
-            hint="tokenize again with the signed study file and the same software version",
-        )
-    if manifest.epoch != study.config.study.epoch:
-        raise PackageRefused(
-            f"the manifest is of epoch {manifest.epoch}, the study of {study.config.study.epoch}",
-            hint="tokenize again with the study's current key",
+            "the encodings were made by another linkage schema, with software version"
+            f" {manifest.software}",
+            hint="install the same software version at all sites, tokenize again with the signed"
+            " study file; `linkage-site study compare` shows what differs between two of them",
         )
     if manifest.key_check != study.signed.key_check:
         raise KeyRefused(
             "wrong study key: the encodings would match nothing",
             hint="open the study key that the custodian sealed for this study, tokenize again",
         )
-    _check_names(manifest, study, caller)
+    _check_names(manifest, study)
     _check_parts(manifest, limits)
 
 
-def _check_names(manifest: Manifest, study: RegisteredStudy, caller: str) -> None:
+def _check_names(manifest: Manifest, study: RegisteredStudy) -> None:
     low, high = DENSITIES
     for density in manifest.densities.values():
         if not low <= density <= high:
@@ -55,7 +68,7 @@ def _check_names(manifest: Manifest, study: RegisteredStudy, caller: str) -> Non
                 f"a CLK of the dataset sets {density:.4f} of its bits; {low} to {high} are safe",
                 hint="change bits or length in the study file; too many fields may be missing",
             )
-    party = study.config.party_named(caller)
+    party = study.config.party_named(manifest.party)
     clks = {c.id for c in study.config.clks_of(party)}
     rules = {r.id for r in study.config.rules_of(party)}
     if set(manifest.densities) != clks:

@@ -5,6 +5,7 @@ each other; it checks who sealed it, for whom and for what.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from dataclasses import dataclass
@@ -15,11 +16,22 @@ from broker.blobs import Blobs, Receiving
 from broker.config import Limits
 from broker.policy import Grant
 from broker.services.questions import two_sides
-from broker.store import jobs
+from broker.store import jobs, studies
 from broker.store.engine import Database
 from linkage.errors import Conflict, NotAllowed, NotFound, PackageRefused
-from linkage.messages import DELIVERY_ROWS, QUESTION_ANSWER, Inbox, SealedItem
+from linkage.messages import (
+    CASE_MAP,
+    DELIVERY_ROWS,
+    PART_BYTES,
+    QUESTION_ANSWER,
+    Inbox,
+    SealedItem,
+    read_case_map_subject,
+)
 from linkage.sealing import Context, verify_sealed_stream
+
+RECORDS_PER_CHUNK = 1000
+"""Every chunk of a case map but the last holds more records; the names of cases are short."""
 
 RELAYED = {QUESTION_ANSWER: "question", DELIVERY_ROWS: "delivery"}
 """What the imaging party may send to the enclave, and which kind of subject it is about."""
@@ -66,10 +78,13 @@ class Relay:
 
         Raises NotAllowed for another recipient or purpose, NotFound for an unknown subject.
         """
+        if purpose == CASE_MAP:
+            return self._announce_case_map(grant, recipient, subject)
         _, enclave = two_sides(grant.study)
-        if recipient != enclave or purpose not in RELAYED:
+        allowed = any(p.id == grant.party and p.kind == "imaging" for p in grant.study.config.party)
+        if not allowed or recipient != enclave or purpose not in RELAYED:
             raise NotAllowed(
-                "only answers and rows for the enclave are relayed",
+                "only answers and rows for the enclave are relayed, and contributors' case maps",
                 hint=f"recipient {enclave!r}, purpose {' or '.join(RELAYED)}",
             )
         with self.database.read() as connection:
@@ -79,6 +94,37 @@ class Relay:
                 f"there is no such {RELAYED[purpose]} in this study", hint="check the subject"
             )
         return Announced(grant, recipient, purpose, subject, self.limits.relayed_bytes)
+
+    def _announce_case_map(self, grant: Grant, recipient: str, subject: str) -> Announced:
+        """A contributor names its cases to its own party; nobody else learns them."""
+        study, contributor = grant.study, grant.uploader
+        own = next((p.id for p in study.config.party if contributor in p.contributors), None)
+        if own is None or recipient != own:
+            raise NotAllowed(
+                "a contributor sends its case map to its own party only",
+                hint=f"recipient {own!r}" if own else "the party itself keeps its own map",
+            )
+        dataset, _, chunks = read_case_map_subject(subject)
+        with self.database.read() as connection:
+            row = studies.find_dataset(connection, study.id, contributor, dataset)
+            sent = jobs.items_for(connection, study.id, own, purpose=CASE_MAP)
+        if row is None:
+            raise NotFound(
+                f"{contributor!r} has no dataset version {dataset}", hint="upload it first"
+            )
+        records = int(json.loads(row.manifest)["records"])
+        if chunks > 1 + records // RECORDS_PER_CHUNK:
+            raise PackageRefused(
+                f"{chunks} chunks are too many for the case map of {records} records",
+                hint="submit with this version of the software",
+            )
+        named = [read_case_map_subject(one.subject) for one in sent if one.sender == contributor]
+        if any(number == dataset and count != chunks for number, _, count in named):
+            raise PackageRefused(
+                f"the case map of dataset version {dataset} was begun in another number of chunks",
+                hint="tokenize and submit the next dataset version",
+            )
+        return Announced(grant, recipient, CASE_MAP, subject, 2 * PART_BYTES)
 
     def take(self, announced: Announced, received: Receiving) -> tuple[SealedItem, bool]:
         """

@@ -29,10 +29,10 @@ class Runs:
 
     def start(self, grant: Grant, request: RunRequest, *, allow_missing: bool = False) -> RunState:
         """
-        Queue a run over every party's newest complete dataset version.
+        Queue a run over every uploader's newest complete dataset version of the study's epoch.
 
         The same datasets, seed and software give the run that is already there, unless it failed.
-        Raises Conflict naming the parties that have no complete dataset version.
+        Raises Conflict naming the uploaders that have no complete dataset version.
         """
         study = grant.study
         with self.database.change() as connection:
@@ -46,6 +46,7 @@ class Runs:
                 id=f"run-{secrets.token_hex(8)}",
                 study_id=study.id,
                 seed=request.seed,
+                epoch=study.config.study.epoch,
                 inputs=json.dumps(inputs, sort_keys=True),
                 software=SOFTWARE,
                 started_at=int(time.time()),
@@ -77,12 +78,16 @@ class Runs:
     def _inputs(self, connection: Connection, grant: Grant) -> tuple[dict[str, int], list[str]]:
         found: dict[str, int] = {}
         missing: list[str] = []
-        for party in grant.study.config.party:
-            row = studies.newest_dataset(connection, grant.study.id, party.id, state="complete")
+        study, epoch = grant.study, grant.study.config.study.epoch
+        for uploader in study.config.uploaders:
+            row = studies.newest_dataset(
+                connection, study.id, uploader, state="complete", epoch=epoch
+            )
             if row:
-                found[party.id] = row.number
-            else:
-                missing.append(party.id)
+                found[uploader] = row.number
+                continue
+            older = studies.newest_dataset(connection, study.id, uploader, state="complete")
+            missing.append(f"{uploader} (only of epoch {older.epoch})" if older else uploader)
         return found, missing
 
 

@@ -11,11 +11,12 @@ from broker import audit
 from broker.config import Home
 from broker.policy import ADMIN, Action, Caller, Grant, check
 from broker.registered import RegisteredStudy
+from broker.services.epochs import next_epoch
 from broker.store import studies
-from broker.store.engine import Database
-from linkage.errors import Conflict, NotAllowed, PackageRefused, StudyRefused
-from linkage.messages import BROKER, PartyState, StudyState
-from linkage.signed_study import SignedStudy
+from broker.store.engine import Connection, Database
+from linkage.errors import NotAllowed, NotFound, PackageRefused, StudyRefused
+from linkage.messages import BROKER, Deactivation, PartyState, StudyState
+from linkage.signed_study import SignedStudy, check_deactivation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Studies:
     home: Home
 
     def grant(
-        self, caller: Caller, action: Action, *, study_id: str | None, party: str | None
+        self, caller: Caller, action: Action, *, study_id: str | None, uploader: str | None = None
     ) -> Grant:
         """Look up the study and pass everything to the policy. The only way to a grant."""
         row = None
@@ -35,17 +36,22 @@ class Studies:
                 row = studies.find_study(connection, study_id)
         registered = RegisteredStudy.of(row) if row else None
         today = dt.datetime.now(dt.UTC).date()
-        return check(caller, action, registered, study_id=study_id, party=party, today=today)
+        return check(caller, action, registered, study_id=study_id, uploader=uploader, today=today)
 
     def register(
-        self, actor: str, signed: SignedStudy, *, custodian_fingerprint: str | None
+        self,
+        actor: str,
+        signed: SignedStudy,
+        *,
+        custodian_fingerprint: str | None,
+        allow_changed_parties: bool = False,
     ) -> tuple[StudyState, bool]:
         """
-        Take a signed study; return its state, and whether it is new. The same study twice is one.
+        Take a signed study, or the next epoch of one; return its state, and whether it is new.
 
-        Raises StudyRefused or PackageRefused where it does not hold, names another broker or
-        custodian; NotAllowed for a rehearsal on a broker of record; Conflict where another
-        signed study has its id.
+        The same study twice is one. Raises StudyRefused or PackageRefused where it does not hold,
+        names another broker or custodian; NotAllowed for a rehearsal on a broker of record;
+        Conflict where another signed study has its id and this one is not its next epoch.
         """
         config = signed.check(custodian_fingerprint=custodian_fingerprint)
         if signed.rehearsal and not self.home.config.server.allow_rehearsal:
@@ -71,55 +77,104 @@ class Studies:
                 rule="the name 'admin' is taken by the broker's admins",
                 hint="choose another study id",
             )
-        return self._add(actor, signed, config.study.id)
+        return self._add(actor, signed, config.study.id, allow_changed_parties)
 
-    def _add(self, actor: str, signed: SignedStudy, study_id: str) -> tuple[StudyState, bool]:
+    def _add(
+        self, actor: str, signed: SignedStudy, study_id: str, allow_changed_parties: bool
+    ) -> tuple[StudyState, bool]:
         made = studies.StudyRow(
             id=study_id,
             study_hash=signed.study_hash,
             signed=signed.model_dump_json(),
             registered_at=int(time.time()),
         )
+        action, detail = "study registered", dict[str, str | int]()
         with self.database.change() as connection:
             found = studies.find_study(connection, study_id)
-            if found and found.study_hash != made.study_hash:
-                raise Conflict(
-                    "another signed study has this id",
-                    hint="give the changed study a new id; encodings of the two never compare",
-                )
-            if not found:
+            new = found is None or found.study_hash != made.study_hash
+            if found is None:
                 studies.add_study(connection, made)
+            elif new:
+                old = RegisteredStudy.of(found)
+                detail = next_epoch(old, signed, allow_changed_parties=allow_changed_parties)
+                action = "study epoch registered"
+                studies.replace_study(connection, made, found, old.config.study.epoch)
+            if new:
                 audit.record(
                     connection,
                     actor=actor,
-                    action="study registered",
+                    action=action,
                     study_id=study_id,
-                    detail={"study_hash": made.study_hash},
+                    detail={"study_hash": made.study_hash, **detail},
                 )
-        return self._state(RegisteredStudy.of(made), viewer=None), found is None
+        return self._state(RegisteredStudy.of(made), viewer=None), new
+
+    def deactivate(self, actor: str, notice: Deactivation) -> tuple[StudyState, bool]:
+        """
+        Take the custodian's notice that an epoch's study key is out of use; the same again is one.
+
+        From then on nothing of that epoch is uploaded; what is complete stays. Raises NotFound for
+        a study that is not here, PackageRefused where the custodian did not sign it or it is about
+        another key.
+        """
+        with self.database.change() as connection:
+            row = studies.find_study_at(connection, notice.study_id, notice.epoch)
+            current = studies.find_study(connection, notice.study_id)
+            if row is None or current is None:
+                raise NotFound("there is no such study here", hint="register it first")
+            study = RegisteredStudy.of(row)
+            check_deactivation(notice, study.signed)
+            new = studies.find_deactivation(connection, study.id, notice.epoch) is None
+            if new:
+                text = notice.model_dump_json()
+                now = int(time.time())
+                studies.add_deactivation(connection, study.id, notice.epoch, text, now)
+                audit.record(
+                    connection,
+                    actor=actor,
+                    action="study key deactivated",
+                    study_id=study.id,
+                    detail={"epoch": notice.epoch, "date": notice.date, "reason": notice.reason},
+                )
+        return self._state(RegisteredStudy.of(current), viewer=None), new
 
     def state(self, grant: Grant) -> StudyState:
-        """Return the study and each party's newest complete dataset version."""
-        return self._state(grant.study, viewer=None if grant.is_admin else grant.party)
+        """Return the study and each uploader's newest complete dataset version."""
+        return self._state(grant.study, viewer=None if grant.is_admin else grant.uploader)
 
     def _state(self, study: RegisteredStudy, *, viewer: str | None) -> StudyState:
-        parties = []
+        header = study.config.study
         with self.database.read() as connection:
-            for party in study.config.party:
-                row = studies.newest_dataset(connection, study.id, party.id, state="complete")
-                # How many records another party holds is no party's business.
-                shown = row is not None and viewer in (None, party.id)
-                parties.append(
-                    PartyState(
-                        party=party.id,
-                        dataset=row.number if row else None,
-                        records=json.loads(row.manifest)["records"] if row and shown else None,
-                    )
-                )
+            parties = tuple(
+                _uploader_state(connection, study, uploader, viewer)
+                for uploader in study.config.uploaders
+            )
+            notice = studies.find_deactivation(connection, study.id, header.epoch)
         return StudyState(
             study_id=study.id,
-            title=study.config.study.title,
+            title=header.title,
             study_hash=study.study_hash,
             rehearsal=study.signed.rehearsal,
-            parties=tuple(parties),
+            epoch=header.epoch,
+            deactivated=Deactivation.model_validate_json(notice).said if notice else None,
+            parties=parties,
         )
+
+
+def _uploader_state(
+    connection: Connection, study: RegisteredStudy, uploader: str, viewer: str | None
+) -> PartyState:
+    party, epoch = study.config.party_of_uploader(uploader), study.config.study.epoch
+    row = studies.newest_dataset(connection, study.id, uploader, state="complete", epoch=epoch)
+    older = None
+    if row is None:
+        older = studies.newest_dataset(connection, study.id, uploader, state="complete")
+    # How many records another party holds is no party's business.
+    shown = row is not None and viewer in (None, uploader, party.id)
+    return PartyState(
+        party=party.id,
+        uploader=uploader,
+        dataset=row.number if row else None,
+        records=json.loads(row.manifest)["records"] if row and shown else None,
+        outdated=older.number if older else None,
+    )

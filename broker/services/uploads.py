@@ -21,7 +21,7 @@ from broker.services.manifests import check_manifest
 from broker.store import studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound, PackageRefused
-from linkage.messages import BROKER, DATASET_PART, DatasetState, Manifest, Part
+from linkage.messages import BROKER, DATASET_PART, DatasetState, Deactivation, Manifest, Part
 from linkage.sealing import Context, verify_sealed_stream
 
 
@@ -35,15 +35,15 @@ class ExpectedPart:
     parts: int
 
 
-def part_context(study_id: str, party: str, dataset: int, part: int, parts: int) -> Context:
+def part_context(study_id: str, uploader: str, dataset: int, part: int, parts: int) -> Context:
     """Return what a dataset part is sealed for."""
     details = (str(dataset), str(part), str(parts))
-    return Context(study_id, party, BROKER, DATASET_PART, details)
+    return Context(study_id, uploader, BROKER, DATASET_PART, details)
 
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Dataset versions of the parties."""
+    """Dataset versions of the uploaders."""
 
     database: Database
     blobs: Blobs
@@ -53,16 +53,17 @@ class Uploads:
         """
         Take a manifest; return the version's state, and whether it is new. The same again is one.
 
-        Raises what `check_manifest` raises, and Conflict for a second upload of a version, or for
-        a version older than the newest.
+        Raises what `check_manifest` raises, and Conflict for a second upload of a version, for a
+        version older than the newest, or once the epoch's study key is deactivated.
         """
         study = grant.study
-        check_manifest(manifest, study, grant.party, self.limits)
+        check_manifest(manifest, study, grant.uploader, self.limits)
         text = manifest.model_dump_json()
         row = studies.DatasetRow(
             study_id=study.id,
-            party=grant.party,
+            uploader=grant.uploader,
             number=manifest.dataset,
+            epoch=manifest.epoch,
             manifest=text,
             manifest_hash=hashlib.sha256(manifest.signed_bytes()).hexdigest(),
             state="receiving",
@@ -70,10 +71,11 @@ class Uploads:
             completed_at=None,
         )
         with self.database.change() as connection:
-            found = studies.find_dataset(connection, study.id, row.party, row.number)
+            _in_use(connection, study, row)
+            found = studies.find_dataset(connection, study.id, row.uploader, row.number)
             if found:
                 return self._again(connection, found, row), False
-            _same_normalisation(connection, study, row.party, manifest)
+            _same_normalisation(connection, study, row.uploader, manifest)
             abandoned = self._make_room(connection, row)
             studies.add_dataset(connection, row)
             audit.record(
@@ -81,7 +83,7 @@ class Uploads:
                 actor=grant.caller.actor,
                 action="dataset announced",
                 study_id=study.id,
-                subject=f"{row.party}/{row.number}",
+                subject=f"{row.uploader}/{row.number}",
                 detail={"records": manifest.records, "manifest": row.manifest_hash},
             )
             state = _state(connection, row)
@@ -92,7 +94,8 @@ class Uploads:
     def expected_part(self, grant: Grant, dataset: int, number: int) -> ExpectedPart:
         """Return the announced part. Raises NotFound, or Conflict where it cannot come any more."""
         with self.database.read() as connection:
-            row = _existing(connection, grant.study.id, grant.party, dataset)
+            row = _existing(connection, grant.study.id, grant.uploader, dataset)
+            _in_use(connection, grant.study, row)
         if row.state == "abandoned":
             raise Conflict("a newer dataset version replaced this one", hint="upload the newer one")
         parts = Manifest.model_validate_json(row.manifest).parts
@@ -118,9 +121,9 @@ class Uploads:
                 f"part {part.number} is not the one in the manifest",
                 hint="it was altered on the way; send it again",
             )
-        context = part_context(row.study_id, row.party, row.number, part.number, expected.parts)
+        context = part_context(row.study_id, row.uploader, row.number, part.number, expected.parts)
         with received.reader() as file:
-            sender = expected.grant.study.pin(row.party)
+            sender = expected.grant.study.pin(row.uploader)
             verify_sealed_stream(file, sender=sender, context=context)
         with self.database.read() as connection:
             if studies.part_blob(connection, row, part.number):
@@ -130,10 +133,11 @@ class Uploads:
     def complete(self, grant: Grant, dataset: int) -> DatasetState:
         """Confirm that every part has come. Raises Conflict naming those that have not."""
         with self.database.change() as connection:
-            row = _existing(connection, grant.study.id, grant.party, dataset)
+            row = _existing(connection, grant.study.id, grant.uploader, dataset)
             state = _state(connection, row)
             if state.state == "complete":
                 return state
+            _in_use(connection, grant.study, row)
             if row.state == "abandoned":
                 raise Conflict("a newer dataset version replaced this one", hint="use the newer")
             if state.missing:
@@ -148,22 +152,22 @@ class Uploads:
                 actor=grant.caller.actor,
                 action="dataset completed",
                 study_id=row.study_id,
-                subject=f"{row.party}/{row.number}",
+                subject=f"{row.uploader}/{row.number}",
                 detail={"manifest": row.manifest_hash},
             )
         return state.model_copy(update={"state": "complete"})
 
-    def state(self, grant: Grant, party: str, dataset: int) -> DatasetState:
+    def state(self, grant: Grant, uploader: str, dataset: int) -> DatasetState:
         """Return how much of a dataset version has come. Raises NotFound."""
         with self.database.read() as connection:
-            return _state(connection, _existing(connection, grant.study.id, party, dataset))
+            return _state(connection, _existing(connection, grant.study.id, uploader, dataset))
 
     def _keep(self, expected: ExpectedPart, received: Receiving) -> None:
         blob = received.keep()
         try:
             with self.database.change() as connection:
                 row = _existing(
-                    connection, expected.row.study_id, expected.row.party, expected.row.number
+                    connection, expected.row.study_id, expected.row.uploader, expected.row.number
                 )
                 kept = row.state == "receiving" and not studies.part_blob(
                     connection, row, expected.part.number
@@ -175,7 +179,7 @@ class Uploads:
                         actor=expected.grant.caller.actor,
                         action="part received",
                         study_id=row.study_id,
-                        subject=f"{row.party}/{row.number}/{expected.part.number}",
+                        subject=f"{row.uploader}/{row.number}/{expected.part.number}",
                         detail={"digest": blob.digest},
                     )
         except BaseException:
@@ -199,7 +203,7 @@ class Uploads:
 
     def _make_room(self, connection: Connection, row: studies.DatasetRow) -> list[str]:
         """Give up an older version that never became complete; return its blobs."""
-        newest = studies.newest_dataset(connection, row.study_id, row.party)
+        newest = studies.newest_dataset(connection, row.study_id, row.uploader)
         if newest is None:
             return []
         if newest.number > row.number:
@@ -213,28 +217,49 @@ class Uploads:
         return studies.drop_parts(connection, newest)
 
 
+def _in_use(connection: Connection, study: RegisteredStudy, row: studies.DatasetRow) -> None:
+    """Raises Conflict where the dataset's epoch is over or its study key deactivated."""
+    epoch = study.config.study.epoch
+    if row.epoch != epoch:
+        raise Conflict(
+            f"dataset version {row.number} is of epoch {row.epoch}, the study of {epoch}",
+            hint="take the newest signed study and key from the custodian, tokenize again",
+        )
+    notice = studies.find_deactivation(connection, study.id, epoch)
+    if notice:
+        said = Deactivation.model_validate_json(notice).said
+        raise Conflict(
+            f"the study key of epoch {epoch} was deactivated {said}",
+            hint="ask the custodian for the next epoch's signed study and key",
+        )
+
+
 def _same_normalisation(
-    connection: Connection, study: RegisteredStudy, party: str, manifest: Manifest
+    connection: Connection, study: RegisteredStudy, uploader: str, manifest: Manifest
 ) -> None:
-    for other in study.config.party:
-        row = studies.newest_dataset(connection, study.id, other.id, state="complete")
-        if other.id == party or row is None:
+    """For studies signed before they named the version: whoever came first has set it."""
+    if study.signed.normalisation:
+        return
+    epoch = study.config.study.epoch
+    for other in study.config.uploaders:
+        row = studies.newest_dataset(connection, study.id, other, state="complete", epoch=epoch)
+        if other == uploader or row is None:
             continue
         if json.loads(row.manifest)["normalisation"] != manifest.normalisation:
             raise Conflict(
-                f"the normalisation version differs from that of {other.id!r}; the same person"
+                f"the normalisation version differs from that of {other!r}; the same person"
                 " would not match",
                 hint="all parties tokenize with the same software version",
             )
 
 
 def _existing(
-    connection: Connection, study_id: str, party: str, dataset: int
+    connection: Connection, study_id: str, uploader: str, dataset: int
 ) -> studies.DatasetRow:
-    row = studies.find_dataset(connection, study_id, party, dataset)
+    row = studies.find_dataset(connection, study_id, uploader, dataset)
     if row is None:
         raise NotFound(
-            f"party {party!r} has no dataset version {dataset}", hint="send its manifest first"
+            f"{uploader!r} has no dataset version {dataset}", hint="send its manifest first"
         )
     return row
 
@@ -247,7 +272,7 @@ def _state(connection: Connection, row: studies.DatasetRow) -> DatasetState:
         missing = tuple(n for n in range(1, announced + 1) if n not in there)
     return DatasetState(
         study_id=row.study_id,
-        party=row.party,
+        uploader=row.uploader,
         dataset=row.number,
         state="complete" if row.state == "complete" else "receiving",
         missing=missing,

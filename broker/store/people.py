@@ -26,7 +26,7 @@ _BATCH = 10_000
 @dataclass(frozen=True, slots=True)
 class Known:
     """
-    Every record ever known: by pseudonym, its party, its newest person, and since when it has
+    Every record ever known: by pseudonym, its uploader, its newest person, and since when it has
     belonged there; since is None where it belongs nowhere now, being withdrawn.
     """
 
@@ -40,12 +40,12 @@ class Known:
 def everyone(connection: Connection, study_id: str) -> Known:
     """Return every record that the study's runs have known."""
     m = membership.c
-    wanted = select(m.pseudonym, m.party, m.person_id, m.since, m.until)
+    wanted = select(m.pseudonym, m.uploader, m.person_id, m.since, m.until)
     rows = connection.execute(wanted.where(m.study_id == study_id).order_by(m.since))
     # Later rows replace earlier ones: the newest stays.
     return Known(
         {
-            row.pseudonym: (row.party, row.person_id, row.since if row.until is None else None)
+            row.pseudonym: (row.uploader, row.person_id, row.since if row.until is None else None)
             for row in rows
         }
     )
@@ -59,12 +59,12 @@ def ended(connection: Connection, study_id: str) -> list[bytes]:
 
 
 def members_at(
-    connection: Connection, study_id: str, party: str, sequence: int
+    connection: Connection, study_id: str, uploader: str, sequence: int
 ) -> tuple[bytes, bytes]:
-    """Return a party's records after a run: pseudonyms and person IDs, 16 bytes each, joined."""
+    """Return an uploader's records after a run: pseudonyms, person IDs, 16 bytes each, joined."""
     m = membership.c
     wanted = select(m.pseudonym, m.person_id).where(
-        m.study_id == study_id, m.party == party, _holds_at(sequence)
+        m.study_id == study_id, m.uploader == uploader, _holds_at(sequence)
     )
     rows = connection.execute(wanted.order_by(m.pseudonym)).all()
     return b"".join(row.pseudonym for row in rows), b"".join(row.person_id for row in rows)
@@ -91,7 +91,7 @@ def write(
     for rows in _batches(made):
         connection.execute(person.insert(), rows)
     _end_persons(connection, study_id, sequence, changes.merged)
-    party_of = {name.tobytes(): party for party, rows in pseudonyms.items() for name in rows}
+    uploader_of = {name.tobytes(): who for who, rows in pseudonyms.items() for name in rows}
     moved = {
         name: who
         for name, who in changes.members.items()
@@ -100,15 +100,15 @@ def write(
         or known.records[name][2] is None
     }
     over = (
-        (name, party, since)
-        for name, (party, _, since) in known.records.items()
+        (name, uploader, since)
+        for name, (uploader, _, since) in known.records.items()
         if since is not None and (name in moved or name not in changes.members)
     )
     _end_memberships(connection, study_id, sequence, over)
     begun = (
         {
             "study_id": study_id,
-            "party": party_of[name],
+            "uploader": uploader_of[name],
             "pseudonym": name,
             "since": sequence,
             "person_id": who,
@@ -143,13 +143,13 @@ def _end_memberships(
         update(membership)
         .where(
             m.study_id == study_id,
-            m.party == bindparam("of_party"),
+            m.uploader == bindparam("of_uploader"),
             m.pseudonym == bindparam("name"),
             m.since == bindparam("begun"),
         )
         .values(until=sequence)
     )
-    named = ({"name": name, "of_party": party, "begun": since} for name, party, since in over)
+    named = ({"name": name, "of_uploader": who, "begun": since} for name, who, since in over)
     for rows in _batches(named):
         connection.execute(ending, rows)
 

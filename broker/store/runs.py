@@ -13,7 +13,7 @@ from broker.store.tables import heartbeat, intermediate, run
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
     """
-    A linkage run. inputs: JSON, dataset number by party. seconds: JSON, by stage.
+    A linkage run. inputs: JSON, dataset number by uploader. seconds: JSON, by stage.
     stage_began: Unix seconds.
 
     sequence: order of finished runs within the study, from 1; None until done.
@@ -22,6 +22,7 @@ class RunRow:
     id: str
     study_id: str
     seed: int
+    epoch: int
     inputs: str
     software: str
     state: str = "queued"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
 
-from broker.store.tables import dataset, part, study
+from broker.store.tables import dataset, deactivation, part, past_study, study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,9 @@ class DatasetRow:
     """A dataset version. state: receiving, complete or abandoned. manifest: JSON."""
 
     study_id: str
-    party: str
+    uploader: str
     number: int
+    epoch: int
     manifest: str
     manifest_hash: str
     state: str
@@ -52,13 +53,59 @@ def find_study(connection: Connection, study_id: str) -> StudyRow | None:
     return StudyRow(**found) if found else None
 
 
+def replace_study(connection: Connection, row: StudyRow, old: StudyRow, old_epoch: int) -> None:
+    """Register a study's next epoch, and keep what held before."""
+    connection.execute(
+        past_study.insert().values(
+            study_id=old.id,
+            epoch=old_epoch,
+            study_hash=old.study_hash,
+            signed=old.signed,
+            registered_at=old.registered_at,
+            replaced_at=row.registered_at,
+        )
+    )
+    connection.execute(
+        update(study)
+        .where(study.c.id == row.id)
+        .values(study_hash=row.study_hash, signed=row.signed, registered_at=row.registered_at)
+    )
+
+
+def find_study_at(connection: Connection, study_id: str, epoch: int) -> StudyRow | None:
+    """Return a study as it was in an epoch that is over, else as it is."""
+    p = past_study.c
+    columns = (p.study_id.label("id"), p.study_hash, p.signed, p.registered_at)
+    wanted = select(*columns).where(p.study_id == study_id, p.epoch == epoch)
+    found = connection.execute(wanted).mappings().first()
+    return StudyRow(**found) if found else find_study(connection, study_id)
+
+
+def add_deactivation(
+    connection: Connection, study_id: str, epoch: int, notice: str, now: int
+) -> None:
+    """Keep the custodian's notice that an epoch's study key is out of use."""
+    connection.execute(
+        deactivation.insert().values(
+            study_id=study_id, epoch=epoch, notice=notice, registered_at=now
+        )
+    )
+
+
+def find_deactivation(connection: Connection, study_id: str, epoch: int) -> str | None:
+    """Return the notice, JSON, that an epoch's study key is out of use; None while it is in use."""
+    mine = (deactivation.c.study_id == study_id) & (deactivation.c.epoch == epoch)
+    return connection.execute(select(deactivation.c.notice).where(mine)).scalar()
+
+
 def add_dataset(connection: Connection, row: DatasetRow) -> None:
     """Announce a dataset version."""
     connection.execute(
         dataset.insert().values(
             study_id=row.study_id,
-            party=row.party,
+            uploader=row.uploader,
             number=row.number,
+            epoch=row.epoch,
             manifest=row.manifest,
             manifest_hash=row.manifest_hash,
             state=row.state,
@@ -68,20 +115,27 @@ def add_dataset(connection: Connection, row: DatasetRow) -> None:
 
 
 def find_dataset(
-    connection: Connection, study_id: str, party: str, number: int
+    connection: Connection, study_id: str, uploader: str, number: int
 ) -> DatasetRow | None:
     """Return a dataset version."""
-    found = connection.execute(_datasets(study_id, party).where(dataset.c.number == number))
+    found = connection.execute(_datasets(study_id, uploader).where(dataset.c.number == number))
     return next((DatasetRow(**row) for row in found.mappings()), None)
 
 
 def newest_dataset(
-    connection: Connection, study_id: str, party: str, *, state: str | None = None
+    connection: Connection,
+    study_id: str,
+    uploader: str,
+    *,
+    state: str | None = None,
+    epoch: int | None = None,
 ) -> DatasetRow | None:
-    """Return the party's newest dataset version, of one state if given."""
-    wanted = _datasets(study_id, party).order_by(dataset.c.number.desc()).limit(1)
+    """Return the uploader's newest dataset version, of one state and one epoch if given."""
+    wanted = _datasets(study_id, uploader).order_by(dataset.c.number.desc()).limit(1)
     if state:
         wanted = wanted.where(dataset.c.state == state)
+    if epoch:
+        wanted = wanted.where(dataset.c.epoch == epoch)
     return next((DatasetRow(**row) for row in connection.execute(wanted).mappings()), None)
 
 
@@ -93,7 +147,7 @@ def set_dataset_state(
         update(dataset)
         .where(
             dataset.c.study_id == row.study_id,
-            dataset.c.party == row.party,
+            dataset.c.uploader == row.uploader,
             dataset.c.number == row.number,
         )
         .values(state=state, completed_at=completed_at)
@@ -105,7 +159,7 @@ def add_part(connection: Connection, row: DatasetRow, number: int, blob_id: str)
     connection.execute(
         part.insert().values(
             study_id=row.study_id,
-            party=row.party,
+            uploader=row.uploader,
             dataset=row.number,
             number=number,
             blob_id=blob_id,
@@ -137,13 +191,13 @@ def drop_parts(connection: Connection, row: DatasetRow) -> list[str]:
     return blobs
 
 
-def _datasets(study_id: str, party: str) -> Select[Any]:
-    return select(dataset).where(dataset.c.study_id == study_id, dataset.c.party == party)
+def _datasets(study_id: str, uploader: str) -> Select[Any]:
+    return select(dataset).where(dataset.c.study_id == study_id, dataset.c.uploader == uploader)
 
 
 def _parts_of(row: DatasetRow) -> ColumnElement[bool]:
     return (
         (part.c.study_id == row.study_id)
-        & (part.c.party == row.party)
+        & (part.c.uploader == row.uploader)
         & (part.c.dataset == row.number)
     )

@@ -65,12 +65,33 @@ study = Table(
     Column("registered_at", BigInteger, nullable=False),
 )
 
+past_study = Table(
+    "past_study",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("study_hash", String(64), nullable=False),
+    Column("signed", Text, nullable=False),
+    Column("registered_at", BigInteger, nullable=False),
+    Column("replaced_at", BigInteger, nullable=False),
+)
+
+deactivation = Table(
+    "deactivation",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("notice", Text, nullable=False, comment="JSON, signed by the custodian"),
+    Column("registered_at", BigInteger, nullable=False),
+)
+
 dataset = Table(
     "dataset",
     metadata,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
-    Column("party", String(64), primary_key=True),
+    Column("uploader", String(64), primary_key=True),
     Column("number", Integer, primary_key=True),
+    Column("epoch", Integer, nullable=False, server_default="1"),
     Column("manifest", Text, nullable=False),
     Column("manifest_hash", String(64), nullable=False),
     Column("state", String(16), nullable=False),
@@ -82,12 +103,13 @@ part = Table(
     "part",
     metadata,
     Column("study_id", String(64), primary_key=True),
-    Column("party", String(64), primary_key=True),
+    Column("uploader", String(64), primary_key=True),
     Column("dataset", Integer, primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("blob_id", String(32), nullable=False, unique=True),
     ForeignKeyConstraint(
-        ["study_id", "party", "dataset"], ["dataset.study_id", "dataset.party", "dataset.number"]
+        ["study_id", "uploader", "dataset"],
+        ["dataset.study_id", "dataset.uploader", "dataset.number"],
     ),
 )
 
@@ -97,7 +119,8 @@ run = Table(
     Column("id", String(64), primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("seed", BigInteger, nullable=False),
-    Column("inputs", Text, nullable=False, comment="JSON: dataset number by party"),
+    Column("epoch", Integer, nullable=False, server_default="1"),
+    Column("inputs", Text, nullable=False, comment="JSON: dataset number by uploader"),
     Column("software", String(64), nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("stage", String(32), nullable=False, default=""),
@@ -136,7 +159,7 @@ membership = Table(
     "membership",
     metadata,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
-    Column("party", String(64), primary_key=True),
+    Column("uploader", String(64), primary_key=True),
     Column("pseudonym", LargeBinary(16), primary_key=True),
     Column("since", Integer, primary_key=True, autoincrement=False),
     Column("until", Integer),

@@ -14,7 +14,7 @@ from tests.broker_packages import encoded, pack
 from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
 
 OPEN = {("GET", "/health"), ("POST", "/v1/token")}
-NAMES = {"study_id", "party", "dataset", "part", "run_id", "job_id", "question_id", "item_id"}
+NAMES = {"study_id", "uploader", "dataset", "part", "run_id", "job_id", "question_id", "item_id"}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def addresses(world: World) -> list[tuple[str, str]]:
 def filled(path: str, study: str) -> str:
     values = {
         "study_id": study,
-        "party": "imaging",
+        "uploader": "imaging",
         "dataset": "1",
         "part": "1",
         "run_id": "run-1",
@@ -122,7 +122,14 @@ def test_a_party_may_not_do_what_another_role_does(
 ) -> None:
     forbidden = {
         "admin": {"/parts/", "/complete", "/approvals", "/inbox", "/outbox", "/datasets"},
-        "imaging": {"/v1/studies", "/v1/audit", "/releases", "/jobs/", "/delivery"},
+        "imaging": {
+            "/v1/studies",
+            "/v1/audit",
+            "/v1/deactivations",
+            "/releases",
+            "/jobs/",
+            "/delivery",
+        },
         "claims": {
             "/v1/studies",
             "/v1/audit",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from linkage.messages import BROKER, DATASET_PART, Manifest
+from linkage.messages import BROKER, CUSTODIAN, DATASET_PART, Manifest
 from linkage.sealing import Context, seal
 from tests.broker_packages import Package, encoded, pack
 from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
@@ -155,11 +155,29 @@ def test_only_a_higher_version_replaces_an_unfinished_one(world: World, imaging:
     assert announce(world, imaging, low)[0] == 409
 
 
-def test_parties_must_agree_on_the_normalisation(world: World, imaging: Actor) -> None:
-    world.upload(package(world))
-    records = encoded(world.signed, "claims", range(30))
-    other = pack(world.signed, world.identities["claims"], records, normalisation="2")
-    status, code, detail = announce(world, world.actor("claims"), other)
+def test_the_normalisation_must_be_that_of_the_study(world: World, imaging: Actor) -> None:
+    """Told before the schema's hash, which covers it too: this is what the operator can act on."""
+    made = package(world, normalisation="999", schema_hash="0" * 64)
+    status, code, detail = announce(world, imaging, made)
+    assert (status, code) == (422, "package-refused")
+    assert "normalised by version 999" in detail
+    assert f"signed for version {world.signed.normalisation}" in detail
+    answer = imaging.post(f"{world.path}/datasets", made.manifest)
+    assert "same software version at all sites" in answer.json()["hint"]
+
+
+def test_in_older_studies_the_first_upload_sets_the_normalisation(world: World) -> None:
+    """Studies signed before they named the version."""
+    signed, identities = sign_for(world.home.public(), "older-study")
+    older = signed.model_copy(update={"normalisation": ""}).sign(identities[CUSTODIAN])
+    made = World(world.home, older, identities, world.admin, url=world.url)
+    made.actor("admin").post("/v1/studies", older).raise_for_status()
+    packages = {
+        name: pack(older, identities[name], encoded(older, name, range(30)), normalisation=version)
+        for name, version in (("imaging", "7"), ("claims", "8"))
+    }
+    made.upload(packages["imaging"])
+    status, code, detail = announce(made, made.actor("claims"), packages["claims"])
     assert (status, code) == (409, "conflict")
     assert "normalisation version differs from that of 'imaging'" in detail
 

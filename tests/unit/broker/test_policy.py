@@ -14,6 +14,7 @@ from broker.registered import RegisteredStudy
 from broker.store.studies import StudyRow
 from linkage.errors import NotAllowed, NotFound
 from linkage.sealing import Identity
+from tests.broker_world import STUDY as STUDY_TEXT
 from tests.broker_world import sign_for
 
 SIGNED, _ = sign_for(Identity.generate("broker", kem="X25519").public(), "small-study")
@@ -57,11 +58,40 @@ def test_who_may_do_what(action: Action, who: str) -> None:
     outside = action in policy.OUTSIDE_STUDIES
     study, study_id = (None, None) if outside else (STUDY, "small-study")
     if who in MAY[action]:
-        assert check(WHO[who], action, study, study_id=study_id, party="claims").caller == WHO[who]
+        assert (
+            check(WHO[who], action, study, study_id=study_id, uploader="claims").caller == WHO[who]
+        )
     else:
         with pytest.raises(NotAllowed) as caught:
-            check(WHO[who], action, study, study_id=study_id, party="claims")
+            check(WHO[who], action, study, study_id=study_id, uploader="claims")
         assert caught.value.hint
+
+
+def test_contributors_give_and_get_nothing_back() -> None:
+    """And a party with contributors holds no identifiers: it uploads nothing itself."""
+    text = STUDY_TEXT.replace('id = "claims"', 'id = "claims"\ncontributors = ["north", "south"]')
+    signed, _ = sign_for(Identity.generate("broker", kem="X25519").public(), "s1", text=text)
+    row = StudyRow(
+        id="s1", study_hash=signed.study_hash, signed=signed.model_dump_json(), registered_at=0
+    )
+    study, north, claims = RegisteredStudy.of(row), Caller("north", "s1"), Caller("claims", "s1")
+
+    def may(caller: Caller, uploader: str) -> set[Action]:
+        allowed = set()
+        for action in Action:
+            try:
+                check(caller, action, study, study_id="s1", uploader=uploader)
+                allowed.add(action)
+            except NotAllowed:
+                pass
+        return allowed
+
+    of_its_own = {Action.UPLOAD, Action.READ_DATASET}
+    assert may(north, "north") == {Action.READ_STUDY, Action.SEND} | of_its_own
+    assert may(north, "south") == {Action.READ_STUDY, Action.SEND}
+    assert may(north, "claims") == {Action.READ_STUDY, Action.SEND}
+    for uploader in ("claims", "north"):
+        assert not may(claims, uploader) & (of_its_own | {Action.SEND})
 
 
 @pytest.mark.parametrize("action", [a for a in Action if a not in policy.OUTSIDE_STUDIES])
@@ -69,12 +99,12 @@ def test_a_study_that_is_not_the_callers_does_not_exist(action: Action) -> None:
     stranger = Caller("imaging", "other-study")
     for registered, study_id in [(STUDY, "small-study"), (None, "small-study"), (STUDY, None)]:
         with pytest.raises(NotFound):
-            check(stranger, action, registered, study_id=study_id, party="imaging")
+            check(stranger, action, registered, study_id=study_id, uploader="imaging")
     for caller in WHO.values():
         with pytest.raises(NotFound):
-            check(caller, action, None, study_id="no-such-study", party="imaging")
+            check(caller, action, None, study_id="no-such-study", uploader="imaging")
         with pytest.raises(NotFound):
-            check(caller, action, STUDY, study_id="another-name", party="imaging")
+            check(caller, action, STUDY, study_id="another-name", uploader="imaging")
 
 
 def test_what_the_table_lacks_is_refused_to_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +182,7 @@ def test_an_expired_study_can_be_read_and_nothing_else(action: Action) -> None:
     caller = next(WHO[who] for who in WHO if who in MAY[action])
 
     def ask(what: Action, today: dt.date | None) -> None:
-        check(caller, what, expiring, study_id="small-study", party="claims", today=today)
+        check(caller, what, expiring, study_id="small-study", uploader="claims", today=today)
 
     ask(action, LAST_DAY)
     for too_late in (LAST_DAY + dt.timedelta(days=1), None):

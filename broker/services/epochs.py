@@ -1,0 +1,60 @@
+"""
+Epochs of a study: the custodian makes a new key and signs the study again, one epoch on.
+
+Encodings of two epochs never compare, so every party uploads anew; record pseudonyms stay, and with
+them every record's person.
+"""
+
+from __future__ import annotations
+
+from broker.registered import RegisteredStudy
+from linkage.errors import Conflict
+from linkage.messages import CUSTODIAN
+from linkage.signed_study import SignedStudy
+from linkage.study import StudyConfig
+
+
+def next_epoch(
+    old: RegisteredStudy, new: SignedStudy, *, allow_changed_parties: bool
+) -> dict[str, str | int]:
+    """
+    Check that `new` is a later epoch of `old`; return what the audit log says of the change.
+
+    Raises Conflict for the same or an earlier epoch, another custodian, a rehearsal in place of a
+    real study or the other way round, or other parties than before unless they are allowed.
+    """
+    config, before, after = new.study, old.config.study.epoch, new.study.study.epoch
+    if after <= before:
+        raise Conflict(
+            f"another signed study has this id: it is of epoch {before}, this one of {after}",
+            hint="to rotate the key, raise epoch in the study file and sign it again; give another"
+            " study another id",
+        )
+    if new.pin(CUSTODIAN) != old.pin(CUSTODIAN):
+        raise Conflict(
+            "the new epoch is signed by another custodian",
+            hint="the custodian of the earlier epochs signs it; a new custodian signs a new study",
+        )
+    if new.rehearsal != old.signed.rehearsal:
+        raise Conflict(
+            "a rehearsal and a real study do not follow each other",
+            hint="give the real study an id of its own",
+        )
+    changed = _parties(config) != _parties(old.config)
+    if changed and not allow_changed_parties:
+        raise Conflict(
+            "the new epoch has other parties or contributors than the one before",
+            hint="if all have agreed: linkage-broker study register --allow-changed-parties",
+        )
+    both = set(new.pins) & set(old.signed.pins)
+    renewed = sorted(name for name in both if new.pins[name] != old.signed.pins[name])
+    return {
+        "epoch": after,
+        "after epoch": before,
+        "parties": "changed" if changed else "same",
+        "new keys of": ", ".join(renewed) or "nobody",
+    }
+
+
+def _parties(config: StudyConfig) -> dict[str, tuple[str, frozenset[str]]]:
+    return {party.id: (party.kind, frozenset(party.contributors)) for party in config.party}
