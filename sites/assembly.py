@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +65,9 @@ class Assembled:
             same = np.zeros(len(rows), dtype=bool)
             same[1:] = (names[1:] == names[:-1]).all(axis=1)
             first = np.maximum.accumulate(np.where(same, 0, np.arange(len(rows))))
-            for i in np.flatnonzero(same).tolist():
-                repeated.append(Repeated(int(numbers[first[i]]), int(numbers[i])))
+            later = np.flatnonzero(same)
+            pairs = zip(numbers[first[later]].tolist(), numbers[later].tolist(), strict=True)
+            repeated += [Repeated(*pair) for pair in pairs]
             kept[rows[same]] = False
             order.append(rows[~same].astype(np.uint32))
         self.spool.save("kept", kept)
@@ -127,4 +129,4 @@ def passes(rows: int, most: int) -> Iterator[tuple[int, int]]:
     """
     count = max(1, -(-rows // most))
     edges = [_LEADING * i // count for i in range(count + 1)]
-    yield from zip(edges[:-1], edges[1:], strict=True) if rows else ()
+    yield from pairwise(edges) if rows else ()

@@ -200,14 +200,14 @@ def _pair_table(numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _party_table(rehearsed: Rehearsed) -> dict[str, Any]:
-    columns = ["party", "records", "duplicates grouped", "rows left out", "values nulled"]
+    columns = ["party", "records", "duplicates grouped", "records left out", "values nulled"]
     rows = [
         [
             party,
             f"{done.records:,}",
             f"{done.records - done.groups:,}",
-            f"{len(done.quarantined):,}",
-            "; ".join(f"{field} {sum(why.values()):,}" for field, why in done.nulls.items() if why),
+            f"{sum(done.left_out.values()):,}",
+            "; ".join(f"{field} {n:,}" for field, n in done.nulled.items()),
         ]
         for party, done in rehearsed.tokenized.items()
     ]

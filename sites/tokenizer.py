@@ -81,6 +81,15 @@ class TokenizeSummary:
     notes: tuple[str, ...] = ()
 
     @property
+    def nulled(self) -> dict[str, int]:
+        """By field, how many records have no usable value; fields that all have are left out."""
+        counts = {
+            field: sum(n for text, n in why.items() if not text.startswith("repaired"))
+            for field, why in self.why.items()
+        }
+        return {field: n for field, n in counts.items() if n}
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What should be looked at before the package is sent."""
         low, high = DENSITY
