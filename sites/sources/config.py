@@ -32,6 +32,7 @@ _YEAR = {"YYYY": "%Y", "YY": "%y"}
 _MONTH = {"MM": "%m", "M": "%m", "MON": "%b"}
 _DAY = {"DD": "%d", "D": "%d"}
 _DIRECTIVES = {**_YEAR, **_MONTH, **_DAY}
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&;](password|pwd)=", re.IGNORECASE)
 _TOKEN = re.compile("MON|Y+|M+|D+|[A-Za-z]+")
 _HOW_TO_WRITE = 'write it like "MM/DD/YYYY", "YYYY-MM-DD", "YYYYMMDD" or "DD-MON-YYYY"'
 
@@ -192,4 +193,61 @@ class DelimitedConfig(ColumnsConfig):
         return self
 
 
-KINDS: dict[str, type[SourceConfig]] = {"delimited": DelimitedConfig}
+class ParquetConfig(ColumnsConfig):
+    """One Parquet file, or a folder of them. Dates that are dates there need no date_format."""
+
+    kind: Literal["parquet"] = "parquet"
+    file: Place
+
+
+class DatabaseConfig(ColumnsConfig):
+    """
+    A database, by exactly one of: file (DuckDB or SQLite), url (SQLAlchemy's form, without a
+    password), url_file (a file of yours alone that holds the URL), url_env (the name of an
+    environment variable that does).
+    """
+
+    file: Place | None = None
+    url: str | None = Field(default=None, min_length=1)
+    url_file: Place | None = None
+    url_env: str | None = Field(default=None, min_length=1)
+
+    @field_validator("url")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value and (_PASSWORD.search(value) or "://" not in value):
+            rule = "holds a password" if "://" in value else "is no URL"
+            raise Fault(rule, "keep it in a file with mode 600, and name that as url_file")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> DatabaseConfig:
+        given = [self.file, self.url, self.url_file, self.url_env]
+        if sum(one is not None for one in given) != 1:
+            raise Fault(
+                "needs exactly one of file, url, url_file and url_env",
+                'for example url = "postgresql+psycopg://reader@host/database"',
+                "source",
+            )
+        return self
+
+
+class SqlConfig(DatabaseConfig):
+    """The rows of one query. query_file: a file that holds it, for a long one."""
+
+    kind: Literal["sql"] = "sql"
+    query: str | None = Field(default=None, min_length=1)
+    query_file: Place | None = None
+
+    @model_validator(mode="after")
+    def _one_query(self) -> SqlConfig:
+        if (self.query is None) == (self.query_file is None):
+            raise Fault("needs either query or query_file", 'query = "SELECT ..."', "source")
+        return self
+
+
+KINDS: dict[str, type[SourceConfig]] = {
+    "delimited": DelimitedConfig,
+    "parquet": ParquetConfig,
+    "sql": SqlConfig,
+}

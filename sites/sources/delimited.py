@@ -88,17 +88,9 @@ class _Rows:
     def batches(self) -> Iterator[RawBatch]:
         self._start()
         at = self._source.columns_of(self._header)
-        records = left_out = 0
         while blocks := list(islice(self._blocks(at), BATCH_RECORDS // _BLOCK_ROWS)):
-            batch = self._joined(blocks)
-            records, left_out = records + len(batch), left_out + len(batch.bad)
-            yield batch
+            yield self._joined(blocks)
         self._source.notes += [self._text.note] if self._text.note else []
-        if not records:
-            why = f": {left_out:,} were left out" if left_out else ""
-            raise SourceRefused(
-                file=self._source.name, rule=f"has no record{why}", hint="check the export"
-            )
 
     def _start(self) -> None:
         """Find the delimiter and read the header."""
@@ -165,9 +157,12 @@ class _Rows:
         first = self._line + sum(1 + _line_ends(row) for row in self._rows[start:]) + 1
         self._line = self._reader.line_num
         lost = self._line - first + 1
-        what = f"; lines {first} to {self._line} are left out with it" if lost > 1 else ""
-        rule = f"has a broken quotation mark{what}"
-        self._bad.append(BadRow(self._next_row(), "", rule, _BROKEN_QUOTE))
+        swallowed = f"lines {first} to {self._line} are left out; " if lost > 1 else ""
+        self._bad.append(
+            BadRow(
+                self._next_row(), "", "has a broken quotation mark", f"{swallowed}{_BROKEN_QUOTE}"
+            )
+        )
         self._jumps.append((len(self._rows), lost))
         self._lost += lost
 

@@ -100,6 +100,34 @@ class ByteFile:
         return "", self._raw
 
 
+def files_in(path: Path, endings: tuple[str, ...]) -> list[Path]:
+    """
+    Return `path` if it is a file, else the files below that folder with one of `endings`, sorted.
+
+    Hidden ones and those that start with an underscore are marks of other programs. Raises
+    SourceRefused where there are none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        rule = "there is no such file or folder"
+        raise SourceRefused(file=str(path), rule=rule, hint="check [source] file")
+    found = sorted(
+        one
+        for one in path.rglob("*")
+        if one.name.lower().endswith(endings)
+        and not any(part.startswith((".", "_")) for part in one.relative_to(path).parts)
+        and one.is_file()
+    )
+    if not found:
+        raise SourceRefused(
+            file=path.name,
+            rule=f"is a folder without a file named *{' or *'.join(endings)}",
+            hint="name the folder that holds them, or one file",
+        )
+    return found
+
+
 def _opened(path: Path) -> IO[bytes]:
     try:
         if not path.is_dir():

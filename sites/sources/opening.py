@@ -11,7 +11,7 @@ from typing import Protocol
 
 from linkage.errors import SourceRefused
 from sites.sources.base import Source
-from sites.sources.config import DelimitedConfig, SourceConfig
+from sites.sources.config import DelimitedConfig, ParquetConfig, SourceConfig, SqlConfig
 
 
 class NotedSource(Source, Protocol):
@@ -38,4 +38,12 @@ def open_source(
         from sites.sources.delimited import DelimitedSource
 
         return DelimitedSource(config, fields, wanted)
+    if isinstance(config, ParquetConfig):
+        from sites.sources.parquet import ParquetSource
+
+        return ParquetSource(config, fields, wanted)
+    if isinstance(config, SqlConfig):
+        from sites.sources.sql import SqlSource
+
+        return SqlSource(config, fields, wanted)
     raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")

@@ -170,7 +170,8 @@ def test_lines_swallowed_by_an_open_quotation_mark_are_counted(tmp_path: Path) -
     path = write(tmp_path, GOOD.replace("1,Ada,Lovelace\n", text))
     [batch] = read(source(path))
     assert batch.record_ids.to_pylist() == ["a", "1", "5", "2"]
-    assert batch.bad[0].rule == ("has a broken quotation mark; lines 5 to 7 are left out with it")
+    assert batch.bad[0].rule == "has a broken quotation mark"
+    assert batch.bad[0].hint.startswith("lines 5 to 7 are left out; ")
     # The two lines of record 1 are one row, as a spreadsheet shows them.
     assert batch.bad[0].number == 4
     assert batch.numbers.tolist() == [2, 3, 7, 8]
