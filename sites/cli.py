@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sites.commands import cohort, data, keys, rehearse, study
+from sites.commands import cohort, data, keys, profile, rehearse, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +15,7 @@ app = typer.Typer(
     " Identifiers and the study key never leave this machine.",
 )
 app.command()(data.init)
+app.command()(profile.profile)
 app.command()(data.tokenize)
 app.command()(data.submit)
 app.command()(data.status)
