@@ -62,7 +62,8 @@ format: $(DEV_READY) ## Put the code into the house style
 	$(BIN)/ruff format .
 
 bench: $(DEV_READY) ## Compare our kernels with anonlink and clkhash on this machine
-	$(BIN)/linkage bench
+	$(BIN)/linkage bench encode
+	$(BIN)/linkage bench match
 
 # dev first; the others are cut from it, so that one version holds everywhere.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -7,10 +7,8 @@ Exit codes: 0 done; 2 wrong usage; 4 an input file is refused; 7 anything else i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,12 +16,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from linkage.errors import LinkageError, SourceRefused
+from linkage.bench_cli import app as bench_app
 from linkage.evaluation.people import simulate, write_parties
 from linkage.evaluation.quality import PairQuality, Quality, read_ids, read_truth, score
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from linkage.refusals import refusing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,29 +27,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Score a linkage, simulate people, measure speed.",
 )
+app.add_typer(bench_app, name="bench")
 _err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 
-def _refusing(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a LinkageError into its two lines and an exit code."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except LinkageError as fault:
-            _err.print(f"Error: {fault.message}", markup=False, highlight=False, soft_wrap=True)
-            if fault.hint:
-                _err.print(f"What to do: {fault.hint}", markup=False, soft_wrap=True)
-            raise typer.Exit(4 if isinstance(fault, SourceRefused) else 7) from None
-
-    return run
-
-
 @app.command()
-@_refusing
+@refusing
 def evaluate(
     ids: Annotated[Path, typer.Option(help="Folder with <party>.csv: record_id,cross_commons_id.")],
     truth: Annotated[Path, typer.Option(help="CSV: one row a person, one column a party.")],
@@ -73,7 +54,7 @@ def evaluate(
 
 
 @app.command()
-@_refusing
+@refusing
 def people(
     n: Annotated[int, typer.Argument(metavar="N", help="How many different persons.")],
     out: Annotated[Path, typer.Option(help="Folder for the files; made if it is not there.")],
@@ -98,35 +79,6 @@ def people(
     else:
         for path in paths.values():
             typer.echo(path)
-
-
-@app.command()
-@_refusing
-def bench(
-    scale: Annotated[float, typer.Option(help="Times the usual input size.")] = 1.0,
-    as_json: Json = False,
-) -> None:
-    """Measure this machine's kernels beside anonlink and clkhash, where they are installed."""
-    try:
-        from linkage.evaluation.bench import compare  # needs numba, of the extras site and broker
-
-        results = list(compare(scale))
-    except ModuleNotFoundError as missing:
-        raise LinkageError(
-            f"the package {missing.name!r} is not installed",
-            hint="install commons-linkage[demo], or use `make bench`",
-        ) from None
-    if as_json:
-        rows = [{name: getattr(r, name) for name in (*r.__slots__, "ratio")} for r in results]
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    table = Table("job", "input", "unit a second", "ours", "reference", "theirs", "ratio")
-    table.box = SIMPLE_HEAD
-    for r in results:
-        theirs = "not installed" if r.reference_rate is None else f"{r.reference_rate:,.1f}"
-        ratio = "" if r.ratio is None else f"{r.ratio:.1f} x"
-        table.add_row(r.what, r.size, r.unit, f"{r.rate:,.1f}", r.reference, theirs, ratio)
-    Console().print(table)
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
