@@ -16,13 +16,14 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import rfc8785
 
-from linkage.errors import SchemaRefused
+from linkage import schema_json
+from linkage.schema_json import is_integer, refused
 from linkage.study import ClkSpec, StudyConfig, parse_field
 
 NORMALISATION_VERSION = "1"
@@ -137,19 +138,21 @@ def parse_schema(source: str | bytes | Mapping[str, object]) -> LinkageSchema:
     unknown or repeated keys (`xorFolds` too: clkhash ignores it), a key size below 32 bytes,
     no salt or info, fewer than 4 features, a density outside .10-.55.
     """
-    top = _table(_json(source), "", {"version", "clkConfig", "features"})
+    top = _table(
+        schema_json.parsed(source, _FIRST_REMEDY), "", {"version", "clkConfig", "features"}
+    )
     if top["version"] != 3 or isinstance(top["version"], bool):
-        raise _refused("version", "is not 3", "only clkhash schema version 3 is read")
+        raise refused("version", "is not 3", "only clkhash schema version 3 is read")
     config = _table(top["clkConfig"], "clkConfig", {"l", "kdf"})
     length = _integer(config["l"], "clkConfig.l", 1, max(_LENGTHS))
     if length not in _LENGTHS:
-        raise _refused("clkConfig.l", "is not a CLK length", "use 512, 1024, 2048 or 4096")
+        raise refused("clkConfig.l", "is not a CLK length", "use 512, 1024, 2048 or 4096")
     kdf = _table(
         config["kdf"], "clkConfig.kdf", {"type", "salt", "info", "keySize"}, optional={"hash"}
     )
     _constant(kdf["type"], "HKDF", "clkConfig.kdf.type")
     if (kdf_hash := kdf.get("hash", "SHA256")) not in ("SHA256", "SHA512"):
-        raise _refused("clkConfig.kdf.hash", "is unknown", "use SHA256")
+        raise refused("clkConfig.kdf.hash", "is unknown", "use SHA256")
     features = _features(top["features"])
     schema = LinkageSchema(
         length=length,
@@ -160,7 +163,7 @@ def parse_schema(source: str | bytes | Mapping[str, object]) -> LinkageSchema:
         features=features,
     )
     if not DENSITY[0] <= (density := density_of(schema)) <= DENSITY[1]:
-        raise _refused(
+        raise refused(
             "features",
             f"set {density:.2%} of the bits of a full record; 10 to 55 % are safe",
             "change bitsPerFeature or l",
@@ -176,20 +179,20 @@ def density_of(schema: LinkageSchema) -> float:
 
 def _features(found: object) -> tuple[Feature, ...]:
     if not isinstance(found, list):
-        raise _refused("features", "is not a list", _FIRST_REMEDY)
+        raise refused("features", "is not a list", _FIRST_REMEDY)
     if len(found) < MINIMUM_FEATURES:
-        raise _refused("features", "has fewer than 4 entries", "a CLK of few fields falls easily")
+        raise refused("features", "has fewer than 4 entries", "a CLK of few fields falls easily")
     return tuple(_feature(one, f"features[{i + 1}]") for i, one in enumerate(found))
 
 
 def _feature(found: object, place: str) -> Feature:
     feature = _table(found, place, {"identifier", "format", "hashing"})
     if not isinstance(feature["identifier"], str):
-        raise _refused(f"{place}.identifier", "is not text", _FIRST_REMEDY)
+        raise refused(f"{place}.identifier", "is not text", _FIRST_REMEDY)
     try:
         parse_field(feature["identifier"])
     except ValueError as fault:
-        raise _refused(f"{place}.identifier", str(fault), _FIRST_REMEDY) from None
+        raise refused(f"{place}.identifier", str(fault), _FIRST_REMEDY) from None
     form = _table(feature["format"], f"{place}.format", {"type"}, optional={"encoding"})
     _constant(form["type"], "string", f"{place}.format.type")
     _constant(form.get("encoding", "utf-8"), "utf-8", f"{place}.format.encoding")
@@ -215,49 +218,24 @@ def _feature(found: object, place: str) -> Feature:
     )
 
 
-def _json(source: str | bytes | Mapping[str, object]) -> object:
-    if isinstance(source, Mapping):
-        return source
-    try:
-        return json.loads(source, object_pairs_hook=_unrepeated)
-    except (ValueError, RecursionError):
-        raise SchemaRefused("the linkage schema is not valid JSON", hint=_FIRST_REMEDY) from None
-
-
-def _unrepeated(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
-    table: dict[str, object] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _refused(key, "occurs twice in one object", "keep one")
-        table[key] = value
-    return table
-
-
 def _table(
     found: object,
     place: str,
     required: Set[str],
     optional: Set[str] = frozenset(),
 ) -> Mapping[str, object]:
-    if not isinstance(found, Mapping):
-        raise _refused(place, "is not an object", _FIRST_REMEDY)
-    if unknown := sorted(str(key) for key in found.keys() - required - optional):
-        known = ", ".join(sorted(required | optional))
-        raise _refused(_join(place, unknown[0]), "is not a known key", f"known here: {known}")
-    if missing := sorted(required - found.keys()):
-        raise _refused(_join(place, missing[0]), "is missing", _FIRST_REMEDY)
-    return found
+    return schema_json.closed(found, place, required, optional, _FIRST_REMEDY)
 
 
 def _integer(found: object, place: str, low: int, high: int) -> int:
-    if not isinstance(found, int) or isinstance(found, bool) or not low <= found <= high:
-        raise _refused(place, f"is not an integer from {low} to {high}", _FIRST_REMEDY)
+    if not isinstance(found, int) or not is_integer(found) or not low <= found <= high:
+        raise refused(place, f"is not an integer from {low} to {high}", _FIRST_REMEDY)
     return found
 
 
 def _constant(found: object, only: str | bool, place: str) -> None:
     if found != only or type(found) is not type(only):
-        raise _refused(place, f"is not {json.dumps(only)}", "this project encodes nothing else")
+        raise refused(place, f"is not {json.dumps(only)}", "this project encodes nothing else")
 
 
 def _base64(found: object, place: str) -> bytes:
@@ -266,13 +244,5 @@ def _base64(found: object, place: str) -> bytes:
     except (binascii.Error, ValueError):
         value = b""
     if not value:
-        raise _refused(place, "is empty or not base64", "field keys must differ between CLKs")
+        raise refused(place, "is empty or not base64", "field keys must differ between CLKs")
     return value
-
-
-def _join(place: str, key: str) -> str:
-    return f"{place}.{key}" if place else key
-
-
-def _refused(place: str, rule: str, hint: str) -> SchemaRefused:
-    return SchemaRefused(f"linkage schema, {place or 'top level'}: {rule}", hint=hint)
