@@ -22,11 +22,11 @@ from linkage import strict_toml
 from linkage.errors import StudyRefused
 from linkage.strict_toml import Fault, Strict
 
-NAME_TRANSFORMS = frozenset({"initial", "sound"})
+NAME_TRANSFORMS = frozenset({"initial", "sound", "formal"})
 TRANSFORMS: Mapping[str, frozenset[str]] = {
     "first_name": NAME_TRANSFORMS,
     "middle_name": NAME_TRANSFORMS,
-    "last_name": NAME_TRANSFORMS,
+    "last_name": frozenset({"initial", "sound", "first_surname", "last_surname"}),
     "date_of_birth": frozenset({"year", "month", "day", "year_month", "month_day"}),
     "sex": frozenset(),
     "ssn": frozenset({"first5", "last4"}),
@@ -259,7 +259,7 @@ class StudyConfig(Strict):
             raise Fault(
                 f"the study has {len(self.uploaders)} uploaders",
                 f"at most {MOST_UPLOADERS} parties without contributors, and contributors",
-                *("party",),
+                *("party", len(self.party) - 1, "id"),
             )
 
     def _strong_enough(self, i: int, clk: ClkSpec) -> None:

@@ -21,6 +21,7 @@ from linkage.messages import (
 )
 from linkage.pseudonyms import random_ids
 from linkage.records import Bytes2D
+from sites import casemaps
 from sites.cohort.attrition import Attrition, attrition_from_bytes
 from sites.cohort.bundle import rows_to_bytes
 from sites.cohort.imaging import ImagingAnswer, evaluate
@@ -85,7 +86,7 @@ def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
     answer = _evaluate(session, question)
     _, opened = session.receive(QUESTION_IDS, subject=question_id)
     table = idtables.unpack(opened, idtables.QUESTION_IDS)
-    record_ids = session.vault.load_map(session.vault.newest_dataset())
+    record_ids = casemaps.covering(session, table["record_pseudonym"])
     fits = set(answer.record_ids)
     qualifies = [record_ids.get(p.tobytes()) in fits for p in table["record_pseudonym"]]
     ids = table["question_id"][np.array(qualifies, dtype=bool)]
@@ -104,7 +105,7 @@ def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
     require_approved(session, question)
     answer = _evaluate(session, question)
     _, key = session.receive(DELIVERY_KEY, subject=delivery_id)
-    record_ids = session.vault.load_map(session.vault.newest_dataset())
+    record_ids = casemaps.newest(session)
     pseudonyms = {record_id: pseudonym for pseudonym, record_id in record_ids.items()}
     rows = [
         delivery.encrypt_rows(key, pseudonyms[record_id], rows_to_bytes(table))

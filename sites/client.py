@@ -65,9 +65,9 @@ _BY_CODE = _all_errors()
 
 class BrokerClient:
     """
-    One caller at one broker: a party ("imaging" of a study) or an admin.
+    One caller at one broker: a party or contributor of a study, or an admin.
 
-    subject: "<study>/<party>" or "admin/<name>", as the token request names it.
+    subject: "<study>/<party or contributor>" or "admin/<name>", as the token request names it.
     Raises Unreachable when the broker does not answer after several tries.
     """
 
@@ -256,7 +256,7 @@ class BrokerClient:
 
 
 def _dataset(manifest: Manifest) -> str:
-    return f"/v1/studies/{manifest.study_id}/datasets/{manifest.party}/{manifest.dataset}"
+    return f"/v1/studies/{manifest.study_id}/datasets/{manifest.uploader}/{manifest.dataset}"
 
 
 def _raise_for(response: httpx.Response) -> None:

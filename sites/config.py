@@ -22,6 +22,9 @@ from sites.cohort.config import ImagingConfig, OmopConfig
 from sites.sources.config import DelimitedConfig as DelimitedConfig
 from sites.sources.config import SourceConfig as SourceConfig
 
+NO_SOURCE = SourceConfig.model_construct(kind="none")
+"""Of a commons that only receives; `open_source` refuses it."""
+
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -42,7 +45,8 @@ class BrokerConfig(Strict):
 
 class SiteConfig(Strict):
     """
-    The whole site file. contributor: who tokenizes, where that is not the party itself.
+    The whole site file. contributor: who tokenizes, where that is not the party itself. source:
+    may be left out by a commons whose contributors tokenize.
 
     private: folder of keys, maps and packages; only the owner can read it. keys: where the
     secrets are, in files of that folder or in the system's keyring.
@@ -52,7 +56,7 @@ class SiteConfig(Strict):
     contributor: Identifier | None = None
     private: Place = Field(default=Path("private"), validate_default=True)
     keys: Literal["file", "keyring"] = "file"
-    source: SourceConfig
+    source: SourceConfig = NO_SOURCE
     broker: BrokerConfig | None = None
     imaging: ImagingConfig | None = None
     omop: OmopConfig | None = None

@@ -12,6 +12,7 @@ from linkage import idtables
 from linkage.errors import PackageRefused
 from linkage.messages import CROSSWALK
 from linkage.pseudonyms import format_id
+from sites import casemaps
 from sites.session import Session
 
 
@@ -23,7 +24,7 @@ def fetch_ids(session: Session, release: str = "") -> dict[str, str]:
     """
     _, opened = session.receive(CROSSWALK, subject=release)
     table = idtables.unpack(opened, idtables.CROSSWALK)
-    record_ids = session.vault.load_map(session.vault.newest_dataset())
+    record_ids = casemaps.covering(session, table["record_pseudonym"])
     found = {
         record_ids.get(pseudonym.tobytes(), ""): format_id(raw.tobytes())
         for pseudonym, raw in zip(table["record_pseudonym"], table["cross_commons_id"], strict=True)

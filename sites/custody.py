@@ -41,7 +41,7 @@ def sign(
     rehearsal: bool = False,
 ) -> SignedStudy:
     """
-    Check and sign a study file, pinning the keys of every party and of the broker.
+    Check and sign a study file, pinning the keys of every party, contributor and of the broker.
 
     Raises StudyRefused for the file, KeyRefused where somebody's keys are missing or twice.
     """
@@ -52,7 +52,7 @@ def sign(
         if one.name in pins:
             raise KeyRefused(f"two files hold keys of {one.name!r}", hint="give the right one")
         pins[one.name] = one
-    wanted = {BROKER, *(party.id for party in study.party)}
+    wanted = {BROKER, *study.actors}
     if missing := sorted(wanted - set(pins)):
         raise KeyRefused(
             f"the keys of {', '.join(missing)} are missing",
@@ -60,7 +60,8 @@ def sign(
         )
     if foreign := sorted(set(pins) - wanted):
         raise KeyRefused(
-            f"{foreign[0]!r} is no party of this study", hint="leave its public identity out"
+            f"{foreign[0]!r} is no party or contributor of this study",
+            hint="leave its public identity out",
         )
     return sign_study(
         study_file.read_text(encoding="utf-8"),
@@ -73,8 +74,18 @@ def sign(
     )
 
 
-def seal_key(signed: SignedStudy, key: StudyKey, custodian: Identity, party: str) -> bytes:
-    """Return the study key sealed to one party. Raises KeyRefused for a key of another study."""
+def seal_key(signed: SignedStudy, key: StudyKey, custodian: Identity, uploader: str) -> bytes:
+    """
+    Return the study key sealed to one uploader: a contributor, or a party that has none.
+
+    Raises KeyRefused for a key of another study, and for who tokenizes nothing: a commons with
+    contributors only receives, and needs no key.
+    """
+    if uploader not in signed.study.uploaders:
+        raise KeyRefused(
+            f"{uploader!r} tokenizes nothing in this study and gets no study key",
+            hint=f"it goes to: {', '.join(signed.study.uploaders)}",
+        )
     if key.key_check(signed.study) != signed.key_check:
         raise KeyRefused(
             "this is not the key that the signed study was made with",
@@ -83,22 +94,22 @@ def seal_key(signed: SignedStudy, key: StudyKey, custodian: Identity, party: str
     return seal(
         key.secret_bytes(),
         sender=custodian,
-        recipient=signed.pin(party),
-        context=_context(signed, party),
+        recipient=signed.pin(uploader),
+        context=_context(signed, uploader),
     )
 
 
-def open_key(sealed: bytes, signed: SignedStudy, party: str, identity: Identity) -> StudyKey:
+def open_key(sealed: bytes, signed: SignedStudy, uploader: str, identity: Identity) -> StudyKey:
     """Return the study key that the custodian sealed to this site. Raises PackageRefused."""
     opened = unseal(
         sealed,
         sender=signed.pin(CUSTODIAN),
         recipient=identity,
-        context=_context(signed, party),
+        context=_context(signed, uploader),
     )
     return StudyKey(opened)
 
 
-def _context(signed: SignedStudy, party: str) -> Context:
+def _context(signed: SignedStudy, uploader: str) -> Context:
     header = signed.study.study
-    return Context(header.id, CUSTODIAN, party, STUDY_KEY, (str(header.epoch),))
+    return Context(header.id, CUSTODIAN, uploader, STUDY_KEY, (str(header.epoch),))

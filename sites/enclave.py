@@ -22,6 +22,7 @@ from linkage.messages import (
     QuestionState,
 )
 from linkage.pseudonyms import format_id
+from sites import casemaps
 from sites.answers import imaging_of, unpack_answer, unpack_delivery
 from sites.cohort.bundle import rows_from_bytes
 from sites.cohort.counts import Counts, answer_counts
@@ -43,7 +44,7 @@ def count(session: Session, question_id: str) -> Counts:
     table = idtables.unpack(opened, idtables.QUESTION_IDS)
     _, answer = session.receive(QUESTION_ANSWER, subject=question_id, sender=imaging_of(session))
     _, qualifying = unpack_answer(answer)
-    record_ids = session.vault.load_map(session.vault.newest_dataset())
+    record_ids = casemaps.covering(session, table["record_pseudonym"])
     by_record = {
         record_ids[pseudonym.tobytes()]: one.tobytes().hex()
         for pseudonym, one in zip(table["record_pseudonym"], table["question_id"], strict=True)
@@ -141,7 +142,7 @@ def _open_rows(session: Session, delivery_id: str, bundle: bytes) -> Received:
     _, opened = session.receive(DELIVERY_CROSSWALK, subject=delivery_id)
     table = idtables.unpack(opened, idtables.DELIVERY_CROSSWALK)
     encrypted = dict(delivery.unpack_rows(bundle))
-    record_ids = session.vault.load_map(session.vault.newest_dataset())
+    record_ids = casemaps.covering(session, table["record_pseudonym"])
     received = Received({}, {}, {})
     seen: set[tuple[str, bytes]] = set()
     for i, row_id in enumerate(table["row_id"]):

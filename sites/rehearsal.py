@@ -22,15 +22,15 @@ from linkage.errors import LinkageError, SiteRefused, Unreachable
 from linkage.messages import CUSTODIAN, JobState, ReleaseRequest, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
-from linkage.study import load_study
+from linkage.study import StudyConfig, load_study
 from sites import custody
 from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
 from sites.crosswalk import fetch_ids, write_ids
 from sites.local_broker import ADMIN, LocalBroker
-from sites.session import Session
+from sites.session import Session, require_actor
 from sites.tokenizer import TokenizeSummary, tokenize
-from sites.upload import submit
+from sites.upload import submit_dataset
 from sites.vault import Vault
 
 _AUDIENCE = "commons-linkage-broker"
@@ -61,7 +61,10 @@ class RehearsalPlan:
 
 @dataclass(slots=True)
 class Rehearsed:
-    """What came of it. ids: by party, record id -> cross-commons ID. seconds: by stage."""
+    """
+    What came of it. ids: by party, record id -> cross-commons ID. tokenized: by uploader.
+    seconds: by stage.
+    """
 
     ids: dict[str, dict[str, str]]
     run: RunState
@@ -71,10 +74,16 @@ class Rehearsed:
 
 @dataclass(slots=True)
 class Actors:
-    """Everyone in a rehearsal, ready to act; also given to what follows the linkage."""
+    """
+    Everyone in a rehearsal, ready to act; also given to what follows the linkage.
+
+    sessions: by party, those who receive. uploaders: those who tokenize; the party itself or its
+    contributors.
+    """
 
     signed: SignedStudy
     sessions: dict[str, Session]
+    uploaders: dict[str, Session]
     broker: LocalBroker
     admin: BrokerClient
     watch: Stopwatch
@@ -103,14 +112,14 @@ def actors(plan: RehearsalPlan, observer: Observer) -> Iterator[Actors]:
     """Make everyone's keys, sign the study and start the broker, for the time of the context."""
     watch = Stopwatch(observer)
     study = load_study(plan.study_file)
-    sites = _sites(plan, [party.id for party in study.party])
+    sites = _sites(plan, study)
     work = plan.out / "rehearsal"
     _make_room(plan.out, work)
     keep = plan.keep
     try:
         with watch.stage("keys"):
             broker = LocalBroker(work / "broker", database_url_file=plan.database_url_file)
-            signed, vaults = _exchange_keys(plan, work, list(sites), broker)
+            signed, vaults = _exchange_keys(plan, work, study, broker)
         with watch.stage("broker start"):
             broker.__enter__()
         try:
@@ -131,13 +140,13 @@ def link(people: Actors) -> Rehearsed:
     watch = people.watch
     tokenized = {}
     with watch.stage("tokenize"):
-        for i, (party, session) in enumerate(people.sessions.items()):
+        for i, (uploader, session) in enumerate(people.uploaders.items()):
             source = session.site.source
-            tokenized[party] = tokenize(source, party, people.signed, session.vault)
-            watch.observer.progress((i + 1) / len(people.sessions))
+            tokenized[uploader] = tokenize(source, uploader, people.signed, session.vault)
+            watch.observer.progress((i + 1) / len(people.uploaders))
     with watch.stage("upload"):
-        for party, done in tokenized.items():
-            submit(done.package, people.sessions[party].broker)
+        for uploader, done in tokenized.items():
+            submit_dataset(people.uploaders[uploader], done.dataset)
     run = _run(people, study)
     with watch.stage("release"):
         request = ReleaseRequest(run_id=run.run_id, audience=tuple(people.sessions))
@@ -186,33 +195,35 @@ def _run(people: Actors, study: str) -> RunState:
     return run
 
 
-def _sites(plan: RehearsalPlan, parties: list[str]) -> dict[str, SiteConfig]:
+def _sites(plan: RehearsalPlan, study: StudyConfig) -> dict[str, SiteConfig]:
+    """
+    Return the site file of every actor: parties and contributors, in the study's order.
+
+    Every uploader needs one. A commons with contributors may have one, where it answers cohort
+    questions; else it only receives.
+    """
     found: dict[str, SiteConfig] = {}
     for path in plan.site_files:
         site = load_site(path)
-        fault = ""
-        if site.party not in parties:
-            fault = f"{site.party!r} is no party of the study"
-        elif site.party in found:
-            fault = f"two site files are of party {site.party!r}"
-        if fault:
+        require_actor(site, study, path)
+        if site.uploader in found:
             raise SiteRefused(
                 file=str(path),
                 line=0,
                 key="party",
-                rule=fault,
-                hint=f"the study's parties: {', '.join(parties)}",
+                rule=f"two site files are of party {site.uploader!r}",
+                hint=f"give one each for: {', '.join(study.uploaders)}",
             )
-        found[site.party] = site
-    if missing := [party for party in parties if party not in found]:
+        found[site.uploader] = site
+    if missing := [one for one in study.uploaders if one not in found]:
         raise SiteRefused(
             file=str(plan.study_file),
             line=0,
             key="party",
             rule=f"no site file for {', '.join(missing)}",
-            hint="give one --site for every party of the study",
+            hint="give one --site for every party of the study, or for each of its contributors",
         )
-    return {party: found[party] for party in parties}
+    return {one: found.get(one) or SiteConfig(party=one) for one in study.actors}
 
 
 def _make_room(out: Path, work: Path) -> None:
@@ -224,22 +235,24 @@ def _make_room(out: Path, work: Path) -> None:
 
 
 def _exchange_keys(
-    plan: RehearsalPlan, work: Path, parties: list[str], broker: LocalBroker
+    plan: RehearsalPlan, work: Path, study: StudyConfig, broker: LocalBroker
 ) -> tuple[SignedStudy, dict[str, Vault]]:
     custodian, key = Identity.generate(CUSTODIAN), StudyKey.generate()
-    vaults = {party: Vault(work / "sites" / party) for party in parties}
+    vaults = {actor: Vault(work / "sites" / actor) for actor in study.actors}
     public_files = [broker.home / "public.json"]
-    for party, vault in vaults.items():
-        identity = Identity.generate(party)
-        identity.save(vault.identity_file)
+    for actor, vault in vaults.items():
+        identity = Identity.generate(actor)
+        vault.keep_identity(identity)
         public = vault.folder / "public.json"
         public.write_text(identity.public().model_dump_json(), encoding="utf-8")
         public_files.append(public)
     signed = custody.sign(plan.study_file, public_files, key, custodian, rehearsal=True)
-    for party, vault in vaults.items():
+    for vault in vaults.values():
         vault.signed_study_file.write_text(signed.model_dump_json(), encoding="utf-8")
-        sealed = custody.seal_key(signed, key, custodian, party)
-        custody.open_key(sealed, signed, party, vault.identity()).save(vault.study_key_file)
+    for uploader in study.uploaders:
+        vault = vaults[uploader]
+        sealed = custody.seal_key(signed, key, custodian, uploader)
+        vault.keep_study_key(custody.open_key(sealed, signed, uploader, vault.identity()))
     return signed, vaults
 
 
@@ -255,9 +268,17 @@ def _connect(
 
     admin = client(f"admin/{ADMIN}", broker.admin)
     admin.register_study(signed, signed.pin(CUSTODIAN).fingerprint)
+    study = signed.study
     sessions = {}
-    for party, site in sites.items():
-        identity = vaults[party].identity()
-        to_broker = client(f"{signed.study.study.id}/{party}", identity)
-        sessions[party] = Session(site, vaults[party], signed, identity, to_broker)
-    return Actors(signed, sessions, broker, admin, watch)
+    for actor, site in sites.items():
+        identity = vaults[actor].identity()
+        to_broker = client(f"{study.study.id}/{actor}", identity)
+        sessions[actor] = Session(site, vaults[actor], signed, identity, to_broker)
+    return Actors(
+        signed,
+        {party.id: sessions[party.id] for party in study.party},
+        {uploader: sessions[uploader] for uploader in study.uploaders},
+        broker,
+        admin,
+        watch,
+    )

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from linkage.errors import NotFound, SiteRefused
+from linkage.errors import NotAllowed, NotFound, SiteRefused
 from linkage.messages import BROKER
 from linkage.sealing import Context, Identity, seal, unseal
 from linkage.signed_study import SignedStudy
+from linkage.study import StudyConfig
 from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
 from sites.vault import Vault
@@ -50,6 +51,11 @@ class Session:
         return self.site.party
 
     @property
+    def uploader(self) -> str:
+        """Who acts here: the contributor where the site file names one, else the party."""
+        return self.site.uploader
+
+    @property
     def study_id(self) -> str:
         """The study's ID."""
         return self.signed.study.study.id
@@ -61,8 +67,13 @@ class Session:
         Return (subject, opened bytes) of the newest object of `purpose` that waits for this site.
 
         Raises NotFound where none waits, PackageRefused where it was not sealed by `sender` for
-        this site and subject.
+        this site and subject, NotAllowed at a contributor: the commons alone receives.
         """
+        if self.site.contributor:
+            raise NotAllowed(
+                f"{self.uploader!r} tokenizes for {self.party!r} and receives nothing itself",
+                hint=f"the commons {self.party!r} asks for IDs, questions and deliveries",
+            )
         waiting = self.broker.inbox(self.study_id, purpose=purpose, subject=subject)
         if not waiting:
             raise NotFound(
@@ -84,7 +95,7 @@ class Session:
             data,
             sender=self.identity,
             recipient=self.signed.pin(recipient),
-            context=Context(self.study_id, self.party, recipient, purpose, (subject,)),
+            context=Context(self.study_id, self.uploader, recipient, purpose, (subject,)),
         )
         self.broker.relay(self.study_id, recipient, purpose, subject, sealed)
 
@@ -100,9 +111,23 @@ def session_of(site_file: Path) -> Session:
             rule="names no broker",
             hint='add [broker] with url = "https://..."',
         )
-    vault = Vault(site.private)
+    vault = Vault(site.private, site.keys)
     signed = vault.signed_study(site.broker.custodian)
     identity = vault.identity()
-    subject = f"{signed.study.study.id}/{site.party}"
+    require_actor(site, signed.study, site_file)
+    subject = f"{signed.study.study.id}/{site.uploader}"
     client = BrokerClient(site.broker.url, subject, identity, audience=site.broker.audience)
     return Session(site, vault, signed, identity, client)
+
+
+def require_actor(site: SiteConfig, study: StudyConfig, site_file: Path) -> None:
+    """Raises SiteRefused unless the study has this party and, for it, this contributor."""
+    party = next((p for p in study.party if p.id == site.party), None)
+    fault, key, hint = "", "party", f"the study's parties: {', '.join(p.id for p in study.party)}"
+    if party is None:
+        fault = f"{site.party!r} is no party of the study"
+    elif site.contributor and site.contributor not in party.contributors:
+        fault, key = f"{site.contributor!r} is no contributor of {party.id!r}", "contributor"
+        hint = f"its contributors: {', '.join(party.contributors) or 'none, drop the line'}"
+    if fault:
+        raise SiteRefused(file=str(site_file), line=0, key=key, rule=fault, hint=hint)

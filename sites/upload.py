@@ -8,18 +8,46 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linkage.errors import PackageRefused
-from linkage.messages import DatasetState
+from linkage.messages import DatasetState, StudyState
+from linkage.signed_study import SignedStudy
+from sites import casemaps
 from sites.client import BrokerClient
+from sites.session import Session
 from sites.tokenizer import load_manifest, part_file
+
+Progress = Callable[[int, int], None]
+
+
+def submit_dataset(
+    session: Session, dataset: int, progress: Progress = lambda done, n: None
+) -> DatasetState:
+    """
+    Send dataset version `dataset` of this site and, at a contributor, its case map to the commons.
+
+    The map goes before the version is complete, so that whatever is linked can be named. May be
+    repeated at will. progress: called with bytes of the package sent and bytes in all.
+    """
+
+    def send_map() -> None:
+        if session.site.contributor:
+            casemaps.send(session, dataset)
+
+    package = session.vault.package(dataset)
+    return submit(package, session.broker, progress, before_complete=send_map)
 
 
 def submit(
-    package: Path, broker: BrokerClient, progress: Callable[[int, int], None] = lambda done, n: None
+    package: Path,
+    broker: BrokerClient,
+    progress: Progress = lambda done, n: None,
+    *,
+    before_complete: Callable[[], None] = lambda: None,
 ) -> DatasetState:
     """
     Send the package in `package`; after an interruption only the missing parts go.
 
-    progress: called with bytes sent and bytes in all. Raises what the broker refuses.
+    progress: called with bytes sent and bytes in all. before_complete: what else has to arrive.
+    Raises what the broker refuses.
     """
     manifest = load_manifest(package)
     state = broker.open_dataset(manifest)
@@ -39,4 +67,38 @@ def submit(
         broker.put_part(manifest, part.number, sealed)
         sent += part.size
         progress(sent, total)
+    before_complete()
     return broker.complete_dataset(manifest)
+
+
+def status_rows(state: StudyState) -> dict[str, object]:
+    """Return how far everybody is, in words; who has to do what comes first."""
+    rows: dict[str, object] = {}
+    if state.deactivated:
+        rows["STUDY KEY DEACTIVATED"] = f"{state.deactivated}; uploads wait for the next epoch"
+    for one in state.parties:
+        uploader = one.uploader or one.party
+        name = uploader if uploader == one.party else f"{uploader} for {one.party}"
+        if one.dataset:
+            records = f", {one.records:,} records" if one.records is not None else ""
+            rows[name] = f"dataset version {one.dataset}{records}"
+        elif one.outdated:
+            rows[name] = (
+                f"MUST UPLOAD ANEW: version {one.outdated} is of an epoch before {state.epoch}"
+            )
+        else:
+            rows[name] = "not submitted yet"
+    return rows
+
+
+def epoch_notice(state: StudyState, signed: SignedStudy) -> str:
+    """Say what this site must do where the broker's signed study is not its own, else ""."""
+    if state.study_hash == signed.study_hash:
+        return ""
+    mine = signed.study.study.epoch
+    if state.epoch > mine:
+        return (
+            f"the study is in epoch {state.epoch}, this site in {mine}: take the newest signed"
+            " study and sealed key from the custodian, `linkage-site keys open`, tokenize, submit"
+        )
+    return "the broker has another signed study than this site: compare the study hash with it"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linkage.errors import NotFound, PackageRefused, StudyRefused
+from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, load_signed_study
@@ -91,3 +91,36 @@ def test_the_study_key_opens_only_at_its_site() -> None:
     for party, identity in (("beta", beta), ("alpha", beta), ("beta", alpha)):
         with pytest.raises(PackageRefused):
             custody.open_key(sealed, EVERYONE.signed, party, identity)
+
+
+def test_contributors_are_pinned_and_get_the_key_in_place_of_their_party() -> None:
+    text = STUDY.replace('id = "alpha"', 'id = "alpha"\ncontributors = ["north", "south"]')
+    made = cast(text)
+    assert set(made.signed.pins) == {"alpha", "north", "south", "beta", BROKER, CUSTODIAN}
+    custodian = made.identities[CUSTODIAN]
+    for uploader in ("north", "south", "beta"):
+        sealed = custody.seal_key(made.signed, made.key, custodian, uploader)
+        own = made.identities[uploader]
+        assert custody.open_key(sealed, made.signed, uploader, own) == made.key
+    with pytest.raises(KeyRefused, match="'alpha' tokenizes nothing"):
+        custody.seal_key(made.signed, made.key, custodian, "alpha")
+    missing = {name: pin for name, pin in made.signed.pins.items() if name != "north"}
+    forged = made.signed.model_copy(update={"pins": missing}).sign(custodian)
+    with pytest.raises(StudyRefused, match="pin exactly"):
+        forged.check()
+    lent = {**made.signed.pins, "south": made.signed.pins["north"]}
+    twice = made.signed.model_copy(update={"pins": lent}).sign(custodian)
+    with pytest.raises(StudyRefused, match="pin exactly"):
+        twice.check()
+
+
+def test_what_was_signed_before_a_field_was_added_still_verifies() -> None:
+    """A field that is at its default is not signed: earlier software did not know it."""
+    custodian = EVERYONE.identities[CUSTODIAN]
+    earlier = EVERYONE.signed.model_copy(update={"normalisation": ""}).sign(custodian)
+    assert b"normalisation" not in earlier.signed_bytes()
+    earlier.check()
+    with pytest.raises(PackageRefused):
+        earlier.model_copy(update={"normalisation": "2"}).check()
+    with pytest.raises(PackageRefused):
+        EVERYONE.signed.model_copy(update={"normalisation": ""}).check()

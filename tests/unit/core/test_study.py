@@ -105,3 +105,45 @@ def test_missing_and_garbled_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(StudyRefused, match=r"bytes\.toml"):
         load_study(tmp_path / "bytes.toml")
+
+
+def test_contributors_tokenize_for_a_party_and_it_then_does_not() -> None:
+    text = STUDY.replace('id = "alpha"', 'id = "alpha"\ncontributors = ["north", "south"]')
+    study = parse_study(text)
+    alpha, beta = study.party
+    assert study.uploaders_of(alpha) == ("north", "south")
+    assert study.uploaders_of(beta) == ("beta",)
+    assert study.uploaders == ("north", "south", "beta")
+    assert study.actors == ("alpha", "north", "south", "beta")
+    assert study.party_of_uploader("south") == alpha
+    assert study.party_of_uploader("beta") == beta
+    for nobody in ("alpha", "east", ""):
+        with pytest.raises(StudyRefused, match="tokenizes for no party") as caught:
+            study.party_of_uploader(nobody)
+        assert "north, south, beta" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "rule"),
+    [
+        ('["north", "north"]', "'north' is a party or a contributor already"),
+        ('["beta"]', "'beta' is a party or a contributor already"),
+        ('["alpha"]', "'alpha' is a party or a contributor already"),
+        ('["broker"]', "no party may be named 'broker'"),
+        ('["custodian"]', "no party may be named 'custodian'"),
+        ('["North"]', "not a valid name"),
+        (str([f"hospital-{i}" for i in range(60)]), "61 uploaders"),
+    ],
+)
+def test_everybody_has_a_name_of_its_own(names: str, rule: str) -> None:
+    with pytest.raises(StudyRefused) as caught:
+        parse_study(STUDY.replace('id = "alpha"', f'id = "alpha"\ncontributors = {names}'))
+    assert rule in caught.value.message
+    assert caught.value.hint
+    assert caught.value.line > 0
+
+
+def test_sixty_uploaders_are_possible() -> None:
+    names = str([f"hospital-{i}" for i in range(59)])
+    study = parse_study(STUDY.replace('id = "alpha"', f'id = "alpha"\ncontributors = {names}'))
+    assert len(study.uploaders) == 60
