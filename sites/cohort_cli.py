@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sites.terminal import out, show, told
+from sites.terminal import DryRun, out, show, told, would
 
 if TYPE_CHECKING:
     from linkage.messages import QuestionState
@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 @app.command()
 @told
-def validate(spec: Spec, as_json: AsJson = False) -> None:
+def validate(spec: Spec, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Check a specification and say in words what will be asked of whom. Sends nothing."""
     from sites.cohort.spec import explain, load_spec
 
@@ -41,6 +41,8 @@ def validate(spec: Spec, as_json: AsJson = False) -> None:
     if not as_json:
         out.print(explain(loaded), markup=False, highlight=False)
     rows: dict[str, object] = {"specification hash": loaded.hash}
+    if dry_run:
+        rows["dry run"] = "as always: this command only checks"
     show(f"{spec} is acceptable", rows, as_json=as_json)
 
 
@@ -50,6 +52,7 @@ def request(
     spec: Spec,
     site: SiteFile = Path("site.toml"),
     run: Annotated[str, typer.Option(help="Linkage run; default: the newest finished.")] = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a cohort question through the enclave's site. Only counts can come of it."""
@@ -58,9 +61,13 @@ def request(
     from sites.session import session_of
 
     asked = request_of(load_spec(spec), run)
+    rows: dict[str, object] = {"specification hash": asked.spec_hash}
     with session_of(site) as session:
+        if dry_run:
+            would("ask", {"broker": session.broker.url, **rows}, as_json=as_json)
+            return
         job = session.broker.ask_question(session.study_id, asked)
-    rows: dict[str, object] = {"question": job.job_id, "specification hash": asked.spec_hash}
+    rows = {"question": job.job_id, **rows}
     show("Question asked", rows, as_json=as_json)
 
 
@@ -69,12 +76,16 @@ def request(
 def status(
     site: SiteFile = Path("site.toml"),
     question: Annotated[str, typer.Option(help="Only this question.")] = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """List the study's questions: what is asked, of whom, who approved, what is delivered."""
     from sites.session import session_of
 
     with session_of(site) as session:
+        if dry_run:
+            would("ask", {"broker": session.broker.url, "as": session.uploader}, as_json=as_json)
+            return
         asked = session.broker.questions(session.study_id)
         chosen = [one for one in asked if question in ("", one.question_id)]
         for one in [] if as_json else chosen:
@@ -85,37 +96,52 @@ def status(
 
 @app.command()
 @told
-def approve(question: Question, site: SiteFile = Path("site.toml")) -> None:
+def approve(
+    question: Question, site: SiteFile = Path("site.toml"), dry_run: DryRun = False
+) -> None:
     """Steward: approve a question's delivery, signed with this party's key."""
-    _decide(question, site, approved=True)
+    _decide(question, site, approved=True, dry_run=dry_run)
 
 
 @app.command()
 @told
-def deny(question: Question, site: SiteFile = Path("site.toml")) -> None:
+def deny(
+    question: Question, site: SiteFile = Path("site.toml"), dry_run: DryRun = False
+) -> None:
     """Steward: deny a question's delivery, signed with this party's key."""
-    _decide(question, site, approved=False)
+    _decide(question, site, approved=False, dry_run=dry_run)
 
 
 @app.command()
 @told
 def deliver(
-    question: Question, site: SiteFile = Path("site.toml"), as_json: AsJson = False
+    question: Question,
+    site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Order the delivery of a question that every steward approved."""
     from sites.session import session_of
 
     with session_of(site) as session:
+        if dry_run:
+            about = session.broker.question(session.study_id, question)
+            would("order the delivery", _described(about, session), as_json=as_json)
+            return
         job = session.broker.start_delivery(session.study_id, question)
     rows: dict[str, object] = {"delivery": job.job_id, "state": job.state}
     show("Delivery ordered", rows, as_json=as_json)
 
 
-def _decide(question: str, site: Path, *, approved: bool) -> None:
+def _decide(question: str, site: Path, *, approved: bool, dry_run: bool) -> None:
     from sites.questions import decide
     from sites.session import session_of
 
     with session_of(site) as session:
+        if dry_run:
+            about = session.broker.question(session.study_id, question)
+            would("approve" if approved else "deny", _described(about, session))
+            return
         about = decide(session, question, "approve" if approved else "deny")
         rows = {"question": question, "title": about.title, **_described(about, session)}
     show("Approved" if approved else "Denied", rows)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Annotated, Any, ParamSpec, Self, TypeVar
 
 import click
 import typer
@@ -26,6 +26,8 @@ from sites.workers import without_values
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and say; write and send nothing.")]
 
 out = Console()
 err = Console(stderr=True)
@@ -87,6 +89,12 @@ def show(title: str, rows: dict[str, object], *, as_json: bool = False, data: An
     width = max((len(label) for label in rows), default=0)
     for label, value in rows.items():
         out.print(f"  {label:<{width}}  {_plain(str(value))}", highlight=False, soft_wrap=True)
+
+
+def would(what: str, rows: dict[str, object], *, as_json: bool = False) -> None:
+    """Say what a dry run left undone."""
+    data = {"dry_run": True, "would": what, **rows}
+    show(f"Dry run: would {what}; nothing was written or sent", rows, as_json=as_json, data=data)
 
 
 class Steps:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sites.terminal import show, told
+from sites.terminal import DryRun, show, told, would
+
+if TYPE_CHECKING:
+    from sites.session import Session
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 Question = Annotated[str, typer.Argument(help="The question's ID.")]
@@ -16,12 +19,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @told
-def answer(site: SiteFile = Path("site.toml"), as_json: AsJson = False) -> None:
+def answer(
+    site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
     """Imaging party: answer every open question and send the rows of every approved delivery."""
-    from sites.answers import answer_everything
+    from sites.answers import answer_everything, waiting
     from sites.session import session_of
 
     with session_of(site) as session:
+        if dry_run:
+            rows: dict[str, object] = dict(waiting(session)) or {"nothing": "no question is open"}
+            would("answer", rows, as_json=as_json)
+            return
         done = answer_everything(session)
     show("Answered", dict(done) or {"nothing": "no question is open"}, as_json=as_json)
 
@@ -31,6 +40,7 @@ def counts(
     question: Question,
     site: SiteFile = Path("site.toml"),
     out: Annotated[Path | None, typer.Option(help="A JSON file to write.")] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Enclave: count the persons of a question, with small cells suppressed."""
@@ -38,6 +48,9 @@ def counts(
     from sites.session import session_of
 
     with session_of(site) as session:
+        if dry_run:
+            would("count", _asked(session, question), as_json=as_json)
+            return
         found = count(session, question)
     if out:
         out.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
@@ -50,6 +63,7 @@ def join(
     question: Question,
     out: Annotated[Path, typer.Option(help="A new folder for the cohort.")],
     site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Enclave: build the approved cohort: OMOP, image_occurrence, image manifest, report."""
@@ -57,8 +71,12 @@ def join(
     from sites.session import session_of
 
     with session_of(site) as session:
+        if dry_run:
+            rows = {**_asked(session, question), "folder": out}
+            would("join", rows, as_json=as_json)
+            return
         made = build(session, question, out).delivery
-    rows: dict[str, object] = {
+    rows = {
         "persons": f"{made.persons:,}",
         "imaging studies": f"{made.studies:,}",
         "image rows": f"{made.series:,}",
@@ -66,3 +84,8 @@ def join(
         "folder": made.folder,
     }
     show("Cohort delivered", rows, as_json=as_json, data=made.report)
+
+
+def _asked(session: Session, question: str) -> dict[str, object]:
+    state = session.broker.question(session.study_id, question)
+    return {"question": state.question_id, "title": state.title, "state": state.state}

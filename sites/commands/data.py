@@ -14,7 +14,7 @@ import typer
 
 from linkage.errors import Conflict
 from sites.commands import summaries
-from sites.terminal import Steps, show, told
+from sites.terminal import DryRun, Steps, show, told, would
 from sites.workers import no_core_dumps
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and say; write and send nothing.")]
 
 
 @told
@@ -87,28 +86,34 @@ def submit(
 ) -> None:
     """Upload the sealed package; run it again to go on after an interruption."""
     from sites.session import session_of
-    from sites.upload import submit as upload
+    from sites.upload import check_package, submit_dataset
 
     with session_of(site) as session, Steps(quiet=as_json) as steps:
-        package = session.vault.package(dataset or session.vault.newest_dataset())
-        state = upload(package, session.broker, lambda done, n: steps.step("upload", done, n))
-    rows: dict[str, object] = {"study": state.study_id, "dataset version": state.dataset}
-    show("Submitted", {**rows, "state": state.state}, as_json=as_json)
+        number = dataset or session.vault.newest_dataset()
+        if dry_run:
+            rows = check_package(session, number)
+            would("upload", {"to": session.broker.url, **rows}, as_json=as_json)
+            return
+        state = submit_dataset(session, number, lambda done, n: steps.step("upload", done, n))
+    rows = {"study": state.study_id, "dataset version": state.dataset, "state": state.state}
+    show("Submitted", rows, as_json=as_json)
 
 
 @told
-def status(site: SiteFile = Path("site.toml"), as_json: AsJson = False) -> None:
-    """Show which parties have submitted."""
+def status(
+    site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Show who has submitted, and what this site has to do."""
     from sites.session import session_of
+    from sites.upload import epoch_notice, status_rows
 
     with session_of(site) as session:
+        if dry_run:
+            would("ask", {"broker": session.broker.url, "as": session.uploader}, as_json=as_json)
+            return
         state = session.broker.study(session.study_id)
-    rows: dict[str, object] = {
-        one.party: f"dataset version {one.dataset}, {one.records:,} records"
-        if one.records
-        else "not submitted yet"
-        for one in state.parties
-    }
+        notice = epoch_notice(state, session.signed)
+    rows = status_rows(state) | ({"YOU": notice} if notice else {})
     show(f"Study {state.study_id}: {state.title}", rows, as_json=as_json, data=state.model_dump())
 
 
@@ -117,6 +122,7 @@ def ids(
     out: Annotated[Path, typer.Option(help="The CSV to write: record_id, cross_commons_id.")],
     site: SiteFile = Path("site.toml"),
     release: Annotated[str, typer.Option(help="Release; default: the newest.")] = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the cross-commons ID of every record, once a release includes this party."""
@@ -125,6 +131,9 @@ def ids(
 
     with session_of(site) as session:
         found = fetch_ids(session, release)
+    if dry_run:
+        would("write", {"file": out, "records": len(found)}, as_json=as_json)
+        return
     write_ids(found, out)
     show("IDs fetched", {"file": out, "records": len(found)}, as_json=as_json)
 
