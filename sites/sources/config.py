@@ -246,8 +246,47 @@ class SqlConfig(DatabaseConfig):
         return self
 
 
+class FhirConfig(SourceConfig):
+    """
+    FHIR R4 Patients: an NDJSON bulk export (file or folder) or Bundles.
+
+    record_id: "id", or "identifier:SYSTEM" for the identifier of that system.
+    """
+
+    dates: ClassVar[str] = "YYYY-MM-DD"
+
+    kind: Literal["fhir"] = "fhir"
+    file: Place
+    record_id: str = Field(default="id", pattern=r"^(id|identifier:\S+)$")
+
+
+class OmopSourceConfig(DatabaseConfig):
+    """
+    Persons of an OMOP CDM: `person`, `location`, and pii_table, which has the names that the CDM
+    leaves out, by person_id. columns: where a field is, in any of the three.
+    """
+
+    dates: ClassVar[str] = "YYYY-MM-DD"
+
+    kind: Literal["omop"] = "omop"
+    db_schema: str | None = Field(default=None, alias="schema", min_length=1)
+    pii_table: str | None = Field(default=None, min_length=1)
+
+
+class DicomConfig(SourceConfig):
+    """Patients of DICOM files: the folder above them, or a DICOMDIR."""
+
+    dates: ClassVar[str] = "YYYYMMDD"
+
+    kind: Literal["dicom"] = "dicom"
+    folder: Place
+
+
 KINDS: dict[str, type[SourceConfig]] = {
     "delimited": DelimitedConfig,
     "parquet": ParquetConfig,
     "sql": SqlConfig,
+    "fhir": FhirConfig,
+    "omop": OmopSourceConfig,
+    "dicom": DicomConfig,
 }

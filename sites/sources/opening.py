@@ -11,7 +11,7 @@ from typing import Protocol
 
 from linkage.errors import SourceRefused
 from sites.sources.base import Source
-from sites.sources.config import DelimitedConfig, ParquetConfig, SourceConfig, SqlConfig
+from sites.sources.config import DelimitedConfig, FhirConfig, ParquetConfig, SourceConfig, SqlConfig
 
 
 class NotedSource(Source, Protocol):
@@ -46,4 +46,8 @@ def open_source(
         from sites.sources.sql import SqlSource
 
         return SqlSource(config, fields, wanted)
+    if isinstance(config, FhirConfig):
+        from sites.sources.fhir import FhirSource
+
+        return FhirSource(config, fields, wanted)
     raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")

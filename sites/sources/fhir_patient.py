@@ -1,0 +1,208 @@
+"""
+One FHIR R4 Patient as one record: which of several names, addresses and numbers counts.
+
+https://hl7.org/fhir/R4/datatypes.html: HumanName.use, Address.use, ContactPoint.rank and period.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SSN_SYSTEM = "http://hl7.org/fhir/sid/us-ssn"
+_US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-"
+
+_NAME_USES = ("official", "usual", "", "temp", "nickname", "old", "maiden")
+_ADDRESS_USES = ("home", "", "temp", "work", "billing", "old")
+_TELECOM_USES = ("home", "mobile", "", "temp", "work", "old")
+"""The order in which uses are preferred; what is in none ("anonymous") is not used."""
+
+Json = Mapping[str, Any]
+
+
+class PatientReader:
+    """
+    Makes records of Patients. record_id: "id" or "identifier:SYSTEM". wanted: what to read, by
+    name of the column, in the order of the values. counts: what was met, for the notes.
+    """
+
+    def __init__(self, record_id: str, wanted: Mapping[str, str], counts: Counter[str]) -> None:
+        self._system = record_id.removeprefix("identifier:") if record_id != "id" else ""
+        self._wanted = tuple(wanted.values())
+        self._counts = counts
+        self._today = dt.date.today().isoformat()
+
+    def read(self, patient: Json) -> tuple[str, list[str | None]]:
+        """Return the record id, "" if there is none, and the values, None where missing."""
+        self._count(patient)
+        chosen: dict[str, Json] = {}
+        values = []
+        for one in self._wanted:
+            make = _READERS[one]
+            part, order = _PARTS.get(one, ("", ()))
+            if part and part not in chosen:
+                chosen[part] = self._best(_list(patient.get(part)), order)
+            value = make(chosen[part] if part else patient, self)
+            values.append(value.strip() or None if isinstance(value, str) else None)
+        return self._record_id(patient), values
+
+    def phone(self, patient: Json) -> str | None:
+        return self._telecom(patient, "phone") or self._telecom(patient, "sms")
+
+    def email(self, patient: Json) -> str | None:
+        return self._telecom(patient, "email")
+
+    def ssn(self, patient: Json) -> str | None:
+        found = [
+            one
+            for one in _list(patient.get("identifier"))
+            if one.get("system") == SSN_SYSTEM or _coded(one.get("type"), "SS")
+        ]
+        return _text(self._best(found, ("official", "usual", "", "secondary", "temp")), "value")
+
+    def birth_date(self, patient: Json) -> str | None:
+        date = _text(patient, "birthDate")
+        if date and len(date) in (4, 7):
+            self._counts["birth dates without a day left out"] += 1
+            return None
+        return date
+
+    def _telecom(self, patient: Json, system: str) -> str | None:
+        some = [one for one in _list(patient.get("telecom")) if one.get("system") == system]
+        best = self._best(some, _TELECOM_USES, lambda one: _rank(one.get("rank")))
+        return _text(best, "value")
+
+    def _record_id(self, patient: Json) -> str:
+        if not self._system:
+            return (_text(patient, "id") or "").strip()
+        found = [
+            one for one in _list(patient.get("identifier")) if one.get("system") == self._system
+        ]
+        best = self._best(found, ("official", "usual", "", "secondary", "temp", "old"))
+        return (_text(best, "value") or "").strip()
+
+    def _best(
+        self,
+        some: list[Json],
+        uses: tuple[str, ...],
+        first: Callable[[Json], int] = lambda one: 0,
+    ) -> Json:
+        """Return the one in force, of the preferred use; of equals the first. {} if none."""
+        ranked = [
+            (self._ended(one), first(one), uses.index(use))
+            if (use := one.get("use") or "") in uses
+            else None
+            for one in some
+        ]
+        usable = [(rank, at) for at, rank in enumerate(ranked) if rank is not None]
+        return some[min(usable)[1]] if usable else {}
+
+    def _ended(self, one: Json) -> bool:
+        period = one.get("period")
+        end = period.get("end") if isinstance(period, dict) else None
+        return isinstance(end, str) and end[:10] < self._today[: len(end[:10])]
+
+    def _count(self, patient: Json) -> None:
+        if patient.get("active") is False:
+            self._counts["Patients are marked inactive"] += 1
+        if patient.get("deceasedBoolean") is True or "deceasedDateTime" in patient:
+            self._counts["Patients are marked deceased"] += 1
+        if any(link.get("type") == "replaced-by" for link in _list(patient.get("link"))):
+            self._counts["Patients are replaced by another (link)"] += 1
+
+
+def _family(name: Json, reader: PatientReader) -> str | None:
+    family = name.get("family")
+    # DSTU2 had a list of family names.
+    return " ".join(_texts(family)) if isinstance(family, list) else _text(name, "family")
+
+
+def _given(name: Json, reader: PatientReader) -> str | None:
+    return next(iter(_texts(name.get("given"))), None)
+
+
+def _middle(name: Json, reader: PatientReader) -> str | None:
+    return " ".join(_texts(name.get("given"))[1:]) or None
+
+
+def _street(address: Json, reader: PatientReader) -> str | None:
+    return next((line for line in _texts(address.get("line")) if line.strip()), None)
+
+
+def _sex(patient: Json, reader: PatientReader) -> str | None:
+    """Administrative gender, as other systems export it; birth sex where it says neither."""
+    gender = _text(patient, "gender")
+    birth_sex = _extension(patient, "birthsex").get("valueCode")
+    if gender not in ("male", "female") and birth_sex in ("M", "F"):
+        return str(birth_sex)
+    return gender
+
+
+def _category(name: str) -> Callable[[Json, PatientReader], str | None]:
+    """Read the code of US Core race or ethnicity: the first OMB category."""
+
+    def read(patient: Json, reader: PatientReader) -> str | None:
+        for inner in _list(_extension(patient, name).get("extension")):
+            if inner.get("url") == "ombCategory" and isinstance(inner.get("valueCoding"), dict):
+                return _text(inner["valueCoding"], "code")
+        return None
+
+    return read
+
+
+_READERS: dict[str, Callable[[Any, PatientReader], str | None]] = {
+    "first_name": _given,
+    "middle_name": _middle,
+    "last_name": _family,
+    "date_of_birth": lambda patient, reader: reader.birth_date(patient),
+    "sex": _sex,
+    "ssn": lambda patient, reader: reader.ssn(patient),
+    "zip": lambda address, reader: _text(address, "postalCode"),
+    "street": _street,
+    "phone": lambda patient, reader: reader.phone(patient),
+    "email": lambda patient, reader: reader.email(patient),
+    "race": _category("race"),
+    "ethnicity": _category("ethnicity"),
+    "gender": lambda patient, reader: _text(patient, "gender"),
+    "state": lambda address, reader: _text(address, "state"),
+}
+_PARTS = {
+    "first_name": ("name", _NAME_USES),
+    "middle_name": ("name", _NAME_USES),
+    "last_name": ("name", _NAME_USES),
+    "zip": ("address", _ADDRESS_USES),
+    "street": ("address", _ADDRESS_USES),
+    "state": ("address", _ADDRESS_USES),
+}
+SUBGROUPS = ("race", "ethnicity", "gender", "state")
+"""What a Patient can be counted by, besides its fields."""
+FIELDS = tuple(one for one in _READERS if one not in SUBGROUPS)
+
+
+def _extension(patient: Json, name: str) -> Json:
+    url = _US_CORE + name
+    return next((one for one in _list(patient.get("extension")) if one.get("url") == url), {})
+
+
+def _coded(concept: Any, code: str) -> bool:
+    coding = concept.get("coding") if isinstance(concept, dict) else None
+    return any(one.get("code") == code for one in _list(coding))
+
+
+def _list(value: Any) -> list[Json]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _text(value: Json, key: str) -> str | None:
+    found = value.get(key)
+    return found if isinstance(found, str) else None
+
+
+def _rank(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 1 << 30
