@@ -62,6 +62,17 @@ def answer_everything(session: Session) -> dict[str, str]:
     return done
 
 
+def waiting(session: Session) -> dict[str, str]:
+    """Return what `answer_everything` would answer or send now, by question or delivery."""
+    found: dict[str, str] = {}
+    for question in session.broker.questions(session.study_id):
+        if question.state == "done" and _unsent(session, question.question_id):
+            found[question.question_id] = f"answer: {question.title}"
+        if question.delivery_id and _unsent(session, question.delivery_id):
+            found[question.delivery_id] = f"send the rows of: {question.title}"
+    return found
+
+
 def _unsent(session: Session, subject: str) -> bool:
     """Has the broker prepared `subject` for this party, and did this party not answer it yet?"""
     waits = session.broker.inbox(session.study_id, subject=subject)

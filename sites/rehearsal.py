@@ -157,6 +157,18 @@ def link(people: Actors) -> Rehearsed:
     return Rehearsed(ids, run, tokenized, watch.seconds)
 
 
+def checked(plan: RehearsalPlan) -> dict[str, object]:
+    """Check study and site files as a rehearsal would; return what it would do."""
+    study = load_study(plan.study_file)
+    sites = _sites(plan, study)
+    rows: dict[str, object] = {
+        uploader: f"{len(study.party_of_uploader(uploader).fields)} fields, from its site file"
+        for uploader in sites
+        if uploader in study.uploaders
+    }
+    return {"study": study.study.title, **rows, "folder": plan.out}
+
+
 def save_ids(rehearsed: Rehearsed, out: Path) -> None:
     """Write `ids/<party>.csv` for every party."""
     for party, ids in rehearsed.ids.items():

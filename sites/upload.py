@@ -4,6 +4,7 @@ Upload a package: announce it, send what the broker misses, confirm. May be repe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,26 @@ def submit(
         progress(sent, total)
     before_complete()
     return broker.complete_dataset(manifest)
+
+
+def check_package(session: Session, dataset: int) -> dict[str, object]:
+    """Return what would be sent. Raises PackageRefused unless every part is there and whole."""
+    package = session.vault.package(dataset)
+    manifest = load_manifest(package)
+    for part in manifest.parts:
+        path = part_file(package, part.number)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+        if digest != part.digest:
+            raise PackageRefused(
+                f"part {part.number} of the package is missing or altered in {package}",
+                hint="tokenize again; that makes the next dataset version",
+            )
+    return {
+        "dataset version": dataset,
+        "records": f"{manifest.records:,}",
+        "parts": len(manifest.parts),
+        "bytes": f"{sum(part.size for part in manifest.parts):,}",
+    }
 
 
 def status_rows(state: StudyState) -> dict[str, object]:
