@@ -29,11 +29,10 @@ LADDERS: tuple[tuple[int, ...], ...] = (
     (0, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 100),
     (0, 5, 25, 50, 75, 95, 100),
     (0, 50, 100),
-    (0, 100),
 )
-"""Percents between which a hidden count is told, finest first. Every step includes both ends."""
+"""Percents between which a count is told, finest first; both ends belong to a span."""
 
-_EXACT, _COARSEST = -1, len(LADDERS) - 1
+_EXACT, _COARSEST = -1, len(LADDERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +95,17 @@ def _protected(counts: Sequence[Sequence[int]], size: Sequence[int]) -> list[lis
 
 
 def _row(counts: Sequence[int], step: int) -> list[Cell]:
+    """Return a row as it is told at a step: exact, by a ladder, or (the coarsest) not at all."""
     total = sum(counts)
     if step == _EXACT:
         return [Cell(count, count) for count in counts]
-    made = [
-        Cell(1, SMALL - 1) if small(count) else _span(count, total, LADDERS[step])
-        for count in counts
-    ]
-    if total < SMALL:
-        made = [Cell(0, total) for _ in counts]
-    # Of two outcomes the one is what the other leaves.
-    if len(made) == 2:
-        for i, j in ((0, 1), (1, 0)):
-            if small(counts[i]) and total >= SMALL:
-                made[j] = Cell(total - made[i].high, total - made[i].low)
-                break
+    if total < SMALL or step == _COARSEST:
+        return [Cell(0, total) for _ in counts]
+    few = Cell(1, SMALL - 1)
+    made = [few if small(n) else _span(n, total, LADDERS[step]) for n in counts]
+    if len(made) == 2:  # of two outcomes the one is what the other leaves
+        known = 1 if small(counts[1]) else 0
+        made[1 - known] = Cell(total - made[known].high, total - made[known].low)
     return made
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from sites.profiling.cells import SMALL
 from sites.profiling.counting import CountSummary
-from sites.profiling.tally import CommonValue, FieldTally, SourceTally
+from sites.profiling.tally import NEVER_SHOWN, CommonValue, FieldTally, SourceTally
 from sites.profiling.words import percent, records, shown_value
 
 Weight = Literal["stops", "fix", "look"]
@@ -278,7 +278,19 @@ def _commonest(facts: FieldFacts) -> Iterator[Finding]:
             "A constant says nothing about a person. Check the column and the query.",
         )  # fmt: skip
         return
-    if field in COMMONEST and summary.highest > max(SMALL - 1, COMMONEST[field] * present):
+    shared = field in NEVER_SHOWN and summary.crowded > 1
+    if shared and summary.crowded_records > CROWDED * present:
+        yield Finding(
+            "shared-value",
+            "look",
+            field,
+            summary.crowded_records,
+            f"{summary.crowded:,} different values of {field} are held by ten records or more"
+            f" each, the commonest by {summary.highest:,}: {records(summary.crowded_records)} in"
+            " all.",
+            "Numbers of wards, homes or front desks look like this; better leave them empty.",
+        )
+    elif field in COMMONEST and summary.highest > max(SMALL - 1, COMMONEST[field] * present):
         value = "One value"
         if facts.common and facts.common[0].records == summary.highest:
             value = shown_value(field, facts.common[0].value)
@@ -291,14 +303,4 @@ def _commonest(facts: FieldFacts) -> Iterator[Finding]:
             f" ({percent(summary.highest, present)}).",
             "If it stands for 'not known', leave it empty in the export: a value that many share"
             " links people wrongly or is thrown away.",
-        )
-    elif field in ("ssn", "phone", "email") and summary.crowded_records > CROWDED * present:
-        yield Finding(
-            "shared-value",
-            "look",
-            field,
-            summary.crowded_records,
-            f"{summary.crowded:,} different values of {field} are held by ten records or more"
-            f" each: {records(summary.crowded_records)} in all.",
-            "Numbers of wards, homes or front desks look like this; better leave them empty.",
         )

@@ -1,0 +1,117 @@
+"""Small cells stay hidden: a reader who knows every sum and every span cannot work them out."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sites.profiling.cells import Cell, bounds, protect, protect_sizes, small
+from sites.profiling.report import in_tens
+from sites.profiling.words import cell, count, percent
+
+TABLES = st.integers(2, 3).flatmap(
+    lambda columns: st.lists(
+        st.lists(
+            st.one_of(st.integers(0, 12), st.integers(0, 400)), min_size=columns, max_size=columns
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[497, 3], [490, 10], [40, 0]],
+        [[30, 4], [31, 0]],
+        [[12, 3], [14, 2], [11, 0]],
+        [[9, 9], [30, 20]],
+    ],
+)
+def test_nobody_finds_a_small_cell_by_trying_all_tables(counts: list[list[int]]) -> None:
+    told = protect(counts)
+    rows = [sum(row) for row in counts]
+    columns = [sum(column) for column in zip(*counts, strict=True)]
+    # Of two columns the second follows from the first, so it is enough to try that.
+    firsts = [range(row[0].low, row[0].high + 1) for row in told]
+    tables = [
+        guess
+        for guess in itertools.product(*firsts)
+        if sum(guess) == columns[0]
+        and all(told[i][1].low <= rows[i] - one <= told[i][1].high for i, one in enumerate(guess))
+    ]
+    for i, row in enumerate(counts):
+        if small(row[0]):
+            assert len({guess[i] for guess in tables}) >= 3
+        if small(row[1]):
+            assert len({rows[i] - guess[i] for guess in tables}) >= 3
+
+
+@given(TABLES)
+@settings(max_examples=300, deadline=None)
+def test_what_is_told_holds_the_truth_and_no_small_count(counts: list[list[int]]) -> None:
+    told = protect(counts)
+    rows = [sum(row) for row in counts]
+    columns = [sum(column) for column in zip(*counts, strict=True)]
+    low, high = bounds(told, rows, columns)
+    for i, row in enumerate(counts):
+        for j, number in enumerate(row):
+            assert told[i][j].low <= number <= told[i][j].high
+            if small(number):
+                assert not told[i][j].exact
+                # Only sums that say it by themselves (one group, one person) leave one count.
+                everything = [[Cell(0, sum(line))] * len(line) for line in counts]
+                least, most = bounds(everything, rows, columns)
+                if most[i][j] - least[i][j] >= 12:
+                    assert high[i][j] - low[i][j] >= 1
+
+
+def test_a_table_without_small_cells_is_told_as_it_is() -> None:
+    counts = [[100, 20], [50, 0], [10, 30]]
+    assert protect(counts) == [[Cell(n, n) for n in row] for row in counts]
+
+
+def test_a_small_cell_blurs_the_largest_row_with_it() -> None:
+    told = protect([[497, 3], [470, 30], [40, 10]])
+    assert told[0] == [Cell(491, 499), Cell(1, 9)]
+    assert not told[1][1].exact
+    assert told[2] == [Cell(40, 40), Cell(10, 10)]
+
+
+def test_a_column_of_nobody_is_no_secret() -> None:
+    assert protect([[0, 4, 30], [0, 5, 90]])[0][0] == Cell(0, 0)
+
+
+def test_the_size_of_one_small_group_cannot_be_subtracted() -> None:
+    told = protect_sizes([900, 95, 5])
+    assert told[2] == Cell(1, 9)
+    assert told[1] == Cell(95, 95)
+    assert told[0].high - told[0].low >= 9
+    assert protect_sizes([900, 95]) == [Cell(900, 900), Cell(95, 95)]
+
+
+def test_bars_below_ten_are_left_out_and_cannot_be_subtracted() -> None:
+    made = in_tens({str(i): 25 for i in range(10)} | {"few": 4})
+    assert made is not None
+    assert {one.label for one in made} == {str(i) for i in range(10)}
+    assert {one.records for one in made} == {20}
+    assert in_tens({"1": 29, "2": 9}) is None  # of 38 in all, nothing else could be
+
+
+def test_words_for_cells() -> None:
+    assert cell(Cell(97, 97), 100) == "97.0 %"
+    assert cell(Cell(1, 9), 100) == "<10"
+    assert cell(Cell(91, 99), 100) == "all but <10"
+    assert cell(Cell(90, 95), 100) == "90-95 %"
+    assert cell(Cell(0, 100), 100) == "hidden"
+    assert cell(Cell(0, 9), 9) == "<10"
+    assert (count(Cell(1200, 1200)), count(Cell(1, 9))) == ("1,200", "<10")
+    assert (percent(1, 3000), percent(2999, 3000), percent(0, 9)) == (
+        "under 0.1 %",
+        "over 99.9 %",
+        "0.0 %",
+    )
