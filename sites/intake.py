@@ -33,9 +33,7 @@ _MOST_BAD = 0.5
 """Share of records that may be quarantined; above it, the source itself is wrong."""
 
 _REPEATED = "repeats the record id of an earlier record"
-_QUARANTINE = (
-    'correct it at the source, or quarantine it: --reject-file, or on_bad_row = "quarantine"'
-)
+_OR_ELSE = 'or leave it out: --reject-file, or on_bad_row = "quarantine"'
 
 
 class Intake:
@@ -140,7 +138,7 @@ class Intake:
 
     def _leave_out(self, bad: BadRow) -> None:
         if not self._quarantine:
-            hint = f"{bad.hint}; {_QUARANTINE}" if bad.hint else _QUARANTINE
+            hint = f"{bad.hint or 'correct it at the source'}, {_OR_ELSE}"
             raise RowRejected(
                 file=self.source.name,
                 row=bad.number,
