@@ -4,6 +4,7 @@ Linkage schemas: how each CLK of a study is made, as clkhash v3 JSON, and the sc
     clk_schema(study, clk)   what clkhash 0.17.0 needs to make the same plain CLK
     parse_schema(json)       own strict parser and lint; the broker has no clkhash
     schema_hash(study)       SHA-256 of everything that shapes the study's encodings
+    differences(a, b)        what of that differs between two studies, in words
 
 clkhash itself lets weak schemas pass (`keySize` 1, no `info`, unknown keys), so the lint is
 here, at both ends. Minimums: docs/threat-model.md. Remaining weakness: a schema that passes
@@ -16,15 +17,16 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import rfc8785
 
 from linkage import schema_json
 from linkage.schema_json import is_integer, refused
-from linkage.study import ClkSpec, StudyConfig, parse_field
+from linkage.study import ClkField, ClkSpec, StudyConfig, parse_field
 
 NORMALISATION_VERSION = "1"
 """Version of the rules of linkage.encoding.fields; part of the schema hash."""
@@ -129,6 +131,39 @@ def schema_hash(study: StudyConfig) -> str:
     return hashlib.sha256(rfc8785.dumps(shape)).hexdigest()
 
 
+def differences(
+    a: StudyConfig,
+    b: StudyConfig,
+    *,
+    names: tuple[str, str] = ("one", "the other"),
+    normalisation: tuple[str, str] = (NORMALISATION_VERSION, NORMALISATION_VERSION),
+) -> list[str]:
+    """
+    Return in words, field by field, why the encodings of two studies do not compare.
+
+    Empty only if ID, epoch and schema hash are equal: then, under one key, they do compare.
+    names: how to call a and b. normalisation: their versions of the rules, where known.
+    """
+    told = _Told(names)
+    told.compare("the study ID", a.study.id, b.study.id)
+    told.compare("the epoch", a.study.epoch, b.study.epoch)
+    told.compare("the normalisation version", *normalisation)
+    for clk, other in told.matched("CLK", a.clk, b.clk):
+        about = f"CLK {clk.id!r}: "
+        told.compare(f"{about}the length", clk.length, other.length)
+        told.compare(f"{about}the diffusion t", a.diffusion_of(clk), b.diffusion_of(other))
+        told.compare(f"{about}min_fields", clk.min_fields, other.min_fields)
+        left, right = ([_Named(f.field, f) for f in one.fields] for one in (clk, other))
+        for field, same in told.matched(f"{about}field", left, right):
+            what = f"{about}field {field.id!r}: "
+            told.compare(f"{what}bits", field.of.bits, same.of.bits)
+            told.compare(f"{what}the n of its n-grams", field.of.ngram, same.of.ngram)
+    for rule, twin in told.matched("match-key rule", a.match_key, b.match_key):
+        listed = (", ".join(one.fields) for one in (rule, twin))
+        told.compare(f"match-key rule {rule.id!r}: the fields", *listed)
+    return told.lines
+
+
 def parse_schema(source: str | bytes | Mapping[str, object]) -> LinkageSchema:
     """
     Read a clkhash v3 linkage schema, given as JSON text or as its parsed object, and lint it.
@@ -175,6 +210,57 @@ def density_of(schema: LinkageSchema) -> float:
     """Return the expected share of bits that a full record sets, before diffusion."""
     insertions = sum(feature.bits for feature in schema.features)
     return float(1 - (1 - 1 / schema.length) ** insertions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A field of a CLK under its name, which may occur twice."""
+
+    id: str
+    of: ClkField
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_HasId)
+
+
+class _Told:
+    """Gathers differences between two studies that `names` calls so."""
+
+    def __init__(self, names: tuple[str, str]) -> None:
+        self.names = names
+        self.lines: list[str] = []
+
+    def compare(self, what: str, a: object, b: object) -> None:
+        if a != b:
+            verb = "are" if what.endswith((" bits", " fields", "min_fields")) else "is"
+            one, other = self.names
+            self.lines.append(f"{what} {verb} {a} in {one} and {b} in {other}")
+
+    def matched(self, what: str, a: Sequence[_T], b: Sequence[_T]) -> list[tuple[_T, _T]]:
+        """Return the pairs of equal id, and tell of the rest and of another order."""
+        keyed = [_keyed(items) for items in (a, b)]
+        for mine, name in enumerate(self.names):
+            alone = [key for key in keyed[mine] if key not in keyed[1 - mine]]
+            self.lines += [f"{what} {key[0]!r} is only in {name}" for key in alone]
+        common = [key for key in keyed[0] if key in keyed[1]]
+        if common != [key for key in keyed[1] if key in keyed[0]]:
+            self.lines.append(f"{what}s stand in another order in {self.names[1]}")
+        return [(keyed[0][key], keyed[1][key]) for key in common]
+
+
+def _keyed(items: Sequence[_T]) -> dict[tuple[str, int], _T]:
+    """Return the items by id and how many of that id came before."""
+    seen = Counter[str]()
+    found: dict[tuple[str, int], _T] = {}
+    for item in items:
+        found[item.id, seen[item.id]] = item
+        seen[item.id] += 1
+    return found
 
 
 def _features(found: object) -> tuple[Feature, ...]:

@@ -14,12 +14,13 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from linkage import strict_toml
 from linkage.errors import StudyRefused
+from linkage.match_key_presets import PRESETS, preset_of, with_presets
 from linkage.strict_toml import Fault, Strict
 
 NAME_TRANSFORMS = frozenset({"initial", "sound", "formal"})
@@ -109,6 +110,17 @@ class Header(Strict):
     image_retrieval: Literal["cover", "mirror", "disclosed"] = "cover"
     release_to: tuple[Identifier, ...] = ()
     accept_graph_matching_risk: bool = False
+    match_key_presets: tuple[str, ...] | None = None
+
+    @field_validator("match_key_presets")
+    @classmethod
+    def _presets(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for i, one in enumerate(value or ()):
+            if one not in PRESETS:
+                raise Fault(f"there is no preset {one!r}", f"presets: {', '.join(PRESETS)}")
+            if one in (value or ())[:i]:
+                raise Fault(f"the preset {one!r} is named twice", "name it once")
+        return value
 
     @field_validator("minimum_cell")
     @classmethod
@@ -190,24 +202,33 @@ class MatchKeyRule(Strict):
 
 
 class StudyConfig(Strict):
-    """The whole study file, checked as a whole. `party`, `clk`, `match_key` keep file order."""
+    """
+    The whole study file, checked as a whole. `party`, `clk`, `match_key` keep file order.
+
+    match_key: the file's own rules, then those of its presets (linkage.match_key_presets).
+    """
 
     study: Header
     party: tuple[Party, ...] = Field(min_length=2, max_length=20)
     clk: tuple[ClkSpec, ...] = Field(min_length=1, max_length=8)
-    match_key: tuple[MatchKeyRule, ...] = Field(min_length=1, max_length=40)
+    match_key: tuple[MatchKeyRule, ...] = Field(default=(), max_length=40)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expanded(cls, raw: Any) -> Any:
+        return with_presets(raw)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for noun, ids in (
             ("party", [p.id for p in self.party]),
             ("clk", [c.id for c in self.clk]),
-            ("match_key", [r.id for r in self.match_key]),
         ):
             for i, one in enumerate(ids):
                 if one in ids[:i]:
                     raise Fault(f"two [[{noun}]] are named {one!r}", "rename one", noun, i, "id")
         self._named_once()
+        self._rules_fit()
         for kind in ("enclave", "imaging"):
             if len(same := [i for i, p in enumerate(self.party) if p.kind == kind]) > 1:
                 said = f"two parties are of kind {kind!r}"
@@ -216,15 +237,6 @@ class StudyConfig(Strict):
             if one not in {p.id for p in self.party}:
                 hint = f"use party ids: {', '.join(p.id for p in self.party)}"
                 raise Fault(f"{one!r} is no party", hint, "study", "release_to")
-        held = {field for p in self.party for field in p.fields}
-        for i, rule in enumerate(self.match_key):
-            for ref in rule.fields:
-                if parse_field(ref)[0] not in held:
-                    raise Fault(
-                        f"uses {ref!r}, which no party holds",
-                        "add it to a party's fields or drop the rule",
-                        *("match_key", i, "fields"),
-                    )
         if self.study.profile == "clkhash" and not self.study.accept_graph_matching_risk:
             raise Fault(
                 "plain CLKs fall to graph matching without the key",
@@ -261,6 +273,28 @@ class StudyConfig(Strict):
                 f"at most {MOST_UPLOADERS} parties without contributors, and contributors",
                 *("party", len(self.party) - 1, "id"),
             )
+
+    def _rules_fit(self) -> None:
+        """Every rule has its own name, also beside the presets', and fields that somebody holds."""
+        if not self.match_key:
+            hint = "write a [[match_key]], or name a preset whose fields two parties hold"
+            raise Fault("the study has no match-key rule", hint, "study", "match_key_presets")
+        held = {field for p in self.party for field in p.fields}
+        ids = [rule.id for rule in self.match_key]
+        for i, rule in enumerate(self.match_key):
+            if preset := preset_of(rule.id, rule.fields):
+                said = f"{rule.id!r} is a rule of the preset {preset!r}, over other fields"
+                raise Fault(said, "rename yours", "match_key", i, "id")
+            if rule.id in ids[:i]:
+                said = f"two [[match_key]] are named {rule.id!r}"
+                raise Fault(said, "rename one", "match_key", i, "id")
+            for ref in rule.fields:
+                if parse_field(ref)[0] not in held:
+                    raise Fault(
+                        f"uses {ref!r}, which no party holds",
+                        "add it to a party's fields or drop the rule",
+                        *("match_key", i, "fields"),
+                    )
 
     def _strong_enough(self, i: int, clk: ClkSpec) -> None:
         hardened = self.study.profile == "hardened"
