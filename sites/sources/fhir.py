@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,13 @@ class FhirSource:
         total = sum(path.stat().st_size for path in paths)
         self._read = self._number = 0
         resources = (one for path in paths for one in self._resources(path))
-        while some := list(islice(resources, BATCH_RECORDS)):
-            batch = _batch(some, reader, self._wanted, counts, self._read, total)
+        more = True
+        while more:
+            # One resource at a time: parsed, they take several times the room of their text.
+            batch, more = _batch(islice(resources, BATCH_RECORDS), reader, self._wanted, counts)
             met = met or bool(len(batch) or batch.bad)
-            yield batch
+            if more:
+                yield replace(batch, done=self._read, total=total)
         self.notes += [f"{count:,} {what}" for what, count in sorted(counts.items())]
         if not met:
             raise SourceRefused(
@@ -130,18 +134,19 @@ class FhirSource:
 
 
 def _batch(
-    resources: list[Resource],
+    resources: Iterator[Resource],
     reader: PatientReader,
     wanted: Mapping[str, str],
     counts: Counter[str],
-    done: int,
-    total: int,
-) -> RawBatch:
+) -> tuple[RawBatch, bool]:
+    """Return the records of `resources`, and whether there was any resource at all."""
     ids: list[str] = []
     numbers: list[int] = []
     columns: dict[str, list[str | None]] = {name: [] for name in wanted}
     bad: list[BadRow] = []
+    any_at_all = False
     for number, resource in resources:
+        any_at_all = True
         if isinstance(resource, BadRow):
             bad.append(resource)
             continue
@@ -157,14 +162,13 @@ def _batch(
         numbers.append(number)
         for name, value in zip(wanted, values, strict=True):
             columns[name].append(value)
-    return RawBatch(
+    batch = RawBatch(
         record_ids=pa.array(ids, pa.string()),
         columns={name: pa.array(values, pa.string()) for name, values in columns.items()},
         numbers=np.asarray(numbers, dtype=np.int64),
         bad=bad,
-        done=done,
-        total=total,
     )
+    return batch, any_at_all
 
 
 def _subgroups(source: str, extra: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

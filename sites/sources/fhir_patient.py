@@ -14,11 +14,20 @@ from typing import Any
 SSN_SYSTEM = "http://hl7.org/fhir/sid/us-ssn"
 _US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-"
 
-_NAME_USES = ("official", "usual", "", "temp", "nickname", "old", "maiden")
-_ADDRESS_USES = ("home", "", "temp", "work", "billing", "old")
-_TELECOM_USES = ("home", "mobile", "", "temp", "work", "old")
+Uses = Mapping[str | None, int]
+
+
+def _order(*uses: str) -> Uses:
+    return {use or None: rank for rank, use in enumerate(uses)}
+
+
+_NAME_USES = _order("official", "usual", "", "temp", "nickname", "old", "maiden")
+_ADDRESS_USES = _order("home", "", "temp", "work", "billing", "old")
+_TELECOM_USES = _order("home", "mobile", "", "temp", "work", "old")
+_ID_USES = _order("official", "usual", "", "secondary", "temp", "old")
 """The order in which uses are preferred; what is in none ("anonymous") is not used."""
 
+_LAST = 1 << 30
 Json = Mapping[str, Any]
 
 
@@ -30,23 +39,20 @@ class PatientReader:
 
     def __init__(self, record_id: str, wanted: Mapping[str, str], counts: Counter[str]) -> None:
         self._system = record_id.removeprefix("identifier:") if record_id != "id" else ""
-        self._wanted = tuple(wanted.values())
+        self._makers = [(_PARTS.get(one, ""), _READERS[one]) for one in wanted.values()]
         self._counts = counts
         self._today = dt.date.today().isoformat()
 
     def read(self, patient: Json) -> tuple[str, list[str | None]]:
         """Return the record id, "" if there is none, and the values, None where missing."""
         self._count(patient)
-        chosen: dict[str, Json] = {}
-        values = []
-        for one in self._wanted:
-            make = _READERS[one]
-            part, order = _PARTS.get(one, ("", ()))
-            if part and part not in chosen:
-                chosen[part] = self._best(_list(patient.get(part)), order)
-            value = make(chosen[part] if part else patient, self)
-            values.append(value.strip() or None if isinstance(value, str) else None)
-        return self._record_id(patient), values
+        name = self._best(_list(patient.get("name")), _NAME_USES)
+        address = self._best(_list(patient.get("address")), _ADDRESS_USES)
+        parts = {"name": name, "address": address, "": patient}
+        values = [make(parts[part], self) for part, make in self._makers]
+        return self._record_id(patient), [
+            value.strip() or None if value else None for value in values
+        ]
 
     def phone(self, patient: Json) -> str | None:
         return self._telecom(patient, "phone") or self._telecom(patient, "sms")
@@ -60,7 +66,7 @@ class PatientReader:
             for one in _list(patient.get("identifier"))
             if one.get("system") == SSN_SYSTEM or _coded(one.get("type"), "SS")
         ]
-        return _text(self._best(found, ("official", "usual", "", "secondary", "temp")), "value")
+        return _text(self._best(found, _ID_USES), "value")
 
     def birth_date(self, patient: Json) -> str | None:
         date = _text(patient, "birthDate")
@@ -71,7 +77,7 @@ class PatientReader:
 
     def _telecom(self, patient: Json, system: str) -> str | None:
         some = [one for one in _list(patient.get("telecom")) if one.get("system") == system]
-        best = self._best(some, _TELECOM_USES, lambda one: _rank(one.get("rank")))
+        best = self._best(some, _TELECOM_USES, ranked=True)
         return _text(best, "value")
 
     def _record_id(self, patient: Json) -> str:
@@ -80,27 +86,25 @@ class PatientReader:
         found = [
             one for one in _list(patient.get("identifier")) if one.get("system") == self._system
         ]
-        best = self._best(found, ("official", "usual", "", "secondary", "temp", "old"))
+        best = self._best(found, _ID_USES)
         return (_text(best, "value") or "").strip()
 
-    def _best(
-        self,
-        some: list[Json],
-        uses: tuple[str, ...],
-        first: Callable[[Json], int] = lambda one: 0,
-    ) -> Json:
+    def _best(self, some: list[Json], uses: Uses, *, ranked: bool = False) -> Json:
         """Return the one in force, of the preferred use; of equals the first. {} if none."""
-        ranked = [
-            (self._ended(one), first(one), uses.index(use))
-            if (use := one.get("use") or "") in uses
-            else None
-            for one in some
-        ]
-        usable = [(rank, at) for at, rank in enumerate(ranked) if rank is not None]
-        return some[min(usable)[1]] if usable else {}
+        best: Json = {}
+        best_rank = (True, _LAST, _LAST)
+        for one in some:
+            use = one.get("use")
+            at = uses.get(use if isinstance(use, str) else None)
+            if at is not None:
+                period = one.get("period")
+                ended = period is not None and self._ended(period)
+                rank = (ended, _rank(one.get("rank")) if ranked else 0, at)
+                if rank < best_rank:
+                    best, best_rank = one, rank
+        return best
 
-    def _ended(self, one: Json) -> bool:
-        period = one.get("period")
+    def _ended(self, period: Any) -> bool:
         end = period.get("end") if isinstance(period, dict) else None
         return isinstance(end, str) and end[:10] < self._today[: len(end[:10])]
 
@@ -169,12 +173,8 @@ _READERS: dict[str, Callable[[Any, PatientReader], str | None]] = {
     "state": lambda address, reader: _text(address, "state"),
 }
 _PARTS = {
-    "first_name": ("name", _NAME_USES),
-    "middle_name": ("name", _NAME_USES),
-    "last_name": ("name", _NAME_USES),
-    "zip": ("address", _ADDRESS_USES),
-    "street": ("address", _ADDRESS_USES),
-    "state": ("address", _ADDRESS_USES),
+    **dict.fromkeys(("first_name", "middle_name", "last_name"), "name"),
+    **dict.fromkeys(("zip", "street", "state"), "address"),
 }
 SUBGROUPS = ("race", "ethnicity", "gender", "state")
 """What a Patient can be counted by, besides its fields."""
@@ -205,4 +205,4 @@ def _text(value: Json, key: str) -> str | None:
 
 
 def _rank(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 1 << 30
+    return value if isinstance(value, int) and 0 < value < _LAST else _LAST - 1
