@@ -21,7 +21,7 @@ YEAR_HEAP = 5.0
 DAY_HEAP = 1.5
 FIRST_JANUARY_HEAP = 3.0
 GAP = 0.05
-"""A decade with under 5 % of the mean of its neighbours is a gap."""
+"""A decade with under 5 % of the lesser of its neighbours is a gap."""
 
 _SIGMAS = 6.0
 _ENOUGH = 200
@@ -97,13 +97,13 @@ def _gaps(shape: DateShape) -> Iterator[Finding]:
     decades = shape.by_decade()
     names = list(decades)
     for before, at, after in zip(names, names[1:], names[2:], strict=False):
-        usual = (decades[before] + decades[after]) / 2
-        if min(decades[before], decades[after]) < 5 * SMALL or decades[at] >= GAP * usual:
+        usual = min(decades[before], decades[after])
+        if usual < 5 * SMALL or decades[at] >= GAP * usual:
             continue
         # A decade with a few people in it is a value of fewer than ten records: not named.
         named = f"in the {at}s" if decades[at] == 0 else "in a decade between two full ones"
         yield _finding(
-            "decade-missing", "look", round(usual) - decades[at],
+            "decade-missing", "look", usual - decades[at],
             f"{'Nobody' if decades[at] == 0 else 'Almost nobody'} was born {named}.",
             "Check whether a part of the records was lost in the export.",
         )  # fmt: skip

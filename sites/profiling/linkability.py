@@ -26,6 +26,9 @@ from linkage.study import Party, StudyConfig, parse_field
 GROUPS = 200
 """Different values that a subgroup column may have; with more it is no grouping of people."""
 
+_NEVER_EMPTY = frozenset({"initial", "sound", "year", "month", "day", "year_month", "month_day"})
+"""Transforms that leave something of every value: whether a record has one need not be tried."""
+
 Masks = npt.NDArray[np.uint64]
 
 
@@ -122,24 +125,32 @@ class Ability:
         self, name: str, group: Coded, masks: Masks, numbers: npt.NDArray[np.int64]
     ) -> None:
         held = self.dimensions.setdefault(name, {})
-        codes, places = np.unique(group.codes, return_inverse=True)
+        named = Coded.of(group.values)  # several values of a column may be one group
+        codes, places = np.unique(named.codes[group.codes], return_inverse=True)
         table = np.bincount(
             places * len(masks) + numbers, minlength=len(codes) * len(masks)
         ).reshape(len(codes), len(masks))
         for code, row in zip(codes.tolist(), table, strict=True):
-            _count(held.setdefault(group.values[code], Masked()), masks, row)
+            _count(held.setdefault(named.values[code], Masked()), masks, row)
         if len(held) > GROUPS:
             self.too_many.add(name)
             del self.dimensions[name]
 
     def _masks(self, columns: Mapping[str, Coded]) -> Masks:
-        present = {ref: apply(ref, columns[parse_field(ref)[0]]).present() for ref in self._refs}
+        present = {ref: _present(ref, columns) for ref in self._refs}
         size = len(next(iter(columns.values())))
         made = np.zeros(size, np.uint64)
         for one in self.evidence:
             found = _number(present[ref] for ref in one.needs)
             made |= (found >= one.least).astype(np.uint64) << np.uint64(one.bit)
         return made
+
+
+def _present(ref: str, columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
+    field, transform = parse_field(ref)
+    column = columns[field]
+    whole = not transform or transform.isdigit() or transform in _NEVER_EMPTY
+    return (column if whole else apply(ref, column)).present()
 
 
 def _count(into: Masked, masks: Masks, counts: npt.NDArray[np.int64]) -> None:

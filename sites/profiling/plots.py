@@ -53,7 +53,7 @@ def histogram(bars: Sequence[Bar], first: int, last: int, step: int = 1) -> dict
 
     What has fewer than ten records has no bar.
     """
-    left, right, top, bottom = 52.0, 712.0, 10.0, 190.0
+    left, right, top, bottom = 52.0, 700.0, 10.0, 190.0
     number = (last - first) // step + 1
     width = (right - left) / number
     highest = _round_up(max((one.records for one in bars), default=1))
