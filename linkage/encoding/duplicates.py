@@ -79,14 +79,14 @@ def digests(columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret:
     if any(len(column) != n for column in columns.values()):
         raise EncodingRefused("columns differ in length")
     made = np.zeros((n, len(rules)), np.uint64)
-    hashed: dict[str, Digests] = {}
+    hashed: dict[tuple[str, bool], Digests] = {}
     for place, rule in enumerate(rules):
         says = np.ones(n, dtype=bool)
         for ref in rule.fields:
-            column = apply(ref, columns[parse_field(ref)[0]])
-            if ref not in hashed:
-                hashed[ref] = _hashed(ref, column, secret)
-            made[:, place] ^= hashed[ref]
+            column = _column(columns, ref, rule)
+            if (ref, rule.all_fields) not in hashed:
+                hashed[ref, rule.all_fields] = _hashed(ref, column, secret)
+            made[:, place] ^= hashed[ref, rule.all_fields]
             if not rule.all_fields:
                 says &= column.present()
         if rule.all_fields:
@@ -103,7 +103,7 @@ def unite(groups: Groups, digest: Digests, rows: Rows) -> None:
     groups: uint32[N], each row's group is a row of it; start with `arange(N)`. digest, rows: n
     parallel digests and row numbers, zeros among them left alone.
     """
-    order = np.argsort(digest, kind="stable")
+    order = np.argsort(digest)
     equal = (digest[order][1:] == digest[order][:-1]) & (digest[order][1:] != 0)
     left, right = rows[order][:-1][equal], rows[order][1:][equal]
     _join(groups, left, right)
@@ -132,7 +132,7 @@ def group_duplicates_reference(columns: Mapping[str, Sequence[str]]) -> list[int
     n = len(next(iter(columns.values()))) if columns else 0
     group = list(range(n))
     for rule in grouping_rules(sorted(columns)):
-        parts = [apply(ref, coded[parse_field(ref)[0]]).texts() for ref in rule.fields]
+        parts = [_column(coded, ref, rule).texts() for ref in rule.fields]
         first: dict[tuple[str, ...], int] = {}
         for row, record in enumerate(zip(*parts, strict=True)):
             one_of = any(columns[f][row] for f in IDENTIFYING if f in columns)
@@ -151,18 +151,29 @@ def repeats(keys: npt.NDArray[np.uint8], groups: Groups) -> tuple[npt.NDArray[np
     keys: uint8[n, 16], none null. groups: uint32[n]. The number is exact: round it before it is
     told to anybody.
     """
+    found = np.zeros(len(keys), dtype=bool)
     halves = np.ascontiguousarray(keys).view(np.uint64).reshape(len(keys), 2)
-    order = np.lexsort((groups, halves[:, 1], halves[:, 0]))
-    ordered, group = halves[order], groups[order]
-    new_value = np.ones(len(order), dtype=bool)
+    # Few keys repeat: one quick sort of their first halves finds the rows worth a closer look.
+    order = np.argsort(halves[:, 0])
+    same = halves[order[1:], 0] == halves[order[:-1], 0]
+    close = np.zeros(len(keys), dtype=bool)
+    close[1:], close[:-1] = same, close[:-1] | same
+    rows = order[close]
+    rows = rows[np.lexsort((groups[rows], halves[rows, 1], halves[rows, 0]))]
+    ordered, group = halves[rows], groups[rows]
+    new_value = np.ones(len(rows), dtype=bool)
     new_value[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     new_holder = new_value.copy()
     new_holder[1:] |= group[1:] != group[:-1]
     value = np.cumsum(new_value) - 1
     holders = np.bincount(value[new_holder], minlength=int(new_value.sum()))
-    found = np.zeros(len(order), dtype=bool)
-    found[order] = holders[value] > 1 if len(order) else found
+    found[rows] = holders[value] > 1
     return found, int((holders == 2).sum())
+
+
+def _column(columns: Mapping[str, Coded], ref: str, rule: GroupingRule) -> Coded:
+    # Partial values too (the last four of an SSN) must be equal in records that are equal in all.
+    return columns[ref] if rule.all_fields else apply(ref, columns[parse_field(ref)[0]])
 
 
 def _tells_people_apart(columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
