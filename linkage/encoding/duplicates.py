@@ -157,7 +157,8 @@ def repeats(keys: npt.NDArray[np.uint8], groups: Groups) -> tuple[npt.NDArray[np
     order = np.argsort(halves[:, 0])
     same = halves[order[1:], 0] == halves[order[:-1], 0]
     close = np.zeros(len(keys), dtype=bool)
-    close[1:], close[:-1] = same, close[:-1] | same
+    close[1:] = same
+    close[:-1] |= same
     rows = order[close]
     rows = rows[np.lexsort((groups[rows], halves[rows, 1], halves[rows, 0]))]
     ordered, group = halves[rows], groups[rows]
