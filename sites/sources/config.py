@@ -113,7 +113,7 @@ class SourceConfig(Strict):
 
     @model_validator(mode="after")
     def _readable_dates(self) -> SourceConfig:
-        if self.dates and self.date_format:
+        if self.dates and self.date_format and not self._own_dates():
             raise Fault(
                 f"has no place here: dates are always {self.dates} in this kind of source",
                 "drop the line",
@@ -127,6 +127,10 @@ class SourceConfig(Strict):
                 *("source", "date_format"),
             )
         return self
+
+    def _own_dates(self) -> bool:
+        """Whether dates come from a column that the site file names, in its own format."""
+        return False
 
     def reading(self, today: dt.date) -> Reading:
         """Return how this source writes its values. A birth date after `today` is invalid."""
@@ -271,6 +275,9 @@ class OmopSourceConfig(DatabaseConfig):
     kind: Literal["omop"] = "omop"
     db_schema: str | None = Field(default=None, alias="schema", min_length=1)
     pii_table: str | None = Field(default=None, min_length=1)
+
+    def _own_dates(self) -> bool:
+        return "date_of_birth" in self.columns
 
 
 class DicomConfig(SourceConfig):

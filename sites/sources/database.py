@@ -33,6 +33,8 @@ class Database(Protocol):
     """What a source asks of a database. Every method raises SourceRefused."""
 
     name: str
+    sorts_at_home: bool
+    """Whether ORDER BY leaves nothing on the disk of this machine."""
 
     def rows(self, query: str) -> tuple[list[str], Iterator[list[pa.Array]]]:
         """Return the names of the columns, and batches of them, up to BATCH_RECORDS rows each."""
@@ -103,7 +105,12 @@ def _of_file(path: Path) -> Database:
 
 
 class DuckDatabase:
-    """A DuckDB file, opened for reading; the query cannot reach other files or the network."""
+    """
+    A DuckDB file, opened for reading. The query cannot reach other files or the network, and
+    what does not fit in memory is an error: nothing of it is written to disk.
+    """
+
+    sorts_at_home = False
 
     def __init__(self, path: Path) -> None:
         import duckdb
@@ -112,7 +119,7 @@ class DuckDatabase:
         safe: dict[str, str | bool | int | float | list[str]] = {
             "enable_external_access": False,
             "lock_configuration": True,
-            "memory_limit": "1GB",
+            "temp_directory": "",
         }
         with self._told():
             self._connection = duckdb.connect(str(path), read_only=True, config=safe)
@@ -170,14 +177,14 @@ class SqlDatabase:
             self.name = file.name if file else Path(parsed.database or parsed.drivername).name
             options: dict[str, Any] = {"hide_parameters": True, "poolclass": sa.NullPool}
             if file:
-                place = f"file:{quote(str(file))}?mode=ro"
-                options["creator"] = lambda: sqlite3.connect(place, uri=True)
+                options["creator"] = lambda: _sqlite(file)
             elif parsed.get_backend_name() == "sqlite":
                 raise SourceRefused(
                     file=self.name,
                     rule="an SQLite file is not named by a URL",
                     hint='write [source] file = "path/to/it" in place of url',
                 )
+            self.sorts_at_home = file is None
             self._engine = sa.create_engine(parsed, **options)
             self._connection = self._engine.connect().execution_options(
                 stream_results=True,
@@ -225,6 +232,12 @@ class SqlDatabase:
         self._engine.dispose()
 
 
+def _sqlite(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)
+    connection.execute("PRAGMA temp_store = MEMORY")  # sorting leaves no identifiers on disk
+    return connection
+
+
 _ANY_FAULT = ("the database refuses, or fails while it is read", "try the query in its own client")
 _NO_ROWS = ("the query gives no rows", "it must be one SELECT")
 _NO_TABLE = ("the query names a table that is not there", "check its name and its schema")
@@ -245,6 +258,10 @@ _DUCKDB = {
     "ParserException": _NO_SQL,
     "PermissionException": _NOT_ALLOWED,
     "InvalidInputException": _WRITES,
+    "OutOfMemoryException": (
+        "the query needs more memory than there is",
+        "drop ORDER BY, or join fewer tables",
+    ),
     "IOException": (
         "cannot be opened: damaged, in use, or of another DuckDB version",
         "close what else has it open, or copy it again",

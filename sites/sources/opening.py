@@ -11,7 +11,14 @@ from typing import Protocol
 
 from linkage.errors import SourceRefused
 from sites.sources.base import Source
-from sites.sources.config import DelimitedConfig, FhirConfig, ParquetConfig, SourceConfig, SqlConfig
+from sites.sources.config import (
+    DelimitedConfig,
+    FhirConfig,
+    OmopSourceConfig,
+    ParquetConfig,
+    SourceConfig,
+    SqlConfig,
+)
 
 
 class NotedSource(Source, Protocol):
@@ -50,4 +57,8 @@ def open_source(
         from sites.sources.fhir import FhirSource
 
         return FhirSource(config, fields, wanted)
+    if isinstance(config, OmopSourceConfig):
+        from sites.sources.omop import OmopSource
+
+        return OmopSource(config, fields, wanted)
     raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")
