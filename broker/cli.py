@@ -89,11 +89,14 @@ def init(
 ) -> None:
     """Make a broker: folder, keys, configuration and database."""
     from broker.config import create_home
+    from linkage.roles import remember
 
     made = create_home(
         home, port=port, database_url_file=database_url_file, allow_rehearsal=allow_rehearsal
     )
     _migrate(made)
+    if not allow_rehearsal:
+        remember("broker", home)
     public = made.public()
     typer.echo(f"The broker is set up in {home}.")
     typer.echo(f"Give the custodian {home / 'public.json'}; read out its fingerprint by telephone:")
@@ -111,7 +114,7 @@ def serve(
     """Serve the HTTP API."""
     from broker.serve import serve as serve_forever
 
-    serve_forever(_at(home), port=port, ready_file=ready_file)
+    serve_forever(_alone(home), port=port, ready_file=ready_file)
 
 
 @app.command()
@@ -124,7 +127,7 @@ def worker(
     """Do the work: open packages, link, prepare releases, questions and deliveries."""
     from broker.worker import work
 
-    work(_at(home), name)
+    work(_alone(home), name)
 
 
 @app.command()
@@ -302,6 +305,16 @@ def _at(home: Path) -> Home:
     from broker.config import load_home
 
     return load_home(home)
+
+
+def _alone(home: Path) -> Home:
+    """Return the home of a broker that starts. Raises KeyRefused beside a custodian's keys."""
+    from linkage.roles import require_no_custodian
+
+    found = _at(home)
+    if not found.config.server.allow_rehearsal:
+        require_no_custodian(home)
+    return found
 
 
 def _services(home: Path) -> Broker:

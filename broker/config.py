@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from linkage import strict_toml
 from linkage.errors import BrokerRefused, KeyRefused
 from linkage.messages import BROKER
+from linkage.roles import require_no_custodian
 from linkage.sealing import Identity, PublicIdentity, write_secret
 from linkage.strict_toml import Fault, Strict
 
@@ -163,15 +164,11 @@ def create_home(
     allow_rehearsal: bool = False,
 ) -> Home:
     """
-    Make a broker's folder with new keys. Raises BrokerRefused if the folder is one already, or
-    holds a custodian: who makes study keys must not hold encodings.
+    Make a broker's folder with new keys. Raises BrokerRefused if the folder is one already; unless
+    for rehearsals, KeyRefused beside a custodian: who makes study keys must not hold encodings.
     """
-    if any(path.glob("**/custodian.key")):
-        raise _refused(
-            path,
-            "holds a custodian's keys; broker and custodian are different organisations",
-            "set up the broker on another machine",
-        )
+    if not allow_rehearsal:
+        require_no_custodian(path)
     if (path / CONFIG).exists():
         raise _refused(path, "is a broker's home folder already", "choose another folder")
     text = _CONFIG_TEXT.format(

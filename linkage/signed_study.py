@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from pydantic import Field, ValidationError
 
+from linkage import fingerprints
 from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
 from linkage.messages import (
     BROKER,
@@ -81,14 +82,8 @@ class SignedStudy(SignedMessage):
                 "it does not pin exactly its parties, contributors, the broker and the custodian"
             )
         self.verify(self.pin(CUSTODIAN))
-        found = self.pin(CUSTODIAN).fingerprint
-        if custodian_fingerprint and found.replace(" ", "") != custodian_fingerprint.replace(
-            " ", ""
-        ):
-            raise PackageRefused(
-                "the signed study is signed by another custodian than the one you named",
-                hint="compare the custodian's fingerprint by telephone",
-            )
+        if custodian_fingerprint:
+            fingerprints.compare(custodian_fingerprint, self.pin(CUSTODIAN).fingerprint, CUSTODIAN)
         for keys in ("signing", "sealing"):
             held = {getattr(pin, keys) for pin in self.pins.values()}
             if not self.rehearsal and len(held) != len(self.pins):

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from linkage.encoding.keys import StudyKey
-from linkage.errors import KeyRefused
+from linkage.errors import KeyRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN, STUDY_KEY
 from linkage.schema import schema_hash
 from linkage.sealing import Context, Identity, PublicIdentity, seal, unseal
@@ -100,16 +100,52 @@ def seal_key(signed: SignedStudy, key: StudyKey, custodian: Identity, uploader: 
 
 
 def open_key(sealed: bytes, signed: SignedStudy, uploader: str, identity: Identity) -> StudyKey:
-    """Return the study key that the custodian sealed to this site. Raises PackageRefused."""
+    """
+    Return the study key that the custodian sealed to this site.
+
+    Raises PackageRefused where it does not open, KeyRefused where it is not the signed study's.
+    """
     opened = unseal(
         sealed,
         sender=signed.pin(CUSTODIAN),
         recipient=identity,
         context=_context(signed, uploader),
     )
-    return StudyKey(opened)
+    key = StudyKey(opened)
+    if key.key_check(signed.study) != signed.key_check:
+        raise KeyRefused(
+            "the sealed key is not the one that the signed study was made with",
+            hint="ask the custodian for the sealed key and the signed study of the same epoch",
+        )
+    return key
 
 
 def _context(signed: SignedStudy, uploader: str) -> Context:
     header = signed.study.study
     return Context(header.id, CUSTODIAN, uploader, STUDY_KEY, (str(header.epoch),))
+
+
+def check_rotation(before: SignedStudy, after: SignedStudy, key: StudyKey) -> None:
+    """
+    Check that `after`, made with `key`, rotates the key of `before`.
+
+    Raises StudyRefused where it is another study, no later epoch, or signed by another custodian;
+    KeyRefused where the key is the old one.
+    """
+    old, new = before.study.study, after.study.study
+    fault, place, hint = "", "epoch", "set epoch to one more than before"
+    if new.id != old.id:
+        fault, place = f"this is study {new.id!r}, the one before {old.id!r}", "id"
+        hint = "give the signed study of the epoch before"
+    elif new.epoch <= old.epoch:
+        fault = f"epoch {new.epoch} does not come after epoch {old.epoch}"
+    elif after.pin(CUSTODIAN) != before.pin(CUSTODIAN):
+        fault, place = "another custodian signed the epoch before", ""
+        hint = "the broker takes a new epoch from the same custodian only; sign with those keys"
+    if fault:
+        raise StudyRefused(file="study file", line=0, key=place, rule=fault, hint=hint)
+    if key.key_check(before.study) == before.key_check:
+        raise KeyRefused(
+            "this is the study key of the epoch before",
+            hint="make a new one with `linkage-site keys new`",
+        )

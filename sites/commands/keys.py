@@ -1,70 +1,121 @@
-"""`linkage-site keys`: identities, the study key, sealing and opening it."""
+"""`linkage-site keys`: identities, the study key, sealing and opening it, putting it out of use."""
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from linkage import roles
 from linkage.encoding.keys import StudyKey
 from linkage.errors import KeyRefused
-from linkage.messages import CUSTODIAN
+from linkage.messages import BROKER, CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import load_signed_study
 from linkage.strict_toml import Fault
 from linkage.study import identifier
 from sites import custody
-from sites.terminal import show, told
+from sites.terminal import DryRun, show, told, would
 
 app = typer.Typer(no_args_is_help=True, help="Identities and study keys.")
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+SignedFile = Annotated[Path, typer.Argument(help="The signed study.")]
+CustodianKey = Annotated[Path, typer.Option(help="The custodian's private key file.")]
 
 
 @app.command()
 @told
 def identity(
     folder: Annotated[Path, typer.Argument(help="The private folder, new or existing.")],
-    name: Annotated[str, typer.Option(help="Your party id in the study, or 'custodian'.")],
+    name: Annotated[
+        str, typer.Option(help="Your party or contributor id in the study, or 'custodian'.")
+    ],
+    keyring: Annotated[
+        bool, typer.Option(help='Into the system keyring, for keys = "keyring" in the site file.')
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make this actor's own keys, once. Send only the public file to the custodian."""
-    made = Identity.generate(_name(name))
-    made.save(folder / ("custodian.key" if name == CUSTODIAN else "identity.key"))
+    from sites.vault import Vault
+
+    _name(name)
+    vault = Vault(folder, "keyring" if keyring else "file")
     public = folder / f"{name}.public.json"
+    if name == CUSTODIAN:
+        roles.require_no_broker(folder)
+        _absent(folder / roles.CUSTODIAN_KEY)
+    elif vault.keystore.has("identity.key"):
+        raise KeyRefused(
+            f"{vault.keystore.where('identity.key')} exists; keys are never overwritten",
+            hint="use them, or choose another folder for another study",
+        )
+    if dry_run:
+        would("make keys", {"in": folder, "public file": public}, as_json=as_json)
+        return
+    made = Identity.generate(name)
+    if name == CUSTODIAN:
+        made.save(folder / roles.CUSTODIAN_KEY)
+        roles.remember("custodian", folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        vault.keep_identity(made)
     public.write_text(made.public().model_dump_json(indent=1), encoding="utf-8")
-    rows: dict[str, object] = {"send to the custodian": public}
+    to = "everyone" if name == CUSTODIAN else "the custodian"
+    rows: dict[str, object] = {f"send to {to}": public}
     rows["read out by telephone"] = made.public().fingerprint
-    show(f"Keys of {name} made in {folder}", rows)
+    data = {"name": name, "public": str(public), "fingerprint": made.public().fingerprint}
+    show(f"Keys of {name} made in {folder}", rows, as_json=as_json, data=data)
 
 
 @app.command()
 @told
 def new(
     file: Annotated[Path, typer.Argument(help="Where to write it; never overwritten.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Custodian: make a new study key."""
+    """Custodian: make a new study key. It is never shown."""
+    roles.require_no_broker(file.parent)
+    _absent(file)
+    if dry_run:
+        would("make a study key", {"file": file}, as_json=as_json)
+        return
     StudyKey.generate().save(file)
-    show("Study key made", {"file": file, "next": "linkage-site study sign"})
+    show("Study key made", {"file": file, "next": "linkage-site study sign"}, as_json=as_json)
 
 
 @app.command()
 @told
 def seal(
-    signed_study: Annotated[Path, typer.Argument(help="The signed study.")],
+    signed_study: SignedFile,
     key: Annotated[Path, typer.Option(help="The study key file.")],
-    custodian: Annotated[Path, typer.Option(help="The custodian's private key file.")],
-    out: Annotated[Path, typer.Option(help="Folder for one sealed file a party.")],
+    custodian: CustodianKey,
+    out: Annotated[Path, typer.Option(help="Folder for one sealed file an uploader.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Custodian: seal the study key to every party of the signed study."""
-    signed, loaded, signer = load_signed_study(signed_study), StudyKey.load(key), custodian
+    """Custodian: seal the study key to everyone who tokenizes: contributors, other parties."""
+    roles.require_no_broker(custodian.parent)
+    signer, loaded = Identity.load(custodian), StudyKey.load(key)
+    signed = load_signed_study(signed_study, custodian_fingerprint=signer.public().fingerprint)
+    uploaders = signed.study.uploaders
+    sealed = {one: custody.seal_key(signed, loaded, signer, one) for one in uploaders}
+    paths = {one: out / f"{one}.study-key.sealed" for one in uploaders}
+    rows: dict[str, object] = {f"send to {one}": path for one, path in paths.items()}
+    if dry_run:
+        would("seal the study key", rows, as_json=as_json)
+        return
     out.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, object] = {}
-    for party in signed.study.party:
-        path = out / f"{party.id}.study-key.sealed"
-        path.write_bytes(custody.seal_key(signed, loaded, Identity.load(signer), party.id))
-        rows[f"send to {party.id}"] = path
-    show("Study key sealed", rows)
+    for one, path in paths.items():
+        path.write_bytes(sealed[one])
+    data = {one: str(path) for one, path in paths.items()}
+    rows |= {f"{one} compares by telephone": signed.pin(one).fingerprint for one in uploaders}
+    show("Study key sealed", rows, as_json=as_json, data=data)
 
 
 @app.command("open")
@@ -72,38 +123,152 @@ def seal(
 def open_(
     sealed: Annotated[Path, typer.Argument(help="The sealed file from the custodian.")],
     site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Site: open the study key that the custodian sealed to you."""
+    from sites.config import load_site
+    from sites.deactivation import require_active
+    from sites.session import require_actor
+    from sites.vault import Vault
+
+    config = load_site(site)
+    vault = Vault(config.private, config.keys)
+    signed = vault.signed_study(config.broker.custodian if config.broker else None)
+    require_actor(config, signed.study, site)
+    require_active(signed, vault)
+    opened = custody.open_key(_read(sealed), signed, config.uploader, vault.identity())
+    rows: dict[str, object] = {
+        "study": signed.study.study.id,
+        "epoch": signed.study.study.epoch,
+        "kept in": vault.keystore.where("study.key"),
+    }
+    if dry_run:
+        would("keep the study key", rows, as_json=as_json)
+        return
+    vault.keep_study_key(opened)
+    rows["next"] = f"linkage-site tokenize; delete {sealed}"
+    show("Study key opened", rows, as_json=as_json)
+
+
+@app.command()
+@told
+def deactivate(
+    signed_study: SignedFile,
+    custodian: CustodianKey,
+    reason: Annotated[str, typer.Option(help="A line that everybody may read.")],
+    out: Annotated[Path, typer.Option(help="The signed notice to write.")],
+    date: Annotated[str | None, typer.Option(help="Since when; default: today.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Custodian: sign a notice that an epoch's study key is out of use. There is no way back."""
+    from sites.deactivation import make_notice
+
+    roles.require_no_broker(custodian.parent)
+    signed = load_signed_study(signed_study)
+    day = date or dt.datetime.now(dt.UTC).date().isoformat()
+    notice = make_notice(signed, Identity.load(custodian), reason=reason, date=day)
+    _absent(out)
+    data: dict[str, object] = {
+        "study": notice.study_id,
+        "epoch": notice.epoch,
+        "deactivated": notice.said,
+        "notice": str(out),
+    }
+    if dry_run:
+        would("sign the notice", data, as_json=as_json)
+        return
+    out.write_text(notice.model_dump_json(indent=1), encoding="utf-8")
+    rows = data | {
+        "send to everyone": out,
+        "each site runs": "linkage-site keys retire NOTICE",
+        "the broker runs": "linkage-broker study deactivate NOTICE",
+        "you": "destroy the study key file and its copies",
+    }
+    show("Study key deactivated", rows, as_json=as_json, data=data)
+
+
+@app.command()
+@told
+def retire(
+    notice: Annotated[Path, typer.Argument(help="The custodian's signed notice.")],
+    site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Site: destroy your copy of a study key that the custodian put out of use."""
+    from linkage.signed_study import check_deactivation
+    from sites import deactivation
     from sites.config import load_site
     from sites.vault import Vault
 
     config = load_site(site)
-    vault = Vault(config.private)
+    vault = Vault(config.private, config.keys)
     signed = vault.signed_study(config.broker.custodian if config.broker else None)
-    opened = custody.open_key(_read(sealed), signed, config.party, vault.identity())
-    vault.study_key_file.unlink(missing_ok=True)
-    opened.save(vault.study_key_file)
-    show("Study key opened", {"file": vault.study_key_file, "next": "linkage-site tokenize"})
+    read = deactivation.read_notice(notice)
+    check_deactivation(read, signed)
+    rows: dict[str, object] = {
+        "study": read.study_id,
+        "epoch": read.epoch,
+        "deactivated": read.said,
+        "key": vault.keystore.where("study.key"),
+    }
+    if dry_run:
+        would("destroy the study key", rows, as_json=as_json)
+        return
+    had = deactivation.retire(read, signed, vault)
+    rows["done"] = "destroyed" if had else "there was none; it cannot be opened any more"
+    rows["also delete"] = "the sealed file that it came in, and backups of both"
+    show("Study key retired", rows, as_json=as_json)
 
 
 @app.command()
 @told
 def fingerprint(
     file: Annotated[Path, typer.Argument(help="A public identity or a signed study.")],
+    compare: Annotated[
+        str | None, typer.Option(help="What you were told; of a signed study: the custodian's.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show fingerprints, to compare by telephone."""
-    if "pins" in file.read_text(encoding="utf-8"):
-        pins = load_signed_study(file).pins
+    """Show fingerprints, to compare by telephone; or compare what you were told. Writes nothing."""
+    from linkage import fingerprints
+
+    if b'"pins"' in _read(file):
+        signed = load_signed_study(file)
+        pins, main = signed.pins, signed.pin(CUSTODIAN)
     else:
-        pins = {"": custody.read_public(file)}
-    show("Fingerprints", {pin.name: pin.fingerprint for pin in pins.values()})
+        main = custody.read_public(file)
+        pins = {main.name: main}
+    if compare is not None:
+        fingerprints.compare(compare, main.fingerprint, main.name)
+    title = "Fingerprints: compare each with its owner by telephone"
+    if compare is not None:
+        title = f"The fingerprint of {main.name} is the one you were told"
+    rows: dict[str, object] = {pin.name: pin.fingerprint for pin in pins.values()}
+    show(title, rows, as_json=as_json)
 
 
-def _name(name: str) -> str:
+def _name(name: str) -> None:
+    if name == BROKER:
+        raise KeyRefused(
+            "the broker's keys are made on its own machine", hint="run there: linkage-broker init"
+        )
     try:
-        return identifier(name)
+        identifier(name)
     except Fault as fault:
         raise KeyRefused(f"{name!r} {fault.rule}", hint=fault.hint) from None
+
+
+def _absent(path: Path) -> None:
+    if path.exists():
+        raise KeyRefused(
+            f"{path} exists and is never overwritten", hint="choose another name, or move it away"
+        )
+    if path.parent.exists() and not path.parent.is_dir():
+        raise KeyRefused(f"{path.parent} is no folder", hint="choose another path")
 
 
 def _read(path: Path) -> bytes:

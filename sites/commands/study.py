@@ -1,29 +1,33 @@
-"""`linkage-site study`: check a study file, sign it, read what was signed."""
+"""`linkage-site study`: check a study file, sign it, read what was signed, compare two."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from linkage import roles
 from linkage.encoding.keys import StudyKey
+from linkage.messages import CUSTODIAN
 from linkage.schema import schema_hash
 from linkage.sealing import Identity
-from linkage.signed_study import load_signed_study
+from linkage.signed_study import SignedStudy, load_signed_study
 from linkage.study import StudyConfig, expected_density, load_study
 from sites import custody
-from sites.terminal import show, told
+from sites.terminal import DryRun, show, told, would
 
-app = typer.Typer(no_args_is_help=True, help="Check and sign study files.")
+app = typer.Typer(no_args_is_help=True, help="Check, sign and compare study files.")
 StudyFile = Annotated[Path, typer.Argument(help="The study file (TOML).")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Either = Annotated[Path, typer.Argument(help="A study file or a signed study.")]
 
 
 @app.command()
 @told
-def check(study: StudyFile, as_json: AsJson = False) -> None:
-    """Check a study file and say in words what it means."""
+def check(study: StudyFile, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Check a study file and say in words what it means. Writes nothing."""
     config = load_study(study)
     show(f"{study} is acceptable", _described(config), as_json=as_json)
 
@@ -36,14 +40,40 @@ def sign(
     custodian: Annotated[Path, typer.Option(help="The custodian's private key file.")],
     public: Annotated[list[Path], typer.Option(help="A public identity; repeat for everyone.")],
     out: Annotated[Path, typer.Option(help="The signed study to write.")],
+    previous: Annotated[
+        Path | None, typer.Option(help="The signed study of the epoch before, for a rotation.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Custodian: sign a study file, which pins the keys of every party and of the broker."""
-    signer = Identity.load(custodian)
-    signed = custody.sign(study, public, StudyKey.load(key), signer)
-    out.write_text(signed.model_dump_json(indent=1), encoding="utf-8")
+    """Custodian: sign a study file, which pins the keys of everyone who takes part."""
+    roles.require_no_broker(custodian.parent)
+    signer, loaded = Identity.load(custodian), StudyKey.load(key)
+    signed = custody.sign(study, public, loaded, signer)
     rows: dict[str, object] = {"send to everyone": out, "study hash": signed.study_hash}
-    rows["read out by telephone"] = signer.public().fingerprint
-    show("Study signed", rows)
+    rows |= {
+        f"compare with {name} by telephone": pin.fingerprint
+        for name, pin in signed.pins.items()
+        if name != CUSTODIAN
+    }
+    if previous is not None:
+        before = load_signed_study(previous)
+        custody.check_rotation(before, signed, loaded)
+        rows |= _rotation(before, signed)
+    elif signed.study.study.epoch > 1:
+        rows["NOT COMPARED"] = "with the epoch before; give it with --previous"
+    if dry_run:
+        would("sign the study", rows, as_json=as_json)
+        return
+    out.write_text(signed.model_dump_json(indent=1), encoding="utf-8")
+    rows["read out your own by telephone"] = signer.public().fingerprint
+    data = {
+        "signed": str(out),
+        "study_hash": signed.study_hash,
+        "epoch": signed.study.study.epoch,
+        "fingerprint": signer.public().fingerprint,
+    }
+    show("Study signed", rows, as_json=as_json, data=data)
 
 
 @app.command()
@@ -51,23 +81,54 @@ def sign(
 def verify(
     signed_study: Annotated[Path, typer.Argument(help="The signed study.")],
     custodian: Annotated[str | None, typer.Option(help="The fingerprint you were told.")] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a signed study: signature, pins, and the custodian's fingerprint."""
+    """Verify a signed study: signature, pins, and the custodian's fingerprint. Writes nothing."""
     signed = load_signed_study(signed_study, custodian_fingerprint=custodian)
     rows = {**_described(signed.study), "study hash": signed.study_hash}
+    rows["normalisation"] = signed.normalisation or "not named"
     if signed.rehearsal:
         rows["REHEARSAL"] = "one installation may play every part; never for real records"
     if custodian is None:
-        rows["NOT COMPARED"] = "the custodian's fingerprint; give it with --custodian"
+        rows["NOT COMPARED"] = (
+            "the custodian's fingerprint; hear it by telephone, give it with --custodian"
+        )
     rows |= {f"keys of {name}": pin.fingerprint for name, pin in signed.pins.items()}
     show("The signed study is in order", rows, as_json=as_json)
+
+
+@app.command()
+@told
+def compare(a: Either, b: Either, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Show field by field what differs between two study files or signed studies."""
+    from sites import comparison
+
+    left, right = comparison.read(a), comparison.read(b)
+    found = comparison.compare(left, right)
+    same = comparison.same_encodings(left, right)
+    encodings = "the same" if same else "DIFFERENT: records encoded by these two never compare"
+    rows: dict[str, object] = {"encodings": encodings}
+    rows |= {one.place: f"{one.left}  ->  {one.right}" for one in found}
+    data = {"same_encodings": same, "differences": [asdict(one) for one in found]}
+    title = f"{len(found)} differences, {a} -> {b}" if found else f"{a} and {b} say the same"
+    show(title, rows, as_json=as_json, data=data)
+
+
+def _rotation(before: SignedStudy, after: SignedStudy) -> dict[str, object]:
+    from sites import comparison
+
+    found = comparison.compare(
+        comparison.Compared(before.study, before), comparison.Compared(after.study, after)
+    )
+    return {f"new: {one.place}": f"{one.left}  ->  {one.right}" for one in found}
 
 
 def _described(config: StudyConfig) -> dict[str, object]:
     rows: dict[str, object] = {
         "study": f"{config.study.id}: {config.study.title}",
         "purpose": config.study.purpose,
+        "epoch": config.study.epoch,
         "expires after": config.study.expires or "never",
         "profile": config.study.profile,
         "minimum cell": config.study.minimum_cell,
@@ -77,9 +138,10 @@ def _described(config: StudyConfig) -> dict[str, object]:
     }
     for party in config.party:
         clks = ", ".join(c.id for c in config.clks_of(party)) or "none"
-        rows[f"party {party.id}"] = (
-            f"{party.kind}; CLKs: {clks}; match keys: {len(config.rules_of(party))}"
-        )
+        said = f"{party.kind}; CLKs: {clks}; match keys: {len(config.rules_of(party))}"
+        if party.contributors:
+            said += f"; tokenized by: {', '.join(party.contributors)}"
+        rows[f"party {party.id}"] = said
     for clk in config.clk:
         rows[f"CLK {clk.id}"] = (
             f"{clk.length} bits, diffusion {config.diffusion_of(clk)},"

@@ -114,7 +114,7 @@ def test_a_study_and_a_run(home: Path, tmp_path: Path) -> None:
     again = run("study", "register", file, home=home)
     assert again.stdout == "Study console-study is registered already.\n"
     wrong = run("study", "register", file, "--custodian-fingerprint", "0000", home=home)
-    assert "another custodian" in refused(wrong, 1)
+    assert "it has 4 digits instead of 32" in refused(wrong, 1)
     nobody = run("run", "start", "console-study", home=home)
     assert "no complete dataset version from: imaging" in refused(nobody, 1)
     assert "no such study" in refused(run("run", "start", "none", home=home), 1)

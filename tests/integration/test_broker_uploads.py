@@ -332,9 +332,12 @@ class TestRegistration:
         signed, identities = sign_for(world.home.public(), "real-study", rehearsal=False)
         admin = world.actor("admin")
         assert "fingerprint was not given" in problem(admin.post("/v1/studies", signed))[2]
-        wrong = admin.post("/v1/studies", signed, custodian_fingerprint="0000 1111")
+        wrong = admin.post("/v1/studies", signed, custodian_fingerprint="ab12 " * 8)
         assert "another custodian" in problem(wrong)[2]
         right = identities["custodian"].public().fingerprint
+        mistyped = right[:-1] + ("0" if right[-1] != "0" else "1")
+        said = problem(admin.post("/v1/studies", signed, custodian_fingerprint=mistyped))[2]
+        assert "differs in group 8 of 8" in said
         done = admin.post("/v1/studies", signed, custodian_fingerprint=right)
         assert done.status_code == 201
 

@@ -29,9 +29,10 @@ def test_who_is_custodian_is_no_broker(tmp_path: Path) -> None:
     keys = tmp_path / "home" / "keys"
     keys.mkdir(parents=True)
     (keys / "custodian.key").write_text("x")
-    with pytest.raises(BrokerRefused, match="different organisations"):
+    with pytest.raises(KeyRefused, match="different organisations"):
         create_home(tmp_path / "home")
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["keys"]
+    assert create_home(tmp_path / "home", allow_rehearsal=True).config.server.allow_rehearsal
 
 
 def test_a_folder_that_is_no_home(tmp_path: Path) -> None:

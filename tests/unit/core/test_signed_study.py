@@ -22,7 +22,10 @@ def test_it_reads_back_from_its_file(tmp_path: Path) -> None:
     fingerprint = EVERYONE.identities[CUSTODIAN].public().fingerprint
     again = load_signed_study(path, custodian_fingerprint=fingerprint)
     assert again.study_hash == EVERYONE.signed.study_hash
+    other = Identity.generate("custodian").public().fingerprint
     with pytest.raises(PackageRefused, match="another custodian"):
+        load_signed_study(path, custodian_fingerprint=other)
+    with pytest.raises(PackageRefused, match="no fingerprint of custodian: it has 8 digits"):
         load_signed_study(path, custodian_fingerprint="0000 1111")
     path.write_text("{}")
     with pytest.raises(StudyRefused, match="no signed study"):
