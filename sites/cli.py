@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sites.commands import cohort, data, keys, profile, rehearse, study
+from sites.commands import cohort, data, interchange, keys, profile, rehearse, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ app.command()(data.ids)
 app.command()(cohort.answer)
 app.command()(cohort.counts)
 app.command()(cohort.join)
+app.command()(interchange.clkhash)
 app.command()(rehearse.rehearse)
 app.command()(rehearse.demo)
 app.add_typer(keys.app, name="keys")
