@@ -1,17 +1,17 @@
 """
 Tables of people by group in which no cell of one to nine can be read or worked out.
 
-    shown = protect([[3, 97], [40, 960]])     # shown[0][0] is Cell(1, 9), printed as "<10"
+    shown = protect([[3, 97], [40, 960]])     # shown[0][0] is Cell(0, 9), printed as "<10"
 
-A cell of 1 to 9 is only said to be that. Row and column sums are taken for known, so other cells
-are told as a span too, until what the sums say leaves at least five possible counts for each small
-cell (or as many as with everything hidden). A span follows a public ladder of shares, so that it
-says nothing of the count it hides. Interval bounds by sums: Buzzigoli and Giusti 1999 (the shuttle
-algorithm).
+A cell of 1 to 9 is only said to be below ten, and so is an empty one beside it. Row and column
+sums are taken for known, so other cells are told as a span too, until what the sums say leaves at
+least five possible counts for each small cell (or as many as with everything hidden). A span
+follows a public ladder of shares, so that it says nothing of the count it hides. Interval bounds
+by sums: Buzzigoli and Giusti 1999 (the shuttle algorithm).
 
 Remaining weakness: tables are protected one by one. Whoever subtracts two *different* tables (this
-match key, that match key) may learn that few people have one and not the other. And the ladder
-step that was needed says a little of how near to an edge the counts lie.
+match key, that match key) may learn that few people have one and not the other. And whoever
+retraces these steps learns a little from which of them were needed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ LADDERS: tuple[tuple[int, ...], ...] = (
 )
 """Percents between which a count is told, finest first; both ends belong to a span."""
 
-_EXACT, _COARSEST = -1, len(LADDERS)
-
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -46,6 +44,12 @@ class Cell:
     def exact(self) -> bool:
         """Whether the count itself is told."""
         return self.low == self.high
+
+
+FEW = Cell(0, SMALL - 1)
+"""How a small cell is told; in the same row none at all looks like it, or one could be told."""
+
+_EXACT, _COARSEST = -1, len(LADDERS)
 
 
 def small(count: int) -> bool:
@@ -101,10 +105,9 @@ def _row(counts: Sequence[int], step: int) -> list[Cell]:
         return [Cell(count, count) for count in counts]
     if total < SMALL or step == _COARSEST:
         return [Cell(0, total) for _ in counts]
-    few = Cell(1, SMALL - 1)
-    made = [few if small(n) else _span(n, total, LADDERS[step]) for n in counts]
+    made = [FEW if n < SMALL else _span(n, total, LADDERS[step]) for n in counts]
     if len(made) == 2:  # of two outcomes the one is what the other leaves
-        known = 1 if small(counts[1]) else 0
+        known = 1 if counts[1] < SMALL else 0
         made[1 - known] = Cell(total - made[known].high, total - made[known].low)
     return made
 

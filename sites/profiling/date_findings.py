@@ -35,7 +35,7 @@ def of_dates(shape: DateShape, this_year: int) -> Iterator[Finding]:
     if old:
         yield _finding(
             "age-over-110", "fix", old,
-            f"{records(old)} of somebody over {OLDEST} years old.",
+            f"{records(old)} would be of somebody over {OLDEST} years old.",
             "Dates typed for 'not known' look like this, and two-digit years of another century.",
         )  # fmt: skip
     if shape.records < _ENOUGH:

@@ -10,7 +10,7 @@ of the literature exists, it is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,7 +27,10 @@ FEW = 0.01
 MISSING = 0.05
 PLACEHOLDERS = 0.01
 INVALID = 0.001
-REPAIRED = 0.01
+REPAIRED = 0.05
+EXCHANGED = 0.02
+GIVEN_AS_SURNAMES = 0.3
+MOSTLY = 0.5
 ONE_LETTER = 0.05
 SAME_NAME = 0.01
 FEW_INVALID = 3
@@ -48,6 +51,21 @@ Share of a field's records that its commonest value may have. Ordinary: about 3 
 name, 1 % for a surname (US census 2010: Smith .8 %), 1 in 30,000 for a birthday, 40 % for a
 hospital's own ZIP. Ten records are needed before a value is called common.
 """
+
+SURE = ("first_name", "last_name", "date_of_birth", "ssn")
+"""Fields whose common values lose links whatever their share; others from 5 % on."""
+
+_REMEDIES = {
+    "date_of_birth": "A date typed for 'not known' looks like this. Leave it empty in the export:"
+    " people are linked by it.",
+    "street": "The address of a home, a shelter or the hospital itself looks like this. If it is"
+    " nobody's own, leave it empty in the export.",
+    "zip": "Right for a small town; otherwise the ZIP of the hospital may stand for the patient's.",
+}
+_LEAVE_EMPTY = (
+    "If it stands for 'not known', leave it empty in the export: a value that many share links"
+    " people wrongly or is thrown away."
+)
 
 CROWDED = 0.005
 """Share of records that may have an SSN, phone or e-mail which ten records or more hold."""
@@ -163,6 +181,47 @@ def of_source(
         )
 
 
+def of_columns(facts: Sequence[FieldFacts]) -> Iterator[Finding]:
+    """Yield what several columns together say: they have shifted, or names are exchanged."""
+    wrong = []
+    for one in facts:
+        kinds = one.tally.kinds()
+        if kinds["invalid"] > MOSTLY * sum(kinds.values()):
+            wrong.append((one.field, kinds["invalid"]))
+    if len(wrong) > 1:
+        yield Finding(
+            "columns-shifted",
+            "stops",
+            "",
+            max(number for _, number in wrong),
+            f"Most values of {_listed([field for field, _ in wrong])} are invalid: the columns seem"
+            " to have shifted.",
+            "Check that the header fits the rows, that the site file names the right columns, and"
+            " that a value with the delimiter in it is quoted.",
+        )
+    by_name = {one.field: one.tally for one in facts}
+    first, last = by_name.get("first_name"), by_name.get("last_name")
+    if not first or not last:
+        return
+    share = last.given / max(1, last.present)
+    if last.given >= SMALL and share > max(
+        GIVEN_AS_SURNAMES, 1.5 * first.given / max(1, first.present)
+    ):
+        yield Finding(
+            "names-exchanged",
+            "fix",
+            "last_name",
+            last.present,
+            f"{percent(last.given, last.present)} of the last names are usual first names; of the"
+            f" first names {percent(first.given, first.present)}.",
+            "First and last name seem to be exchanged: check [source.columns].",
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def of_field(facts: FieldFacts, total: int, max_invalid: float) -> Iterator[Finding]:
     """Yield what concerns one field by itself. total: all records."""
     field, kinds = facts.field, facts.tally.kinds()
@@ -177,7 +236,7 @@ def of_field(facts: FieldFacts, total: int, max_invalid: float) -> Iterator[Find
     for kind, code, limit, whole in (
         ("missing", "missing", MISSING, total),
         ("placeholder", "placeholder", PLACEHOLDERS, total),
-        ("repaired", "repaired", REPAIRED, said),
+        ("repaired", "repaired", _repaired_limit(facts), said),
     ):
         if kinds[kind] and kinds[kind] > limit * whole:
             text, remedy = _of_kind(facts, kind, kinds[kind], whole)
@@ -191,7 +250,7 @@ def of_sex(facts: FieldFacts) -> Iterator[Finding]:
     """Yield a finding where one sex is under 30 % of the known."""
     held = {one.value: one.records for one in facts.common}
     known = held.get("f", 0) + held.get("m", 0)
-    if known < 10 * SMALL or not facts.tally.present:
+    if known < 10 * SMALL or facts.summary.distinct < 2:
         return
     share = held.get("f", 0) / known
     if not SEX_SHARE[0] <= share <= SEX_SHARE[1]:
@@ -219,6 +278,14 @@ def of_names(facts: FieldFacts) -> Iterator[Finding]:
         f"{percent(short, present)} of the values of {facts.field} are one letter.",
         "Initials match nobody's full name. Check that the column is the name and not its initial.",
     )
+
+
+def _repaired_limit(facts: FieldFacts) -> float:
+    """Return the share of repairs that is told: less where the repair hides a wrong format."""
+    reason = _main_reason(facts.tally, "repaired")
+    if "initial" in reason:
+        return 1.0  # `of_names` says it, with what it costs
+    return EXCHANGED if "exchanged" in reason else REPAIRED
 
 
 def _of_kind(facts: FieldFacts, kind: str, number: int, whole: int) -> tuple[str, str]:
@@ -294,13 +361,13 @@ def _commonest(facts: FieldFacts) -> Iterator[Finding]:
         value = "One value"
         if facts.common and facts.common[0].records == summary.highest:
             value = shown_value(field, facts.common[0].value)
+        heavy = field in SURE or summary.highest > 0.05 * present
         yield Finding(
             "common-value",
-            "fix",
+            "fix" if heavy else "look",
             field,
             summary.highest,
             f"{value} is the {field} of {records(summary.highest)}"
             f" ({percent(summary.highest, present)}).",
-            "If it stands for 'not known', leave it empty in the export: a value that many share"
-            " links people wrongly or is thrown away.",
+            _REMEDIES.get(field, _LEAVE_EMPTY),
         )

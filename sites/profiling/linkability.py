@@ -29,6 +29,9 @@ GROUPS = 200
 _NEVER_EMPTY = frozenset({"initial", "sound", "year", "month", "day", "year_month", "month_day"})
 """Transforms that leave something of every value: whether a record has one need not be tried."""
 
+_FIELD_BIT = 48
+"""A mask's bits below are for evidence: a study has at most 8 CLKs and 40 match keys."""
+
 Masks = npt.NDArray[np.uint64]
 
 
@@ -68,7 +71,7 @@ def evidence_of(study: StudyConfig, party: Party) -> tuple[Evidence, ...]:
 
 @dataclass(slots=True)
 class Masked:
-    """Records by the mask of the evidence that they can make."""
+    """Records by mask: a bit for each evidence that they can make, and each field they have."""
 
     by_mask: Counter[int] = field(default_factory=Counter)
 
@@ -100,6 +103,7 @@ class Ability:
 
     def __init__(self, study: StudyConfig, party: Party) -> None:
         self.evidence = evidence_of(study, party)
+        self.fields = party.fields
         self._refs = sorted({ref for one in self.evidence for ref in one.needs})
         self.overall = Masked()
         self.dimensions: dict[str, dict[str, Masked]] = {}
@@ -112,6 +116,10 @@ class Ability:
             for one in self.evidence
             if kind in ("", one.kind) and (not party or party in one.shared)
         )
+
+    def field_mask(self, field: str) -> int:
+        """Return the mask of having a value of one of the party's fields."""
+        return 1 << (_FIELD_BIT + self.fields.index(field))
 
     def add(self, columns: Mapping[str, Coded], groups: Mapping[str, Coded]) -> None:
         """Add a batch. columns: by field. groups: by dimension, "" where not known."""
@@ -143,6 +151,8 @@ class Ability:
         for one in self.evidence:
             found = _number(present[ref] for ref in one.needs)
             made |= (found >= one.least).astype(np.uint64) << np.uint64(one.bit)
+        for i, name in enumerate(self.fields):
+            made |= columns[name].present().astype(np.uint64) << np.uint64(_FIELD_BIT + i)
         return made
 
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linkage.errors import SourceRefused
 from sites.profiling import plots
-from sites.profiling.report import ProfileReport
+from sites.profiling.report import NO_STUDY, ProfileReport
 from sites.profiling.words import percent, records
 
 PAGE, DATA = "profile.html", "profile.json"
@@ -56,6 +56,7 @@ def page(report: ProfileReport, made_at: dt.datetime) -> str:
         calendar=plots.calendar(report.days_of_year),
         subgroups=_subgroups(report),
         said=records(report.records),
+        no_study="" if report.effect else NO_STUDY,
         made_at=made_at.strftime("%Y-%m-%d %H:%M UTC"),
         version=importlib.metadata.version("commons-linkage"),
     )

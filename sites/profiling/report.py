@@ -21,6 +21,7 @@ from sites.profiling.findings import (
     FieldFacts,
     Finding,
     in_order,
+    of_columns,
     of_field,
     of_names,
     of_sex,
@@ -33,6 +34,7 @@ from sites.profiling.words import percent, records, shown_value
 
 VERSION = 1
 """Of the JSON form; a key that changes its meaning raises it."""
+NO_STUDY = "No study was given, so nothing is said about links: add --study STUDY.toml."
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ def _findings(
     total = seen.tally.records
     yield from of_source(seen.tally, seen.left_out, refuses=refuses)
     yield from seen.misfits
+    yield from of_columns(facts)
     unfit = {one.field for one in seen.misfits}
     for one in facts:
         for found in of_field(one, total, max_invalid):
@@ -220,7 +223,7 @@ def _unlinkable(effect: Effect, total: int) -> Iterable[Finding]:
                 "unlinkable", "fix", "", lost,
                 f"{percent(lost, total)} of the records cannot be linked to {one.party}: they"
                 " lack the fields of every CLK and match key in common.",
-                "Fill the fields named above first.",
+                "Correct the fields of this list; each value filled makes more records linkable.",
             )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sites.profiling.report import Effect, FieldReport, PartyReport, ProfileReport
+from sites.profiling.report import NO_STUDY, Effect, FieldReport, PartyReport, ProfileReport
 from sites.profiling.subgroups import SubgroupTable
 from sites.profiling.words import percent, records
 
@@ -53,6 +53,8 @@ def _parts(report: ProfileReport) -> Iterable[RenderableType]:
             yield common
     if report.effect and report.records:
         yield from _effect(report.effect, report.records)
+    if not report.effect:
+        yield Text(f"\n{NO_STUDY}", style="dim")
 
 
 def _heading(title: str, note: str = "") -> Text:

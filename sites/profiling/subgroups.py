@@ -39,13 +39,14 @@ class Share:
 class GroupLine:
     """
     One group. records: in words, its size as it may be told. linkable: by other party, who have
-    any evidence that it makes too. clk: who have any CLK. match_keys: how many keys they have.
-    each: by CLK and rule, who can make it.
+    any evidence that it makes too; keyed: who have a match key of these. clk: who have any CLK.
+    match_keys: how many keys they have. each: by CLK and rule, who can make it.
     """
 
     group: str
     records: str
     linkable: dict[str, Share]
+    keyed: dict[str, Share]
     clk: Share
     match_keys: dict[str, Share]
     each: dict[str, Share]
@@ -81,29 +82,59 @@ def behind(
     tables: Sequence[SubgroupTable], ability: Ability, others: Sequence[str]
 ) -> Iterator[Finding]:
     """
-    Yield a finding for each group whose linkable share is more than 5 points below that of all.
+    Yield a finding for each group and party where the group's share that can be linked, or else
+    its share with a match key in common, is more than 5 points below that of all.
 
     Only what the tables tell decides, so that a warning gives away nothing more.
     """
-    total = ability.overall.records
     for table in tables:
         for line in table.groups:
             if line.group in (NO_VALUE, SMALL_GROUPS):
                 continue
             for other in others:
-                whole = ability.overall.having(ability.mask(party=other)) / max(1, total)
-                told = line.linkable[other]
-                if whole - _likely(told) <= BEHIND:
-                    continue
-                yield Finding(
-                    "subgroup-behind",
-                    "fix",
-                    "",
-                    _at_least(line.records),
-                    f"{table.dimension} {line.group}: {_linkable(told)} can be linked to {other},"
-                    f" of all records {percent(round(whole * total), total)}.",
-                    "Look which fields are missing in this group: results would under-count it.",
-                )
+                text = _lag(line, other, ability)
+                if text:
+                    yield Finding(
+                        "subgroup-behind",
+                        "fix",
+                        "",
+                        _at_least(line.records),
+                        f"{table.dimension} {line.group}: {text}",
+                        _lacking(table.dimension, line.group, ability),
+                    )
+
+
+def _lag(line: GroupLine, other: str, ability: Ability) -> str:
+    total = ability.overall.records
+    for told, mask, words in (
+        (line.linkable[other], ability.mask(party=other), f"can be linked to {other}"),
+        (
+            line.keyed[other],
+            ability.mask("match_key", other),
+            f"have a match key in common with {other}",
+        ),
+    ):
+        having = ability.overall.having(mask)
+        if having / max(1, total) - _likely(told) > BEHIND:
+            return f"{_linkable(told)} {words}, of all records {percent(having, total)}."
+    return ""
+
+
+def _lacking(dimension: str, group: str, ability: Ability) -> str:
+    """Return which fields this group lacks more than all do, where many of it lack them."""
+    held = ability.dimensions[dimension]
+    one = next(one for value, one in held.items() if group_name(dimension, value) == group)
+    found = []
+    for field in ability.fields:
+        mask = ability.field_mask(field)
+        lost, of_all = one.records - one.having(mask), ability.overall
+        usual = 1 - of_all.having(mask) / max(1, of_all.records)
+        if lost >= SMALL and lost / one.records > usual + BEHIND:
+            found.append((lost, field))
+    if not found:
+        return "Results would under-count this group."
+    names = ", ".join(field for _, field in sorted(found, reverse=True))
+    return f"Missing here more than elsewhere: {names}. Results would under-count this group."
 
 
 def _likely(told: Share) -> float:
@@ -129,6 +160,7 @@ def _table(name: str, ability: Ability, others: Sequence[str]) -> SubgroupTable:
     if sum(one.records for one in groups) < 2 * SMALL:
         return SubgroupTable(name, (), "fewer than twenty records; not told by group")
     linkable = {other: _either(groups, ability.mask(party=other)) for other in others}
+    keyed = {other: _either(groups, ability.mask("match_key", other)) for other in others}
     clk = _either(groups, ability.mask("clk"))
     each = {one.id: _either(groups, one.mask) for one in ability.evidence}
     keys = _shares(groups, lambda one: one.by_number(ability.mask("match_key")))
@@ -137,6 +169,7 @@ def _table(name: str, ability: Ability, others: Sequence[str]) -> SubgroupTable:
             group=one.name,
             records=count(one.size),
             linkable={other: found[i][0] for other, found in linkable.items()},
+            keyed={other: found[i][0] for other, found in keyed.items()},
             clk=clk[i][0],
             match_keys=dict(zip(KEYS, keys[i], strict=True)),
             each={which: found[i][0] for which, found in each.items()},

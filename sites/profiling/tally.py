@@ -12,8 +12,9 @@ values (`counting.CommonValues`). Of record ids, SSN, telephone and e-mail no te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normalised
+from linkage.evaluation.names import first_names
 from sites.profiling.counting import (
     CommonValues,
     CountSummary,
@@ -52,14 +54,15 @@ class CommonValue:
 class FieldTally:
     """
     One field. why: records by why-text of the Normaliser ("" is a plain value). one_letter:
-    records whose value is one letter (names). dates: the spread of a date of birth.
+    records whose value is one letter (names). given: records whose name is a usual first name in
+    the United States. dates: the spread of a date of birth.
     """
 
     def __init__(self, field: str, hashing: Hashing) -> None:
         self.field = field
         self.why: Counter[str] = Counter()
         self.counts = ValueCounts()
-        self.one_letter = 0
+        self.one_letter = self.given = 0
         self.dates = DateShape() if field == "date_of_birth" else None
         self._hashing = hashing
         self._common = None if field in NEVER_SHOWN else CommonValues()
@@ -84,6 +87,7 @@ class FieldTally:
             self._common.add(values, held, kinds_of(column.codes, len(counts), records)[used])
         if self.field in _NAMES:
             self.one_letter += int(held[[len(value) == 1 for value in values]].sum())
+            self.given += int(held[[value in _usual_given() for value in values]].sum())
         if self.dates is not None:
             self.dates.add(values, held)
 
@@ -147,11 +151,9 @@ class SourceTally:
             counts.close()
 
 
-def counted(column: Coded, keep: Callable[[str], bool] = bool) -> Counter[str]:
-    """Return records by value of a column, of the values that `keep` takes."""
-    made: Counter[str] = Counter()
-    _count_into(made, column)
-    return Counter({value: count for value, count in made.items() if keep(value)})
+@cache
+def _usual_given() -> frozenset[str]:
+    return frozenset(name.lower() for male in (True, False) for name in first_names(male)[0])
 
 
 def _count_into(into: Counter[str], column: Coded) -> None:

@@ -29,9 +29,9 @@ def cell(told: Cell, whole: int) -> str:
         return FEW
     if told.exact:
         return percent(told.low, whole)
-    if told.low == 1 and told.high == SMALL - 1:
+    if (told.low, told.high) == (0, SMALL - 1):
         return FEW
-    if (told.low, told.high) == (whole - SMALL + 1, whole - 1):
+    if (told.low, told.high) == (whole - SMALL + 1, whole):
         return f"all but {FEW}"
     low, high = round(100 * told.low / whole), round(100 * told.high / whole)
     return "hidden" if (low, high) == (0, 100) else f"{low}-{high} %"

@@ -165,6 +165,25 @@ def test_what_is_planted_is_found(tmp_path: Path, code: str, changed: Person) ->
     assert code in codes(profiled(tmp_path, people, max_invalid=1.0))
 
 
+def test_exchanged_name_columns_are_noticed(tmp_path: Path) -> None:
+    usual = ["James", "Mary", "Linda", "Robert", "Patricia"]
+    people = [person(i, last=usual[i % 5], first=person(i)["last"]) for i in range(200)]
+    found = codes(profiled(tmp_path, people))["names-exchanged"]
+    assert found.records == 200
+    right = [person(i, first=usual[i % 5]) for i in range(200)]
+    assert "names-exchanged" not in codes(profiled(tmp_path, right))
+
+
+def test_shifted_columns_are_the_first_thing_to_say(tmp_path: Path) -> None:
+    def shifted(i: int) -> Person:
+        one = person(i)
+        return {**one, "last": one["dob"], "dob": one["sex"], "sex": one["ssn"]}
+
+    report = profiled(tmp_path, map(shifted, range(100)))
+    assert report.findings[0].code == "columns-shifted"
+    assert "last_name, date_of_birth and sex" in report.findings[0].text
+
+
 def test_one_sex_only_and_a_missing_decade_are_odd(tmp_path: Path) -> None:
     people = [
         person(i, sex="F" if i % 10 else "M")

@@ -77,9 +77,16 @@ def test_a_table_without_small_cells_is_told_as_it_is() -> None:
 
 def test_a_small_cell_blurs_the_largest_row_with_it() -> None:
     told = protect([[497, 3], [470, 30], [40, 10]])
-    assert told[0] == [Cell(491, 499), Cell(1, 9)]
+    assert told[0] == [Cell(491, 500), Cell(0, 9)]
     assert not told[1][1].exact
     assert told[2] == [Cell(40, 40), Cell(10, 10)]
+
+
+def test_two_groups_of_one_could_be_one_group_of_two() -> None:
+    counts = [[1, 300], [1, 200], [0, 400]]
+    told = protect(counts)
+    low, high = bounds(told, [301, 201, 400], [2, 900])
+    assert (low[0][0], high[0][0]) == (low[1][0], high[1][0]) == (0, 2)
 
 
 def test_a_column_of_nobody_is_no_secret() -> None:
@@ -88,7 +95,7 @@ def test_a_column_of_nobody_is_no_secret() -> None:
 
 def test_the_size_of_one_small_group_cannot_be_subtracted() -> None:
     told = protect_sizes([900, 95, 5])
-    assert told[2] == Cell(1, 9)
+    assert told[2] == Cell(0, 9)
     assert told[1] == Cell(95, 95)
     assert told[0].high - told[0].low >= 9
     assert protect_sizes([900, 95]) == [Cell(900, 900), Cell(95, 95)]
@@ -104,12 +111,12 @@ def test_bars_below_ten_are_left_out_and_cannot_be_subtracted() -> None:
 
 def test_words_for_cells() -> None:
     assert cell(Cell(97, 97), 100) == "97.0 %"
-    assert cell(Cell(1, 9), 100) == "<10"
-    assert cell(Cell(91, 99), 100) == "all but <10"
+    assert cell(Cell(0, 9), 100) == "<10"
+    assert cell(Cell(91, 100), 100) == "all but <10"
     assert cell(Cell(90, 95), 100) == "90-95 %"
     assert cell(Cell(0, 100), 100) == "hidden"
     assert cell(Cell(0, 9), 9) == "<10"
-    assert (count(Cell(1200, 1200)), count(Cell(1, 9))) == ("1,200", "<10")
+    assert (count(Cell(1200, 1200)), count(Cell(0, 9))) == ("1,200", "<10")
     assert (percent(1, 3000), percent(2999, 3000), percent(0, 9)) == (
         "under 0.1 %",
         "over 99.9 %",
