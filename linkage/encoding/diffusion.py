@@ -100,18 +100,28 @@ def _mix(words, taps):  # type: ignore[no-untyped-def]
         for row in range(64):
             for lane in range(_LANES):
                 columns[word * 64 + row, lane] = words[lane * 64 + row, word]
-        _transpose(columns[word * 64 : word * 64 + 64])
+        _transpose(columns[word * 64 : word * 64 + 64].reshape(-1))
     mixed = np.empty_like(columns)
+    depth = np.uint64(taps.shape[1])
     for bit in range(length):
-        for lane in range(_LANES):
-            mixed[bit, lane] = columns[taps[bit, 0], lane]
-        for tap in range(1, taps.shape[1]):
-            source = taps[bit, tap]
-            for lane in range(_LANES):
-                mixed[bit, lane] ^= columns[source, lane]
+        # Eight names, not an array: the sums stay in registers until all taps are in.
+        a = b = c = d = e = f = g = h = np.uint64(0)
+        for tap in range(depth):
+            row = columns[taps[bit, tap]]
+            a ^= row[0]
+            b ^= row[1]
+            c ^= row[2]
+            d ^= row[3]
+            e ^= row[4]
+            f ^= row[5]
+            g ^= row[6]
+            h ^= row[7]
+        made = mixed[bit]
+        made[0], made[1], made[2], made[3] = a, b, c, d
+        made[4], made[5], made[6], made[7] = e, f, g, h
     out = np.empty_like(words)
     for word in range(length // 64):
-        _transpose(mixed[word * 64 : word * 64 + 64])
+        _transpose(mixed[word * 64 : word * 64 + 64].reshape(-1))
         for row in range(64):
             for lane in range(_LANES):
                 out[lane * 64 + row, word] = mixed[word * 64 + row, lane]
@@ -121,20 +131,26 @@ def _mix(words, taps):  # type: ignore[no-untyped-def]
 @numba.njit(nogil=True, cache=True)
 def _transpose(square):  # type: ignore[no-untyped-def]
     """
-    Transpose 64 x 64 bits in each lane of uint64[64, 8], in place.
+    Transpose 64 x 64 bits in each lane of uint64[64 x 8], row after row, in place.
 
     Source: Warren, Hacker's Delight, 2nd ed., section 7-3, for the least significant bit first.
     """
     half = 32
     mask = np.uint64(0x00000000FFFFFFFF)
     while half:
-        shift = np.uint64(half)
-        row = 0
-        while row < 64:
-            for lane in range(_LANES):
-                swapped = ((square[row, lane] >> shift) ^ square[row + half, lane]) & mask
-                square[row, lane] ^= swapped << shift
-                square[row + half, lane] ^= swapped
-            row = (row + half + 1) & ~half
+        size = half * _LANES
+        for start in range(0, 64 * _LANES, 2 * size):
+            low, high = square[start : start + size], square[start + size : start + 2 * size]
+            _exchange(low, high, np.uint64(half), mask)
         half >>= 1
         mask ^= mask << np.uint64(half)
+
+
+@numba.njit(nogil=True, cache=True)
+def _exchange(low, high, shift, mask):  # type: ignore[no-untyped-def]
+    """Exchange blocks of bits. Whole runs of words, so that the compiler uses wide registers."""
+    for i in range(low.shape[0]):
+        a, b = low[i], high[i]
+        swapped = ((a >> shift) ^ b) & mask
+        low[i] = a ^ (swapped << shift)
+        high[i] = b ^ swapped

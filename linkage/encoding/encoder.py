@@ -23,7 +23,7 @@ from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import group_duplicates
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import MatchKeyEncoder, Utf8, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, null_repeats
 from linkage.errors import EncodingRefused
 from linkage.records import EncodedRecords, FixedColumn
 from linkage.study import Party, StudyConfig
@@ -88,9 +88,9 @@ class BatchEncoder:
         for name, clk in self._clks.items():
             made.clks[name], made.bits_set[name] = clk.encode(values)
         keyed = {ref for rule in self._rules.values() for ref in rule.refs}
-        texts = {ref: Utf8.of(values[ref].values) for ref in keyed}
+        spelt = {ref: Spelt.of(values[ref]) for ref in keyed}
         for name, rule in self._rules.items():
-            made.match_keys[name], made.missing[name] = rule.encode(values, texts)
+            made.match_keys[name], made.missing[name] = rule.encode(spelt)
         return made
 
     def _encoders(self) -> list[ClkEncoder | MatchKeyEncoder]:

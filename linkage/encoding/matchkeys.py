@@ -1,7 +1,7 @@
 """
 Match keys: exact keyed tokens over combinations of fields, and what guards them.
 
-    keys, missing = MatchKeyEncoder(rule, study, key).encode(values)
+    keys, missing = MatchKeyEncoder(rule, study, key).encode({ref: Spelt.of(column), ...})
     keys, collisions = null_repeats(keys, groups)
 
 A key is equal wherever its fields are, under any study key, so keys that repeat inside a
@@ -44,71 +44,83 @@ class MatchKeyEncoder:
         self._name = np.frombuffer(length_prefixed(rule.id), np.uint8)
         self._tagger = Tagger(key.derive(study, "match-keys"))
 
-    def encode(
-        self, values: Mapping[str, Coded], texts: Mapping[str, Utf8] | None = None
-    ) -> tuple[FixedColumn, dict[str, int]]:
+    def encode(self, values: Mapping[str, Spelt]) -> tuple[FixedColumn, dict[str, int]]:
         """
         Return one match key a record and how many are null, by reason.
 
-        values: by ref, normalised and transformed. texts: the bytes of their values, where the
-        caller has them already. A record that lacks a field of the rule has a null, counted as
-        "missing:<field>" for the first such field in the rule's order.
+        values: by ref, normalised and transformed. A record that lacks a field of the rule has a
+        null, counted as "missing:<field>" for the first such field in the rule's order.
         """
         columns = [values[ref] for ref in self.refs]
-        n = len(columns[0])
-        if any(len(one) != n for one in columns):
+        n = len(columns[0].codes)
+        if any(len(one.codes) != n for one in columns):
             raise EncodingRefused("a match-key rule needs columns of one length")
         reasons: dict[str, int] = {}
         present = np.ones(n, dtype=bool)
         for ref, column in zip(self.refs, columns, strict=True):
-            there = column.present()
-            if lost := int(np.count_nonzero(present & ~there)):
+            before = int(np.count_nonzero(present))
+            present &= column.present
+            if lost := before - int(np.count_nonzero(present)):
                 reasons[f"missing:{ref}"] = lost
-            present &= there
         rows = np.flatnonzero(present)
-        codes = [column.codes[rows] for column in columns]
-        known = texts or {ref: Utf8.of(values[ref].values) for ref in self.refs}
-        messages, starts = joined(self._name, codes, [known[ref] for ref in self.refs])
+        messages, starts = joined(self._name, columns, rows)
         found = np.zeros((n, MATCH_KEY_BYTES), np.uint8)
         found[rows] = self._tagger.tags(messages, starts)
         return FixedColumn(found, present), reasons
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Utf8:
-    """U texts as UTF-8, joined: text u is letters[starts[u]:starts[u + 1]], uint8 and int64."""
+class Spelt:
+    """
+    A column of N values spelt out in UTF-8: what match keys read, made once a column and batch.
 
+    codes: int32[N]. letters: uint8, the different values joined; value u is
+    letters[starts[u]:starts[u + 1]]. present: bool[N], which rows have a value.
+    """
+
+    codes: npt.NDArray[np.int32]
     letters: npt.NDArray[np.uint8]
     starts: npt.NDArray[np.int64]
+    present: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, values: Sequence[str]) -> Self:
-        """Return the texts of `values`, in order."""
+    def of(cls, column: Coded) -> Self:
+        """Return the same column, spelt out."""
+        values = column.values
         text = "".join(values)
         known = values if text.isascii() else [value.encode("utf-8") for value in values]
         starts = np.zeros(len(values) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, known), np.int64, count=len(values)), out=starts[1:])
-        return cls(np.frombuffer(text.encode("utf-8"), np.uint8), starts)
+        there = starts[1:] > starts[:-1]
+        letters = np.frombuffer(text.encode("utf-8"), np.uint8)
+        return cls(column.codes, letters, starts, there[column.codes])
 
 
 def joined(
-    name: npt.NDArray[np.uint8], codes: Sequence[npt.NDArray[np.int32]], texts: Sequence[Utf8]
+    name: npt.NDArray[np.uint8], columns: Sequence[Spelt], rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """
-    Return M messages, uint8, and where each begins, int64[M + 1]: `name`, then for each field
-    the value as in `length_prefixed`. codes: int32[M] a field, rows of its texts.
+    Return M messages, uint8, and where each begins, int64[M + 1]: for each of `rows`, `name`,
+    then the row's value of each column as in `length_prefixed`.
     """
-    starts = np.zeros(len(codes[0]) + 1, np.int64)
-    starts[1:] = len(name)
-    for code, text in zip(codes, texts, strict=True):
-        starts[1:] += 4 + np.diff(text.starts)[code]
+    starts = np.empty(len(rows) + 1, np.int64)
+    starts[0], starts[1:] = 0, len(name) + 4 * len(columns)
+    for column in columns:
+        _add_lengths(starts, column.codes, rows, column.starts)
     np.cumsum(starts, out=starts)
     messages = np.empty(starts[-1], np.uint8)
     cursor = starts[:-1].copy()
     _append_name(messages, cursor, name)
-    for code, text in zip(codes, texts, strict=True):
-        _append(messages, cursor, code, text.letters, text.starts)
+    for column in columns:
+        _append(messages, cursor, column.codes, rows, column.letters, column.starts)
     return messages, starts
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_lengths(sizes, codes, rows, starts):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
+        code = codes[rows[i]]
+        sizes[i + 1] += starts[code + 1] - starts[code]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -121,16 +133,17 @@ def _append_name(messages, cursor, name):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _append(messages, cursor, codes, letters, starts):  # type: ignore[no-untyped-def]
-    """Append each row's text after its length, 4 bytes, most significant first."""
-    for row in range(len(cursor)):
-        at, first = cursor[row], starts[codes[row]]
-        size = starts[codes[row] + 1] - first
-        for i in range(4):
-            messages[at + i] = np.uint8(size >> (24 - 8 * i) & 255)
-        for i in range(size):
-            messages[at + 4 + i] = letters[first + i]
-        cursor[row] = at + 4 + size
+def _append(messages, cursor, codes, rows, letters, starts):  # type: ignore[no-untyped-def]
+    """Append each row's value after its length, 4 bytes, most significant first."""
+    for i in range(len(rows)):
+        code, at = codes[rows[i]], cursor[i]
+        first = starts[code]
+        size = starts[code + 1] - first
+        for byte in range(4):
+            messages[at + byte] = np.uint8(size >> (24 - 8 * byte) & 255)
+        for place in range(size):
+            messages[at + 4 + place] = letters[first + place]
+        cursor[i] = at + 4 + size
 
 
 def null_repeats(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> tuple[FixedColumn, int]:

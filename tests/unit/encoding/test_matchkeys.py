@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkage.encoding.columns import Coded
-from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
+from linkage.encoding.keys import StudyKey, length_prefixed
+from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, joined, null_repeats
 from linkage.errors import EncodingRefused
 from linkage.records import FixedColumn
 from linkage.study import MatchKeyRule, StudyConfig
@@ -28,7 +29,8 @@ def _keys(
     texts: dict[str, list[str]], rule: MatchKeyRule, study: StudyConfig, key: StudyKey
 ) -> tuple[FixedColumn, dict[str, int]]:
     encoder = MatchKeyEncoder(rule, study, key)
-    return encoder.encode(transformed(coded(texts), encoder.refs))
+    values = transformed(coded(texts), encoder.refs)
+    return encoder.encode({ref: Spelt.of(column) for ref, column in values.items()})
 
 
 def test_a_key_is_the_documented_hmac(study: StudyConfig, key: StudyKey) -> None:
@@ -46,6 +48,27 @@ def test_a_key_is_the_documented_hmac(study: StudyConfig, key: StudyKey) -> None
     assert sounds.values[0].tobytes() == _expected(secret, "sounds-year", "R163", "T522", "1970")
     assert whole.present.all()
     assert sounds.present.all()
+
+
+@given(
+    texts=st.lists(
+        st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=9)] * 3), min_size=1, max_size=9
+    ),
+    name=st.text(max_size=5),
+    data=st.data(),
+)
+def test_messages_are_length_prefixed_values(
+    texts: list[tuple[str, str, str]], name: str, data: st.DataObject
+) -> None:
+    columns = [Spelt.of(Coded.of(list(column))) for column in zip(*texts, strict=True)]
+    rows = data.draw(st.lists(st.integers(0, len(texts) - 1), unique=True))
+    prefix = np.frombuffer(length_prefixed(name), np.uint8)
+    messages, starts = joined(prefix, columns, np.array(rows, np.int64))
+    assert [messages[a:b].tobytes() for a, b in pairwise(starts)] == [
+        length_prefixed(name, *texts[row]) for row in rows
+    ]
+    for column, values in zip(columns, zip(*texts, strict=True), strict=True):
+        assert column.present.tolist() == [bool(value) for value in values]
 
 
 def test_where_fields_end_is_part_of_the_key(study: StudyConfig, key: StudyKey) -> None:
@@ -76,7 +99,7 @@ def test_a_missing_field_gives_null_and_its_reason(study: StudyConfig, key: Stud
 
 def test_empty_and_unequal_columns(study: StudyConfig, key: StudyKey) -> None:
     encoder = MatchKeyEncoder(study.match_key[2], study, key)
-    none, one = Coded.of([]), Coded.of(["1"])
+    none, one = Spelt.of(Coded.of([])), Spelt.of(Coded.of(["1"]))
     found, reasons = encoder.encode({"ssn:last4": none, "last_name:1": none})
     assert found.values.shape == (0, 16)
     assert reasons == {}
