@@ -1,22 +1,28 @@
 """
 Normalisation of birth dates: YYYYMMDD.
 
-Two repairs, each only where the value would otherwise be no date at all: letters that look
-like digits (O4/20/I970), and day and month exchanged (23/10/1987 in a %m/%d/%Y column). The
-second hides a wrong format, so a column in which many dates need it is refused.
+Repairs, each only where the value would otherwise be no date at all: letters that look like digits
+(O4/20/I970), day and month exchanged (23/10/1987 where months come first), an ISO date in a column
+of another format. The last two hide a wrong format, so a source in which many dates need them is
+refused (`require_fit`). Month names are English, whatever the machine's locale.
 """
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
 import re
-from collections.abc import Mapping
 
-from linkage.encoding.rules import INVALID, PLACEHOLDER, null
+from linkage.encoding import whys
+from linkage.encoding.numbers import LOOKALIKE_DIGITS
+from linkage.encoding.rules import Found, null
 from linkage.errors import EncodingRefused
 
+ISO = "%Y-%m-%d"
 EARLIEST = dt.date(1880, 1, 1)
 """Nobody born earlier is in a record of our time; the oldest person known was born in 1875."""
+OLDEST = 120
+"""Years of age that one person in history has passed (122)."""
 
 _PLACEHOLDERS = frozenset(
     {dt.date(1900, 1, 1), dt.date(1901, 1, 1), dt.date(1899, 12, 30), dt.date(1899, 12, 31),
@@ -25,112 +31,203 @@ _PLACEHOLDERS = frozenset(
 )  # fmt: skip
 """First days of calendars and spreadsheets, and what people type for "not known"."""
 
-_TIME = re.compile(r"[ T]00:00(:00(\.0+)?)?(Z|[+-]00:?00)?$")
+_DIRECTIVES = {
+    "Y": r"(?P<year>[0-9]{4})", "y": r"(?P<year>[0-9]{4}|[0-9]{2})",
+    "m": r"(?P<month>[0-9]{1,2})", "b": r"(?P<name>[a-z]{3,9})\.?", "d": r"(?P<day>[0-9]{1,2})",
+}  # fmt: skip
+_DIRECTIVES["B"] = _DIRECTIVES["b"]
+_TOKENS = {"%Y": "YYYY", "%y": "YY", "%m": "MM", "%b": "MON", "%B": "MON", "%d": "DD"}
+_MONTHS = {
+    name[:length].casefold(): number
+    for number, name in enumerate(calendar.month_name[1:], start=1)
+    for length in range(3, len(name) + 1)
+} | {"sept": 9}
+
+_TIME = re.compile(
+    r"[ tT]+([0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?) ?([aApP][mM])?"
+    r" ?(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})?"
+)
+_HL7_TIME = re.compile(
+    r"([0-9]{8})([0-9]{4}(?:[0-9]{2}(?:\.[0-9]{1,4})?)?)(?:[+-][0-9]{4})?"  # HL7 v2 DTM
+)
 _ZEROS_OR_NINES = re.compile(r"[09\W]+")
-MOST_EXCHANGED = 0.2
-"""Share of dates that need day and month exchanged, above which the format must be wrong."""
-_ENOUGH_TO_JUDGE = 20
+_PARTIAL = re.compile(r"[0-9]{4}(?:-?(?:0[1-9]|1[0-2]))?|(?:0?[1-9]|1[0-2])/[0-9]{4}|[0-9]{4}-")
+"""YYYY, YYYY-MM, YYYYMM (FHIR, HL7 v2, DICOM), MM/YYYY."""
+_DAY_NUMBER = re.compile(r"[1-4][0-9]{4}(?:\.[0-9]+)?")
+"""1927 to 2036 as days after 1899-12-30, the spreadsheets' day zero."""
 
 
-EXCHANGED = "repaired: day and month exchanged"
+def _pattern(format: str) -> re.Pattern[str]:
+    """Return the pattern of a strptime format; adjacent directives have a fixed width."""
+    adjacent = re.search(r"%[a-zA-Z]%[a-zA-Z]", format) is not None
+    made = ""
+    for part in re.split(r"(%[a-zA-Z])", format):
+        piece = _DIRECTIVES[part[1]] if part in _TOKENS else re.escape(part)
+        if adjacent:
+            short = "[0-9]{2}" if part == "%y" else "[0-9]{4}|[0-9]{2}"
+            piece = piece.replace("{1,2}", "{2}").replace("[0-9]{4}|[0-9]{2}", short)
+        made += piece
+    return re.compile(made, re.IGNORECASE)
+
+
+_KNOWN_FORMATS = {tokens: tokens for tokens in whys.OTHER_FORMATS}
+for _directive, _token in (("%Y", "YYYY"), ("%m", "MM"), ("%d", "DD"), ("%b", "MON")):
+    _KNOWN_FORMATS = {
+        tokens: known.replace(_token, _directive) for tokens, known in _KNOWN_FORMATS.items()
+    }
+_OTHERS = {tokens: _pattern(format) for tokens, format in _KNOWN_FORMATS.items()}
 
 
 class DateRule:
     """
-    The rule for one column of dates, called with its text.
+    The rule for one source, called with cleaned text.
 
-    format: strptime format with %Y (or %y, which then needs today), month and day.
+    format: strptime format of %Y (or %y, which then needs two_digit_years_until), %m (or %b, %B)
+    and %d. two_digit_years_until: the last year that two digits can mean. today: see `of_date`.
     Raises EncodingRefused for a format that gives no full date.
     """
 
-    def __init__(self, format: str, today: dt.date | None, digits: Mapping[int, int]) -> None:
-        self.format, self.today, self._digits = format, today, digits
-        self._exchanged_format = _exchange(format)
-        self._fixed_width = re.search(r"%[a-zA-Z]%[a-zA-Z]", format) is not None
-        self._numeric = re.search(r"%[aAbBp]", format) is None
+    def __init__(
+        self, format: str | None, two_digit_years_until: int | None, today: dt.date | None
+    ) -> None:
+        self.format = format or ISO
+        self._until, self._today = two_digit_years_until, today
+        self._too_old = today and (today.year - OLDEST - 1, today.month, today.day)
         self._require_full_date()
+        self._pattern = _pattern(self.format)
+        self._numeric = "%m" in self.format
+        short = _pattern(self.format.replace("%Y", "%y"))
+        self._short = short if "%Y" in self.format else None
+        self._width = 8 if re.fullmatch(r"(%[Ymd]){3}", self.format) else 0
 
-    def __call__(self, text: str) -> tuple[str, str]:
-        stripped = _TIME.sub("", text) if "%H" not in self.format else text
-        found = self._parsed(stripped, self.format)
-        if found is None and self._numeric:
-            stripped = stripped.translate(self._digits)
-            found = self._parsed(stripped, self.format)
-        if found is None and self._exchanged_format:
-            found = self._parsed(stripped, self._exchanged_format)
-            if found:
-                value, why = self.of_date(found)
-                return value, why or EXCHANGED
-        if found is None:
-            return null(PLACEHOLDER if _ZEROS_OR_NINES.fullmatch(text) else INVALID)
-        return self.of_date(found)
+    def __call__(self, text: str) -> Found:
+        """Return the value of a text, or its null."""
+        if found := self._pattern.fullmatch(text):
+            return self._of_parts(found, "")
+        stripped, why = _without_time(text)
+        if self._numeric and not self._pattern.fullmatch(stripped):
+            plain = stripped.translate(LOOKALIKE_DIGITS)
+            if self._pattern.fullmatch(plain):
+                stripped, why = plain, whys.DIGITS_READ
+        if found := self._pattern.fullmatch(stripped):
+            return self._of_parts(found, why)
+        if _ZEROS_OR_NINES.fullmatch(stripped):
+            return null(whys.DEFAULT_DATE)
+        if self._short and (found := self._short.fullmatch(stripped)) and _in_calendar(found):
+            return null(whys.TWO_DIGIT_YEAR) if self._until is None else self._of_parts(found, "")
+        return self._in_another_format(stripped)
 
-    def of_date(self, found: dt.date) -> tuple[str, str]:
-        """Return the value or the null of a date."""
-        day = dt.date(found.year, found.month, found.day)
+    def of_number(self, text: str) -> Found:
+        """Return the value of a whole number: 7051971 in MMDDYYYY has lost its leading zero."""
+        return self(text.zfill(self._width) if len(text) == 7 else text)
+
+    def of_date(self, found: dt.date, why: str = "") -> Found:
+        """
+        Return the value or the null of a date or of the date of a timestamp.
+
+        A date after today, or of somebody older than 120 today, is invalid; without today, one
+        after 2100. Dates before 1880 always are.
+        """
+        day = found.date() if isinstance(found, dt.datetime) else found
         if day in _PLACEHOLDERS:
-            return null(PLACEHOLDER)
-        if day < EARLIEST or (self.today is not None and day > self.today) or day.year > 2100:
-            return null(INVALID)
-        return day.strftime("%Y%m%d"), ""
+            return null(whys.DEFAULT_DATE)
+        if day < EARLIEST:
+            return null(whys.TOO_EARLY)
+        today = self._today
+        if day > today if today else day.year > 2100:
+            return null(whys.IN_THE_FUTURE)
+        # As a tuple, for 29 February 121 years ago may not be a day.
+        if self._too_old and (day.year, day.month, day.day) <= self._too_old:
+            return null(whys.TOO_OLD)
+        return day.isoformat().replace("-", ""), why
 
-    def _parsed(self, text: str, format: str) -> dt.date | None:
+    def _of_parts(self, found: re.Match[str], why: str) -> Found:
+        year, month, day = _numbers(found)
+        if len(found["year"]) == 2:
+            year = self._century(year, month, day)
+            why = why if "%y" in self.format else whys.CENTURY
         try:
-            found = dt.datetime.strptime(text, format)
+            return self.of_date(dt.date(year, month, day), why)
         except ValueError:
-            return None
-        # Without separators strptime reads "1972052" as 1972-05-02; only full width is a date.
-        if self._fixed_width and found.strftime(format) != text:
-            return None
-        if "%y" in format and self.today is not None and found.date() > self.today:
-            return found.date().replace(year=found.year - 100) if _leap_safe(found) else None
-        return found.date()
+            pass  # no such day; the calendar is asked again below, the other way round
+        if not (day and month and year):
+            zeros = _ZEROS_OR_NINES.fullmatch(found[0])
+            return null(whys.DEFAULT_DATE if zeros else whys.NOT_A_FULL_DATE)
+        try:
+            exchanged = dt.date(year, day, month)
+        except ValueError:
+            zeros = _ZEROS_OR_NINES.fullmatch(found[0])
+            return null(whys.DEFAULT_DATE if zeros else whys.NOT_A_DATE)
+        return self.of_date(exchanged, whys.EXCHANGED)
+
+    def _century(self, year: int, month: int, day: int) -> int:
+        """Return the year of two digits: the last one up to `until` that is not in the future."""
+        until = self._until or 0
+        full = until - (until - year) % 100
+        today = self._today
+        later = today is not None and (full, month, day) > (today.year, today.month, today.day)
+        return full - 100 if later else full
+
+    def _in_another_format(self, text: str) -> Found:
+        if found := _OTHERS["YYYY-MM-DD"].fullmatch(text):
+            value, why = self._of_parts(found, whys.ISO_DATE)
+            return value, whys.ISO_DATE if value else why
+        if _PARTIAL.fullmatch(text):
+            return null(whys.NOT_A_FULL_DATE)
+        if _DAY_NUMBER.fullmatch(text):
+            return null(whys.DAY_NUMBER)
+        for tokens, pattern in _OTHERS.items():
+            if (
+                (found := pattern.fullmatch(text))
+                and _in_calendar(found)
+                and 1880 <= int(found["year"]) <= 2100
+            ):
+                return null(whys.OTHER_FORMATS[tokens])
+        return null(whys.NOT_A_DATE)
 
     def _require_full_date(self) -> None:
-        used = set(re.findall(r"%-?([a-zA-Z])", self.format))
-        full = (used & {"Y", "y"}) and ((used & {"m", "b", "B"} and "d" in used) or "j" in used)
-        if not full and not used & {"x", "c", "D", "F"}:
+        used = re.findall(r"%-?[a-zA-Z%]?", self.format)
+        kinds = sorted(_TOKENS.get(one, "?").upper() for one in used)
+        if kinds not in (["DD", "MM", year] for year in ("YY", "YYYY")) and kinds not in (
+            ["DD", "MON", year] for year in ("YY", "YYYY")
+        ):
             raise EncodingRefused(
-                f"the date format {self.format!r} gives no full date",
-                hint='use year, month and day, e.g. "%m/%d/%Y"',
+                f"the date format {in_tokens(self.format)!r} gives no full date",
+                hint='use year, month and day once each, e.g. "MM/DD/YYYY"',
             )
-        if "y" in used and self.today is None:
+        if "%y" in self.format and self._until is None:
             raise EncodingRefused(
-                f"the date format {self.format!r} has a year of two digits",
-                hint="give today's date too, so that 30 can be told from 1930",
+                f"the date format {in_tokens(self.format)!r} has a year of two digits",
+                hint="export four digits, or set two_digit_years_until to the last year meant",
             )
 
 
-def _exchange(format: str) -> str | None:
-    """Return the format with day and month exchanged, None where the month is a word."""
-    if "%m" not in format or "%d" not in format:
-        return None
-    return format.replace("%m", "\0").replace("%d", "%m").replace("\0", "%d")
+def in_tokens(format: str) -> str:
+    """Return a strptime format as site files write it: "%m/%d/%Y" is "MM/DD/YYYY"."""
+    for directive, token in _TOKENS.items():
+        format = format.replace(directive, token)
+    return format
 
 
-def _leap_safe(found: dt.datetime) -> bool:
-    """Return whether the day exists a hundred years earlier (29 February 2000 does not)."""
-    return (found.month, found.day) != (2, 29) or found.year % 400 != 0
+def _without_time(text: str) -> Found:
+    """Return the text without a time of day; said only where the time is not midnight."""
+    if (found := _TIME.search(text)) and found.end() == len(text):
+        midnight = not found[1].strip("0:.,") or (found[1].startswith("12:00") and found[2])
+        return text[: found.start()].rstrip(), "" if midnight else whys.TIME_OF_DAY
+    if found := _HL7_TIME.fullmatch(text):
+        return found[1], "" if not found[2].strip("0.") else whys.TIME_OF_DAY
+    return text, ""
 
 
-def require_fit(tally: Mapping[str, int], format: str) -> None:
-    """
-    Raise EncodingRefused if `format` does not fit a source: above 20 % of its dates (of 20 and
-    more) had to have day and month exchanged, or none could be read at all.
+def _numbers(found: re.Match[str]) -> tuple[int, int, int]:
+    """Return year, month and day as written; a word that is no month is month 99."""
+    if "name" in found.re.groupindex:
+        month = _MONTHS.get(found["name"].casefold(), 99)
+        return int(found["year"]), month, int(found["day"])
+    year, month_text, day = found.group("year", "month", "day")
+    return int(year), int(month_text), int(day)
 
-    tally: number of records by why-text, "" included.
-    """
-    kept = sum(n for why, n in tally.items() if not why or why.startswith("repaired"))
-    said = kept + sum(n for why, n in tally.items() if why.startswith(INVALID))
-    if said < _ENOUGH_TO_JUDGE:
-        return
-    if not kept:
-        raise EncodingRefused(
-            f"no date of birth fits the format {format!r}",
-            hint='correct date_format in the site file, e.g. "MM/DD/YYYY" or "YYYYMMDD"',
-        )
-    if tally.get(EXCHANGED, 0) > MOST_EXCHANGED * said:
-        raise EncodingRefused(
-            f"more than a fifth of the dates of birth do not fit the format {format!r}",
-            hint=f"day and month seem to be exchanged; try {_exchange(format)!r}",
-        )
+
+def _in_calendar(found: re.Match[str]) -> bool:
+    _, month, day = _numbers(found)
+    return 1 <= month <= 12 and 1 <= day <= 31

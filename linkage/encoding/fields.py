@@ -1,5 +1,5 @@
 """
-Normalisation rules by field, and the transforms of match-key rules and CLKs.
+Normalisation by field: what a source holds becomes one form, or null with a reason.
 
     normaliser = Normaliser("last_name", Reading())
     found = normaliser.column(batch)             # found.column: values, found.why: reasons
@@ -8,62 +8,38 @@ Normalisation rules by field, and the transforms of match-key rules and CLKs.
 A value that cannot identify anybody becomes "" with a reason, never a key of an empty string:
     missing       nothing there
     placeholder   stands for "not known": "unknown", "baby boy", 01/01/1900, 999-99-9999
-    invalid       cannot be a value of its field, even after the repairs below
-The rules, with examples, are the tables in docs/normalisation.md; a change to any of them
-is a new NORMALISATION_VERSION, which is in the schema hash.
+    invalid       cannot be a value of its field, even after the repairs
+A repaired value is kept, and counted as such. Every reason is a text of linkage.encoding.whys.
+The rules, with examples, are docs/normalisation.md; a change to any of them is a new
+NORMALISATION_VERSION, which is in the schema hash.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import math
 import numbers
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-import jellyfish
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from linkage.encoding import dates, names, streets
+from linkage.encoding import date_fit, dates, emails, names, phones, sexes, streets, whys
+from linkage.encoding import numbers as codes
 from linkage.encoding.columns import Coded
-from linkage.encoding.rules import INVALID, MISSING, PLACEHOLDER, Rule, null, said_missing, word_set
+from linkage.encoding.rules import LONGEST, Found, Rule, clean, null, said_missing, text_of
+from linkage.encoding.transforms import apply as apply
 from linkage.errors import EncodingRefused
 from linkage.schema import NORMALISATION_VERSION as NORMALISATION_VERSION
-from linkage.study import parse_field
+from linkage.study import FIELDS
 
-REASONS: Final = (MISSING, PLACEHOLDER, INVALID)
 REMEMBERED = 200_000
 """Different values that a Normaliser keeps over its batches, at most."""
 
-_SEX = {
-    "m": "m", "male": "m", "man": "m", "8507": "m",
-    "f": "f", "female": "f", "woman": "f", "8532": "f",
-}  # fmt: skip
-_SEX_UNKNOWN = word_set(
-    "o other u unknown unk un x a ambiguous undifferentiated i intersex nonbinary 0 8521 8551 8570"
-)
-"""HL7, DICOM and OMOP codes for neither m nor f: told as such, compared as missing."""
-
-_SSN_PLACEHOLDERS = frozenset(
-    {"123456789", "987654321", "012345678", "078051120", "219099999", "123121234"}
-    | {digit * 9 for digit in "0123456789"}
-)
-"""078-05-1120 and 219-09-9999 were printed on sample cards (SSA, ssa.gov/history/ssn)."""
-
-_LONG = {
-    PLACEHOLDER: "placeholder: stands for not known",
-    INVALID: "invalid: no value of its field",
-}
-_LOOKALIKE_DIGITS = str.maketrans("oOlI|izZsSGB", "001111225568")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-_EMAIL_LOCAL = word_set("none na n/a no noemail no-email unknown test declined refused nomail")
-_EMAIL_DOMAIN = word_set("example.com example.org example.net none.com noemail.com")
-_EXTENSION = re.compile(r"\s*(x|ext\.?|extension|#)\s*\d+\s*$", re.IGNORECASE)
+_SHARED = frozenset({"first_name", "middle_name", "last_name", "date_of_birth", "sex", "zip"})
+"""Fields whose values people share, so that remembering them over batches pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +59,17 @@ class Reading:
     today: dt.date | None = None
 
 
+_ISO_HERE = Reading()
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Normalised:
     """
     A normalised column of N records, and why each value is what it is.
 
-    column: "" where null. why: of a fixed list of texts, "" for a plain value; the kind is the
-    text before ":". A value is "" where the kind is missing, placeholder or invalid, only there.
+    column: "" where null. why: texts of linkage.encoding.whys.WHYS, "" for a plain value; the
+    kind is the text before ":". A value is "" where the kind is missing, placeholder or invalid,
+    and only there.
     """
 
     column: Coded
@@ -98,87 +78,75 @@ class Normalised:
 
 class Normaliser:
     """
-    The rule of one field for one source. Each different value is worked out once, and up to
-    REMEMBERED of them are kept from batch to batch.
+    The rule of one field for one source.
 
-    Raises EncodingRefused for an unknown field, and for a date format that cannot serve.
+    Each different value of a batch is worked out once; of fields that people share, up to
+    REMEMBERED values are kept from batch to batch. Raises EncodingRefused for an unknown field, a
+    date format that cannot serve, and an unknown telephone region.
     """
 
-    def __init__(self, field: str, reading: Reading = Reading()) -> None:
+    def __init__(self, field: str, reading: Reading = _ISO_HERE) -> None:
+        if field not in FIELDS:
+            known = ", ".join(FIELDS)
+            raise EncodingRefused(f"there is no field {field!r}", hint=f"known fields: {known}")
         self.field = field
-        self._rule = _rule(field, reading.date_format, reading.today)
-        self._known: dict[object, tuple[str, str]] = {}
+        self._rule, self._of_number = _rule(field, reading)
+        self._dates = self._rule if isinstance(self._rule, dates.DateRule) else None
+        self._known: dict[object, Found] = {}
 
-    def column(self, values: pa.Array | Sequence[object]) -> Normalised:
+    def column(self, values: pa.Array | pa.ChunkedArray | Sequence[object]) -> Normalised:
         """
         Normalise N values: text, or what frames and Arrow give (None, NaN, numbers, dates).
+
+        Raises EncodingRefused for a text column that is not UTF-8.
         """
-        codes, different = _different(values)
-        found = [self._found(value) for value in different]
-        column, why = (Coded.of([pair[part] for pair in found]) for part in (0, 1))
-        return Normalised(
-            Coded(column.codes[codes], column.values), Coded(why.codes[codes], why.values)
-        )
+        rows, different = _different(values, self.field)
+        if len(self._known) + len(different) > REMEMBERED or self.field not in _SHARED:
+            self._known.clear()
+        known = self._known
+        found = [known.get(value) or self._found(value) for value in different]
+        return Normalised(_coded(rows, found, 0), _coded(rows, found, 1))
 
-    def _found(self, value: object) -> tuple[str, str]:
-        # 1 == 1.0 == True in a dict; their text differs, so their type is part of the key.
-        cached = value if type(value) is str else (type(value), value)
-        if (pair := self._known.get(cached)) is None:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            made, why = _one(self._rule, value)
-            pair = self._known[cached] = made, _LONG.get(why, why)
-        return pair
+    def _found(self, value: object) -> Found:
+        if type(value) is str:
+            found = self._of_text(value, self._rule)
+        else:
+            found = self._of_other(value[1] if isinstance(value, tuple) else value)
+        self._known[value] = found
+        return found
 
+    def _of_other(self, value: object) -> Found:
+        if self._dates is not None and isinstance(value, dt.date) and value == value:
+            return self._dates.of_date(value)
+        number = isinstance(value, numbers.Number)
+        return self._of_text(text_of(value), self._of_number if number else self._rule)
 
-def _different(values: pa.Array | Sequence[object]) -> tuple[npt.NDArray[np.int64], list[object]]:
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if isinstance(values, pa.Array):
-        coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-        different = [*coded.dictionary.to_pylist(), None]
-        codes = coded.indices.fill_null(len(different) - 1).to_numpy(zero_copy_only=False)
-        return codes, different
-    number: dict[object, int] = {}
-    different: list[object] = []
-    codes = np.empty(len(values), np.int64)
-    for row, value in enumerate(values):
-        key = value if type(value) is str else (type(value), value)
-        code = number.setdefault(key, len(different))
-        if code == len(different):
-            different.append(value)
-        codes[row] = code
-    return codes, different
+    def _of_text(self, raw: str, rule: Rule) -> Found:
+        text, repaired = raw.strip(), ""
+        if len(text) > LONGEST:
+            return null(whys.TOO_LONG)
+        if not (text.isascii() and text.isprintable()):
+            text, repaired = clean(text)
+            if len(text) > LONGEST:
+                return null(whys.TOO_LONG)
+        if not text:
+            return null(whys.MISSING)
+        if said_missing(text) and self.field != "sex":
+            return null(whys.NOT_KNOWN)
+        if not text[0].isalnum() and not any(map(str.isalnum, text)):
+            return null(whys.PUNCTUATION)
+        found = rule(text)
+        return (found[0], found[1] or repaired) if repaired else found
 
 
 def require_fit(field: str, tally: Mapping[str, int], reading: Reading) -> None:
     """
     Raise EncodingRefused where a source's dates plainly do not fit its date format.
 
-    tally: number of records by `why` over the whole source, "" included.
+    tally: number of records by why-text over the whole source, "" included.
     """
     if field == "date_of_birth":
-        dates.require_fit(tally, reading.date_format or "%Y-%m-%d")
-
-
-def apply(field_ref: str, column: Coded) -> Coded:
-    """
-    Return `field` or `field:transform` of N values, "" where a value is or has no such part.
-
-    column: normalised values of the field. Raises EncodingRefused for an unknown reference.
-    """
-    try:
-        _, transform = parse_field(field_ref)
-    except ValueError as fault:
-        raise EncodingRefused(
-            f"{field_ref!r} {fault}", hint="see linkage.study.TRANSFORMS"
-        ) from None
-    if not transform:
-        return column
-    if transform.isdigit():
-        size = int(transform)
-        return column.changed(lambda value: value[:size])
-    return column.changed(_TRANSFORMS[transform])
+        date_fit.require_fit(tally, reading.date_format)
 
 
 def require_normalised(field: str, column: Coded) -> None:
@@ -192,149 +160,88 @@ def require_normalised(field: str, column: Coded) -> None:
             )
 
 
-def normalise(
-    field: str, values: Sequence[object], *, date_format: str | None, today: dt.date | None = None
-) -> tuple[list[str], list[str]]:
-    """Return N normalised values and N reasons. Goes when its last caller has."""
-    reading = Reading(date_format=date_format, today=today)
-    found = Normaliser(field, reading).column(list(values))
-    why = found.why.texts()
-    require_fit(field, Counter(why), reading)
-    return found.column.texts(), [
-        "" if one.startswith("repaired") else one.partition(":")[0] for one in why
-    ]
+def _different(
+    values: pa.Array | pa.ChunkedArray | Sequence[object], field: str
+) -> tuple[npt.NDArray[np.int64], list[object]]:
+    """Return int64[N] and the different values that it counts: text as it is, others tagged."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if not isinstance(values, pa.Array):
+        return _different_objects(values)
+    coded = values
+    if not pa.types.is_dictionary(values.type):
+        try:
+            coded = values.dictionary_encode()
+        except pa.ArrowNotImplementedError:  # lists and structs are no values of a field
+            return _different_objects(values.to_pylist())
+    try:
+        different = coded.dictionary.to_pylist()
+    except UnicodeDecodeError:  # its text holds the value
+        raise EncodingRefused(
+            f"column {field!r} is not UTF-8", hint="name the encoding of the source"
+        ) from None
+    rows = coded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False)
+    tagged = [one if type(one) is str else _tagged(one) for one in [*different, None]]
+    return rows.astype(np.int64, copy=False), tagged
 
 
-def text_of(value: object) -> str:
-    """
-    Return a cell as text without outer blanks; "" for None, NaN and NaT.
-
-    A whole float loses its ".0": pandas makes 2139.0 of a column with gaps.
-    """
-    if isinstance(value, str):
-        return value.strip()
-    if value is None or str(value) in ("nan", "NaT", "<NA>"):
-        return ""
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
-        number = float(value)
-        return str(int(number)) if math.isfinite(number) and number.is_integer() else str(value)
-    return str(value).strip()
+def _different_objects(values: Sequence[object]) -> tuple[npt.NDArray[np.int64], list[object]]:
+    number: dict[object, int] = {}
+    rows = np.empty(len(values), np.int64)
+    for row, value in enumerate(values):
+        key = value if type(value) is str else _tagged(value)
+        rows[row] = number.setdefault(key, len(number))
+    return rows, list(number)
 
 
-def _one(rule: Rule, value: object) -> tuple[str, str]:
-    text = text_of(value)
-    if not text:
-        return null(MISSING)
-    if said_missing(text):
-        return null(PLACEHOLDER)
-    if isinstance(value, dt.date) and isinstance(rule, dates.DateRule):
-        return rule.of_date(value)
-    if isinstance(value, numbers.Number) and rule in (_ssn, _zip_code):
-        text = text.zfill(9 if rule is _ssn else 5)  # a number has lost its leading zeros
-    return rule(text)
+def _tagged(value: object) -> object:
+    """Return a key of a value that is no text: 1, 1.0 and True are equal, but not in writing."""
+    try:
+        hash(value)
+    except TypeError:
+        return type(value), str(value)
+    return type(value), value
 
 
-def _sex(text: str) -> tuple[str, str]:
-    code = text.casefold().rstrip(".")
-    if code in _SEX:
-        return _SEX[code], ""
-    return null(PLACEHOLDER if code.replace("-", "") in _SEX_UNKNOWN else INVALID)
+def _coded(rows: npt.NDArray[np.int64], found: list[Found], part: int) -> Coded:
+    number: dict[str, int] = {}
+    codes = [number.setdefault(pair[part], len(number)) for pair in found]
+    return Coded(np.array(codes, np.int32)[rows], list(number))
 
 
-def _ssn(text: str) -> tuple[str, str]:
-    """
-    Nine digits. Areas 000 and 666, group 00 and serial 0000 were never issued (SSA); 9xx are
-    kept, for they are taxpayer numbers (ITIN), which name a person as well.
-    """
-    digits = re.sub(r"[\s.-]", "", text).translate(_LOOKALIKE_DIGITS)
-    if not (len(digits) == 9 and digits.isascii() and digits.isdigit()):
-        return null(INVALID)
-    if digits in _SSN_PLACEHOLDERS:
-        return null(PLACEHOLDER)
-    if digits[:3] in ("000", "666") or digits[3:5] == "00" or digits[5:] == "0000":
-        return null(INVALID)
-    return digits, ""
-
-
-def _zip_code(text: str) -> tuple[str, str]:
-    """Five digits of ZIP or ZIP+4. Four digits have lost a leading zero, as spreadsheets do."""
-    digits = re.sub(r"[\s-]", "", text)
-    if not (digits.isascii() and digits.isdigit() and len(digits) in (4, 5, 8, 9)):
-        return null(INVALID)
-    if len(digits) in (4, 8):
-        digits = "0" + digits
-    if digits[:5] in ("00000", "11111", "99999"):
-        return null(PLACEHOLDER)
-    return digits[:5], ""
-
-
-def _phone(text: str) -> tuple[str, str]:
-    """The last ten digits, without country code and extension; seven of a local number."""
-    digits = re.sub(r"\D", "", _EXTENSION.sub("", text), flags=re.ASCII)
-    if not digits.isascii() or not (len(digits) == 7 or 10 <= len(digits) <= 15):
-        return null(INVALID)
-    digits = digits[-10:]
-    if len(set(digits)) == 1 or digits in ("1234567890", "1234567", "0123456789"):
-        return null(PLACEHOLDER)
-    if digits[-7:] in ("5551212", "0000000", "9999999"):
-        return null(PLACEHOLDER)
-    return digits, ""
-
-
-def _email(text: str) -> tuple[str, str]:
-    address = text.casefold().removeprefix("mailto:").strip("<>;, ")
-    local, _, domain = address.partition("@")
-    if local in _EMAIL_LOCAL or domain in _EMAIL_DOMAIN:
-        return null(PLACEHOLDER)
-    return (address, "") if _EMAIL.fullmatch(address) else null(INVALID)
-
-
-def _rule(field: str, date_format: str | None, today: dt.date | None) -> Rule:
+def _rule(field: str, reading: Reading) -> tuple[Rule, Rule]:
+    """Return the rule of text and the rule of columns of numbers, which lose leading zeros."""
     if field == "date_of_birth":
-        return dates.DateRule(date_format or "%Y-%m-%d", today, _LOOKALIKE_DIGITS)
-    if field not in _RULES:
-        known = ", ".join([*_RULES, "date_of_birth"])
-        raise EncodingRefused(f"there is no field {field!r}", hint=f"known fields: {known}")
-    return _RULES[field]
+        rule = dates.DateRule(reading.date_format, reading.two_digit_years_until, reading.today)
+        return rule, rule.of_number
+    if field == "phone":
+        made: Rule = phones.PhoneRule(reading.phone_region)
+        return made, made
+    return _RULES[field], _OF_NUMBERS.get(field, _RULES[field])
 
 
 _RULES: dict[str, Rule] = {
     "first_name": names.first_name,
     "middle_name": names.middle_name,
     "last_name": names.last_name,
-    "sex": _sex,
-    "ssn": _ssn,
-    "zip": _zip_code,
-    "phone": _phone,
-    "email": _email,
+    "sex": sexes.sex,
+    "ssn": codes.ssn,
+    "zip": codes.zip_code,
+    "email": emails.email,
     "street": streets.street,
 }
-
-_TRANSFORMS: dict[str, Callable[[str], str]] = {
-    "initial": lambda value: value[0],
-    "sound": jellyfish.soundex,
-    "year": lambda value: value[:4],
-    "month": lambda value: value[4:6],
-    "day": lambda value: value[6:8],
-    "year_month": lambda value: value[:6],
-    "month_day": lambda value: value[4:8],
-    "first5": lambda value: value[:5],
-    "last4": lambda value: value[-4:],
-    "last7": lambda value: value[-7:],
-    "house_number": streets.house_number,
-    "street_name": streets.street_name,
-}
+_OF_NUMBERS: dict[str, Rule] = {"ssn": codes.ssn_of_number, "zip": codes.zip_of_number}
 
 _NAME = re.compile(r"[a-z]+")
 _SHAPES = {
     "first_name": _NAME,
     "middle_name": _NAME,
-    "last_name": _NAME,
+    "last_name": re.compile(r"[a-z]+(?:-[a-z]+)*"),
     "date_of_birth": re.compile(r"[0-9]{8}"),
     "sex": re.compile(r"[fm]"),
-    "ssn": re.compile(r"[0-9]{9}"),
-    "zip": re.compile(r"[0-9]{5}"),
-    "phone": re.compile(r"[0-9]{7}|[0-9]{10}"),
-    "email": _EMAIL,
-    "street": re.compile(r"[a-z0-9]+( [a-z0-9]+)*"),
+    "ssn": re.compile(r"[0-9]{9}|[0-9]{4}"),
+    "zip": re.compile(r"[0-9]{5}|[0-9]{3}"),
+    "phone": re.compile(r"[0-9]{7,15}"),
+    "email": emails.SHAPE,
+    "street": re.compile(r"[a-z0-9]+(?: [a-z0-9]+)*"),
 }

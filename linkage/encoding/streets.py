@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 
-from linkage.encoding.rules import INVALID, PLACEHOLDER, fold, null, word_set
+from linkage.encoding import whys
+from linkage.encoding.rules import Found, fold, null, without_mojibake, word_set
 
 _DIRECTIONS = {
     "n": "north nth no", "s": "south sth so", "e": "east", "w": "west",
@@ -55,30 +56,63 @@ _FRACTION = re.compile(r"\b\d+/\d+\b")
 _HOUSE_RANGE = re.compile(r"^(\d+)\s*-\s*(\d+)\b")
 _BOX = re.compile(r"^(?:p\.?\s*o\.?|post office)\s*box\b|^pobox\b")
 _NO_WORD = re.compile(r"[^a-z0-9#]+")
-_NOT_A_STREET = re.compile(
-    r"homeless|unhoused|undomiciled|transient|general delivery"
-    r"|(?:no|unknown|bad|invalid|not an?) (?:fixed |known |permanent )?(?:address|street|abode)"
-    r"|(?:address|street) (?:unknown|not known|refused)|same|return(?:ed)? mail"
+_NO_FIXED_ADDRESS = re.compile(
+    r"homeless(?: shelter| person)?|unhoused|undomiciled|unsheltered|transient|general delivery"
+    r"|street homeless|lives (?:in|on) (?:the )?(?:car|street)|shelter"
+    r"|no (?:fixed |known |permanent )?(?:address|street|abode|residence)|nfa"
 )
+_NOT_KNOWN = re.compile(
+    r"(?:unknown|bad|invalid|wrong|not an?|incorrect) (?:address|street)|undeliverable"
+    r"|(?:address|street) (?:unknown|not known|refused|not given|needed)|same(?: as above)?"
+    r"|return(?:ed)? mail|moved(?: left no address)?|do not mail|update address"
+)
+_TEST = re.compile(r"test(?: (?:street|st|address|patient))?|(?:fake|dummy) (?:address|street|st)")
 
 
-def street(text: str) -> tuple[str, str]:
-    """Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st"."""
-    folded = fold(text)
-    if not folded[:1].isdigit() and _NOT_A_STREET.fullmatch(
-        re.sub(r"[^a-z]+", " ", folded).strip()
+def street(text: str) -> Found:
+    """
+    Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st".
+
+    The short way for what most addresses are: a number, then plain words, no dwelling. Equal to
+    `street_of_any` (a test holds both together).
+    """
+    words = text.lower().split()
+    if (
+        len(words) > 1
+        and len(words[1]) > 1
+        and text.isascii()
+        and words[0].isdigit()
+        and "".join(words).isalnum()
+        and _DWELLING.isdisjoint(words)
     ):
-        return null(PLACEHOLDER)
+        value = " ".join([_ONE_FORM.get(word, word) for word in words])
+        if len(value) > len(words) + 1:  # three letters or digits beside the blanks
+            return value, ""
+    return street_of_any(text)
+
+
+def street_of_any(text: str) -> Found:
+    """Normalise any address: the whole rule."""
+    meant = without_mojibake(text)
+    folded = fold(meant)
+    if not folded[:1].isdigit():
+        letters = re.sub(r"[^a-z]+", " ", folded).strip()
+        if _NO_FIXED_ADDRESS.fullmatch(letters):
+            return null(whys.NO_FIXED_ADDRESS)
+        if _NOT_KNOWN.fullmatch(letters):
+            return null(whys.NOT_KNOWN)
+        if _TEST.fullmatch(letters):
+            return null(whys.TEST_RECORD)
     plain = _BOX.sub("pobox ", folded)
     if "/" in plain:
         plain = _FRACTION.sub(" ", plain)
     if "-" in plain:
         plain = _HOUSE_RANGE.sub(r"\1\2", plain)
     words = _NO_WORD.sub(" ", plain.replace("'", "").replace("#", " # ")).split()
-    words = [word for word in _without_dwelling(words) if word != "#"]
+    words = [_ONE_FORM.get(word, word) for word in _without_dwelling(words) if word != "#"]
     if not any(word.isalpha() or len(word) > 1 for word in words) or len("".join(words)) < 3:
-        return null(INVALID)
-    return " ".join(_ONE_FORM.get(word, word) for word in words), ""
+        return null(whys.NOT_A_STREET)
+    return " ".join(words), whys.MOJIBAKE if meant != text else ""
 
 
 def house_number(value: str) -> str:
