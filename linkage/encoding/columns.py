@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,9 @@ class Coded:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a column of values refuses pickling: it holds identifiers")
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Self:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,9 @@ class RawBatch:
 
     def __len__(self) -> int:
         return len(self.record_ids)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a batch of records refuses pickling: it holds identifiers")
 
 
 class Source(Protocol):

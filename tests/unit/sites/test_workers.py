@@ -1,0 +1,109 @@
+"""Worker processes: bounded, in order of readiness, and silent about what they hold."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from linkage.encoding.columns import Coded
+from linkage.errors import LinkageError, RowRejected, SourceRefused
+from sites.sources.base import RawBatch
+from sites.workers import Workers
+
+
+def prepare(order: int) -> int:
+    return order * 10
+
+
+def add(prepared: int, one: int) -> int:
+    return prepared + one
+
+
+def fail(prepared: int, one: int) -> int:
+    if one == 3:
+        raise ValueError("CANARY in the text of a fault")
+    return one
+
+
+def refuse(prepared: int, one: int) -> int:
+    raise RowRejected(file="people.csv", row=7, field="ssn", rule="is wrong", hint="mend it")
+
+
+def die(prepared: int, one: int) -> int:
+    if one == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return one
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_every_input_is_answered_once_and_few_are_given_out_ahead(count: int) -> None:
+    given: list[int] = []
+
+    def inputs() -> Iterator[int]:
+        for one in range(20):
+            given.append(one)
+            yield one
+
+    with Workers(count, prepare, 4) as workers:
+        answers = []
+        for answer in workers.each(add, inputs()):
+            answers.append(answer)
+            assert len(given) - len(answers) <= 2 * max(1, count) * 2
+    assert sorted(answers) == [40 + one for one in range(20)]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_unexpected_fault_loses_its_text_and_says_where(count: int) -> None:
+    with Workers(count, prepare, 1) as workers, pytest.raises(LinkageError) as caught:
+        list(workers.each(fail, range(5)))
+    shown = f"{caught.value} {caught.value.__cause__} {caught.getrepr(style='short')}"
+    assert "a bug: ValueError at" in caught.value.message
+    assert "test_workers.py" in caught.value.message
+    assert "CANARY" not in str(caught.value)
+    assert "CANARY in the text" not in str(caught.value.__cause__), shown
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_refusal_comes_back_whole(count: int) -> None:
+    with Workers(count, prepare, 1) as workers, pytest.raises(RowRejected) as caught:
+        list(workers.each(refuse, [1]))
+    fault = caught.value
+    assert (fault.row, fault.field, fault.rule, fault.hint) == (7, "ssn", "is wrong", "mend it")
+    assert fault.message == "people.csv, row 7, field 'ssn': is wrong"
+
+
+def test_a_killed_worker_is_said_with_a_remedy() -> None:
+    with Workers(1, prepare, 1) as workers, pytest.raises(LinkageError) as caught:
+        list(workers.each(die, range(5)))
+    assert "worker process died" in caught.value.message
+    assert "same command again" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        LinkageError("plain", hint="h"),
+        SourceRefused(file="f", rule="r"),
+        RowRejected(file="f", row=1, field="x", rule="r", unit="line"),
+    ],
+)
+def test_errors_travel_between_processes(fault: LinkageError) -> None:
+    again = pickle.loads(pickle.dumps(fault))  # noqa: S301
+    assert type(again) is type(fault)
+    assert str(again) == str(fault)
+    assert again.__dict__ == fault.__dict__
+
+
+def test_what_holds_identifiers_shows_nothing_and_refuses_pickling() -> None:
+    column = Coded.of(["CANARY"])
+    batch = RawBatch(pa.array(["CANARY"]), {"ssn": pa.array(["CANARY"])}, np.zeros(1, np.int64))
+    for held in (column, batch):
+        assert "CANARY" not in repr(held)
+        with pytest.raises(TypeError, match="refuses pickling"):
+            pickle.dumps(held)
