@@ -28,7 +28,7 @@ from linkage import schema_json
 from linkage.schema_json import is_integer, refused
 from linkage.study import ClkField, ClkSpec, StudyConfig, parse_field
 
-NORMALISATION_VERSION = "1"
+NORMALISATION_VERSION = "2"
 """Version of the rules of linkage.encoding.fields; part of the schema hash."""
 
 LABEL = "commons-linkage/clk/v1"
