@@ -1,5 +1,5 @@
 """
-Make encoding_v1.json: the bytes that encodings of version 1 have, pinned.
+Make encoding_v2.json: the bytes that encodings have, pinned.
 
     python -m tests.vectors.make_encoding_vectors
 
@@ -71,7 +71,7 @@ def main() -> None:
         "parties": parties,
     }
     written = json.dumps(content, indent=1, ensure_ascii=True) + "\n"
-    (HERE / "encoding_v1.json").write_text(written, encoding="ascii")
+    (HERE / "encoding_v2.json").write_text(written, encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from linkage.study import StudyConfig
 from tests.coded import coded, transformed
 
 VECTORS = json.loads(
-    (Path(__file__).parents[2] / "vectors" / "encoding_v1.json").read_text(encoding="ascii")
+    (Path(__file__).parents[2] / "vectors" / "encoding_v2.json").read_text(encoding="ascii")
 )
 
 
