@@ -41,8 +41,10 @@ def lost_by_field(fields: Sequence[FieldReport], total: int) -> dict[str, Any]:
         rows.append(
             {"y": 20 + _ROW * i, "name": one.field, "bars": bars, "end": _r(at), "label": label}
         )
+    steps = 4 if top in (0.02, 1.0) else 5
     ticks = [
-        {"x": _r(_LEFT + (_RIGHT - _LEFT) * i / 4), "text": _tick(top * i / 4)} for i in range(5)
+        {"x": _r(_LEFT + (_RIGHT - _LEFT) * i / steps), "text": _tick(top * i / steps)}
+        for i in range(steps + 1)
     ]
     return {"rows": rows, "ticks": ticks, "height": 40 + _ROW * len(rows), "kinds": _LOST}
 
@@ -145,10 +147,9 @@ def subgroup(table: SubgroupTable, effect: Effect, total: int) -> list[dict[str,
                     "point": one.low == one.high, "wide": one.high - one.low >= 0.5,
                 }
             )  # fmt: skip
-        ticks = [
-            {"x": _at(low + (1 - low) * i / 4, low), "text": _tick(low + (1 - low) * i / 4)}
-            for i in range(5)
-        ]
+        steps = 4 if low > 0.95 else 5
+        places = [low + (1 - low) * i / steps for i in range(steps + 1)]
+        ticks = [{"x": _at(place, low), "text": _tick(place)} for place in places]
         plots.append(
             {
                 "party": party.party, "rows": rows, "ticks": ticks, "overall": _at(overall, low),
