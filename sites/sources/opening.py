@@ -13,6 +13,7 @@ from linkage.errors import SourceRefused
 from sites.sources.base import Source
 from sites.sources.config import (
     DelimitedConfig,
+    DicomConfig,
     FhirConfig,
     OmopSourceConfig,
     ParquetConfig,
@@ -61,4 +62,8 @@ def open_source(
         from sites.sources.omop import OmopSource
 
         return OmopSource(config, fields, wanted)
+    if isinstance(config, DicomConfig):
+        from sites.sources.dicom import DicomSource
+
+        return DicomSource(config, fields, wanted)
     raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")
