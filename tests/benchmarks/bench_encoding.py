@@ -1,137 +1,89 @@
 """
-Encoding speed against clkhash 0.17.0, both in this one process on the same records.
+What each step of encoding costs, in microseconds of processor time a record.
 
-    python tests/benchmarks/bench_encoding.py [--records 100000] [--clkhash-records 5000]
+    python -m tests.benchmarks.bench_encoding [--records 200000]
 
-Prints records a second, their ratio, and the cost of diffusion and of a match-key rule. The
-CLKs of both are compared first: a ratio of different bits would mean nothing.
+Six fields of simulated people, one CLK of 2,048 bits with t = 10, ten match keys: batches as a
+worker gets them, normalised before. Then the rate of plain CLKs of five fields with one and two
+processes. `linkage bench encode` measures the whole way, beside clkhash.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
-import numpy as np
-from clkhash.clk import generate_clks
-from clkhash.schema import from_json_dict
-
-from linkage.encoding.clk import diffused, plain_clks
-from linkage.encoding.fields import apply, normalise
+from linkage.encoding.clk import ClkEncoder
+from linkage.encoding.columns import Coded
+from linkage.encoding.encoder import BatchEncoder
+from linkage.encoding.fields import Normaliser, Reading, apply, require_normalised
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import encode_match_keys, null_repeats
-from linkage.schema import clk_schema
-from linkage.study import StudyConfig, parse_field, parse_study
+from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt
+from linkage.evaluation import bench_encode
+from linkage.study import parse_field, parse_study
 
-STUDY = """
-[study]
-id = "bench"
-title = "Benchmark"
-purpose = "speed"
-[[party]]
-id = "one"
-fields = ["first_name", "middle_name", "last_name", "date_of_birth", "sex", "street"]
-[[party]]
-id = "two"
-fields = ["first_name", "middle_name", "last_name", "date_of_birth", "sex"]
-[[clk]]
-id = "name-dob-sex"
-fields = [
-    { field = "first_name" }, { field = "middle_name:initial" }, { field = "last_name" },
-    { field = "date_of_birth", bits = 140 }, { field = "sex", bits = 40 },
-]
-[[match_key]]
-id = "first-last-dob"
-fields = ["first_name", "last_name", "date_of_birth"]
-"""
-T = TypeVar("T")
+BATCH = 50_000
+STUDY = (
+    bench_encode._HEAD
+    + bench_encode._PARTY.format(id="one")
+    + bench_encode._PARTY.format(id="two")
+    + bench_encode._HARDENED_CLK
+    + bench_encode._rules()
+)
 
 
-def people(n: int) -> dict[str, list[str]]:
-    """Return n raw records with roughly as many different names as a census has."""
-    pick = random.Random(1)
-    letters, weights = "etaoinshrdlucmfwypvbgkjqxz", range(26, 0, -1)
-
-    def words(count: int) -> list[str]:
-        return [
-            "".join(pick.choices(letters, weights, k=pick.randint(3, 10))) for _ in range(count)
-        ]
-
-    first, last = words(5_000), words(40_000)
-    return {
-        "first_name": pick.choices(first, k=n),
-        "middle_name": pick.choices(first, k=n),
-        "last_name": pick.choices(last, k=n),
-        "date_of_birth": [
-            f"{pick.randint(1, 12):02}/{pick.randint(1, 28):02}/{pick.randint(1925, 2015)}"
-            for _ in range(n)
-        ],
-        "sex": pick.choices(["Male", "Female"], k=n),
-        "street": [
-            f"{pick.randint(1, 9999)} North {street} Avenue" for street in pick.choices(last, k=n)
-        ],
-    }
-
-
-def timed(work: Callable[[], T], name: str, n: int) -> tuple[T, float]:
-    """Return what `work` returns and its records a second; print the latter."""
-    start = time.perf_counter()
-    result = work()
-    rate = n / (time.perf_counter() - start)
-    print(f"{name:<44}{rate / 1000:>10.1f} k records/s")
-    return result, rate
-
-
-def by_clkhash(
-    columns: dict[str, list[str]], study: StudyConfig, key: StudyKey, n: int
-) -> tuple[list[bytes], float]:
-    """Return clkhash's CLKs of the first n records, without its validation, and its rate."""
-    clk = study.clk[0]
-    values: list[Sequence[str]] = [
-        apply(f.field, columns[parse_field(f.field)[0]][:n]) for f in clk.fields
+def batches_of(people: dict[str, list[str]], n: int) -> list[dict[str, Coded]]:
+    """Return the people normalised, in batches."""
+    reading = Reading(date_format="%Y%m%d")
+    normalisers = {field: Normaliser(field, reading) for field in people}
+    return [
+        {
+            field: normalisers[field].column(values[start : start + BATCH]).column
+            for field, values in people.items()
+        }
+        for start in range(0, n, BATCH)
     ]
-    records = list(zip(*values, strict=True))
-    schema = from_json_dict(clk_schema(study, clk))
-    secret = key.derive(study, f"clk:{clk.id}")
-    clks, rate = timed(
-        lambda: generate_clks(records, schema, secret, validate=False, max_workers=1),
-        "plain CLK, clkhash 0.17.0",
-        n,
-    )
-    return [one.tobytes() for one in clks], rate
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[1] if __doc__ else "")
-    arguments.add_argument("--records", type=int, default=100_000)
-    arguments.add_argument("--clkhash-records", type=int, default=5_000)
-    options = arguments.parse_args()
-    n, few = options.records, min(options.records, options.clkhash_records)
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[1])
+    arguments.add_argument("--records", type=int, default=200_000)
+    n = arguments.parse_args().records
     study, key = parse_study(STUDY), StudyKey.generate()
-    columns: dict[str, list[str]] = {}
-    for field, raw in people(n).items():
-        (values, _), _ = timed(
-            lambda field=field, raw=raw: normalise(field, raw, date_format="%m/%d/%Y"),  # type: ignore[misc]
-            f"normalise {field}",
-            n,
-        )
-        columns[field] = values
-    clk, rule = study.clk[0], study.match_key[0]
-    small = {field: values[:few] for field, values in columns.items()}
-    warm = plain_clks(small, study, clk, key)  # compiles the kernels, which are then cached
-    diffused(warm, study, clk, key)
-    theirs, their_rate = by_clkhash(columns, study, key, few)
-    if [row.tobytes() for row in warm.values] != theirs:
-        raise SystemExit("the CLKs differ from clkhash's: no ratio")
-    plain, rate = timed(lambda: plain_clks(columns, study, clk, key), "plain CLK, ours", n)
-    timed(lambda: diffused(plain, study, clk, key), "diffusion, t = 10, 2,048 bits", n)
-    (keys, _), _ = timed(lambda: encode_match_keys(columns, rule, study, key), "one match key", n)
-    groups = np.arange(n, dtype=np.uint32)
-    timed(lambda: null_repeats(keys, groups), "nulling of repeats, one rule", n)
-    print(f"ratio to clkhash, one core, equal bits: {rate / their_rate:.1f}")
+    party = study.party[0]
+    people = bench_encode._people(n)
+    batches = batches_of(people, n)
+
+    def told(name: str, work: Callable[[int], object]) -> None:
+        work(0)  # compiles, or loads what was compiled before
+        start = time.process_time()
+        for i in range(len(batches)):
+            work(i)
+        print(f"{name:<44}{(time.process_time() - start) / n * 1e6:>8.3f} us a record")
+
+    encoder = BatchEncoder(study, party, key)
+    clk = ClkEncoder(study, study.clk[0], key)
+    rules = [MatchKeyEncoder(rule, study, key) for rule in study.match_key]
+    refs = sorted({ref for one in (clk, *rules) for ref in one.refs})
+    values = [{ref: apply(ref, one[parse_field(ref)[0]]) for ref in refs} for one in batches]
+    spelt = [{ref: Spelt.of(column) for ref, column in one.items()} for one in values]
+    told("everything", lambda i: encoder.encode(batches[i]))
+    told("is it normalised", lambda i: [require_normalised(*one) for one in batches[i].items()])
+    told("transforms", lambda i: [apply(r, batches[i][parse_field(r)[0]]) for r in refs])
+    told("plain CLK", lambda i: clk.plain(values[i]))
+    told("plain CLK and diffusion", lambda i: clk.encode(values[i]))
+    told("spelling columns for match keys", lambda i: [Spelt.of(c) for c in values[i].values()])
+    told("ten match keys", lambda i: [rule.encode(spelt[i]) for rule in rules])
+    secret = bytes(range(32))
+    plain = [tuple(record) for record in zip(*(people[f] for f in bench_encode.PLAIN), strict=True)]
+    told(
+        "plain CLK of five fields, from records",
+        lambda i: bench_encode._encoded(plain[i * BATCH : (i + 1) * BATCH], secret),
+    )
+    for processes in (1, 2):
+        seconds, _ = bench_encode._plain(plain, secret, processes)
+        print(f"plain CLKs, {processes} process(es){n / seconds / 1e6:>28.2f} M records/s")
 
 
 if __name__ == "__main__":
