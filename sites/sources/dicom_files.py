@@ -39,7 +39,7 @@ _HEADS = (1 << 16, 1 << 20)
 """Bytes tried: the first is enough for nearly all, the second for large private elements."""
 _BACKWARDS = 16
 """Elements out of order that are borne; in a file of zeros every one is."""
-_DEFLATED = b"1.2.840.10008.1.2.1.99\0"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _LARGEST_DICOMDIR = 256 << 20
 
@@ -101,7 +101,7 @@ def _parsed(head: bytes) -> Dataset | None:
     """Return the elements up to the last of a patient; None if `head` ends before."""
     passed, before, backwards = False, 0, 0
 
-    def stop(tag: Any, vr: str | None, length: int) -> bool:
+    def stop(tag: int, vr: str | None, length: int) -> bool:
         nonlocal passed, before, backwards
         backwards += tag <= before
         if backwards > _BACKWARDS:
