@@ -75,8 +75,8 @@ def numeric_tokens(text: str, comparison: Comparison) -> list[str]:
     """
     Return the 2 x resolution + 1 tokens around a number; none of "".
 
-    A number is its nearest multiple of interval / (2 x resolution), ties upwards, and its
-    tokens are that and its neighbours, all times 2 x resolution. Raises ValueError or
+    With v the number times 10^fractional_precision, as an integer: the multiple of interval
+    that is nearest to 2 x resolution x v, ties upwards, and its neighbours. Raises ValueError or
     OverflowError for text that is no finite number.
     Source: Vatsalan and Christen 2016, doi:10.1016/j.jbi.2015.12.004.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_the_published_rules_are_as_published() -> None:
         "datavant-t1": ("last_name", "first_name:initial", "sex", "date_of_birth"),
         "datavant-t2": ("last_name:sound", "first_name:sound", "sex", "date_of_birth"),
     }
+
+
+def test_the_documented_table_is_the_rules() -> None:
+    page = Path(__file__).parents[3] / "docs" / "formats-encoding.md"
+    rows = re.findall(
+        r"^\| `(.+?)` \| ([a-z].*?) \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    documented = {rule: tuple(fields.split(", ")) for rule, fields in rows if "-" in rule}
+    everything = {rule: fields for rules in PRESETS.values() for rule, fields in rules.items()}
+    assert documented == everything
 
 
 @pytest.mark.parametrize("name", PRESETS)
