@@ -30,10 +30,12 @@ _PLACEHOLDERS = frozenset(
      dt.date(9999, 12, 31), dt.date(9999, 9, 9), dt.date(2999, 12, 31), dt.date(2099, 12, 31)}
 )  # fmt: skip
 """First days of calendars and spreadsheets, and what people type for "not known"."""
+_FIRST_SURE, _LAST_SURE = dt.date(1901, 1, 2), dt.date(2099, 12, 30)
+"""Days between which none is a placeholder: most need no look into the set."""
 
 _DIRECTIVES = {
     "Y": r"(?P<year>[0-9]{4})", "y": r"(?P<year>[0-9]{4}|[0-9]{2})",
-    "m": r"(?P<month>[0-9]{1,2})", "b": r"(?P<name>[a-z]{3,9})\.?", "d": r"(?P<day>[0-9]{1,2})",
+    "m": r"(?P<month>[0-9]{1,2})", "b": r"(?P<month>[a-z]{3,9})\.?", "d": r"(?P<day>[0-9]{1,2})",
 }  # fmt: skip
 _DIRECTIVES["B"] = _DIRECTIVES["b"]
 _TOKENS = {"%Y": "YYYY", "%y": "YY", "%m": "MM", "%b": "MON", "%B": "MON", "%d": "DD"}
@@ -67,7 +69,7 @@ def _pattern(format: str) -> re.Pattern[str]:
             short = "[0-9]{2}" if part == "%y" else "[0-9]{4}|[0-9]{2}"
             piece = piece.replace("{1,2}", "{2}").replace("[0-9]{4}|[0-9]{2}", short)
         made += piece
-    return re.compile(made, re.IGNORECASE)
+    return re.compile(made, re.IGNORECASE if "[a-z]" in made else 0)
 
 
 _KNOWN_FORMATS = {tokens: tokens for tokens in whys.OTHER_FORMATS}
@@ -92,7 +94,8 @@ class DateRule:
     ) -> None:
         self.format = format or ISO
         self._until, self._today = two_digit_years_until, today
-        self._too_old = today and (today.year - OLDEST - 1, today.month, today.day)
+        self._latest = today or dt.date(2100, 12, 31)
+        self._too_old = _years_before(today, OLDEST + 1) if today else dt.date.min
         self._require_full_date()
         self._pattern = _pattern(self.format)
         self._numeric = "%m" in self.format
@@ -129,21 +132,19 @@ class DateRule:
         after 2100. Dates before 1880 always are.
         """
         day = found.date() if isinstance(found, dt.datetime) else found
-        if day in _PLACEHOLDERS:
+        if not _FIRST_SURE <= day <= _LAST_SURE and day in _PLACEHOLDERS:
             return null(whys.DEFAULT_DATE)
         if day < EARLIEST:
             return null(whys.TOO_EARLY)
-        today = self._today
-        if day > today if today else day.year > 2100:
+        if day > self._latest:
             return null(whys.IN_THE_FUTURE)
-        # As a tuple, for 29 February 121 years ago may not be a day.
-        if self._too_old and (day.year, day.month, day.day) <= self._too_old:
+        if day <= self._too_old:
             return null(whys.TOO_OLD)
         return day.isoformat().replace("-", ""), why
 
     def _of_parts(self, found: re.Match[str], why: str) -> Found:
         year, month, day = _numbers(found)
-        if len(found["year"]) == 2:
+        if year < 100 and len(found["year"]) == 2:
             year = self._century(year, month, day)
             why = why if "%y" in self.format else whys.CENTURY
         try:
@@ -221,11 +222,16 @@ def _without_time(text: str) -> Found:
 
 def _numbers(found: re.Match[str]) -> tuple[int, int, int]:
     """Return year, month and day as written; a word that is no month is month 99."""
-    if "name" in found.re.groupindex:
-        month = _MONTHS.get(found["name"].casefold(), 99)
-        return int(found["year"]), month, int(found["day"])
-    year, month_text, day = found.group("year", "month", "day")
-    return int(year), int(month_text), int(day)
+    year, month, day = found.group("year", "month", "day")
+    return int(year), int(month) if month.isdigit() else _MONTHS.get(month.casefold(), 99), int(day)
+
+
+def _years_before(day: dt.date, years: int) -> dt.date:
+    """Return the day of that year; 28 February where there is no 29th."""
+    try:
+        return day.replace(year=day.year - years)
+    except ValueError:
+        return day.replace(year=day.year - years, day=28)
 
 
 def _in_calendar(found: re.Match[str]) -> bool:

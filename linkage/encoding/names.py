@@ -57,8 +57,9 @@ _ALSO_SURNAMES = word_set("minor person child son man girl mama kid brother twin
 """Placeholders that are also surnames: alone in a last name they are kept."""
 _ALSO_FIRST_NAMES = word_set("trauma")
 
-_NOBODY = _STANDS_FOR_PERSON | _TEST
-_LOOK_CLOSER = _NOBODY | _TITLES | word_set("na")
+_AROUND_PERSON = _STANDS_FOR_PERSON | _OF_NOBODY | _BESIDE
+_AROUND_TEST = _AROUND_PERSON | _TEST
+_LOOK_CLOSER = _STANDS_FOR_PERSON | _TEST | _TITLES | word_set("na")
 
 
 def first_name(text: str) -> Found:
@@ -151,13 +152,13 @@ def _placeholder(words: list[str], *, surname: bool) -> str:
     if len(words) == 1 and words[0] in (_ALSO_SURNAMES if surname else _ALSO_FIRST_NAMES):
         return ""
     joined = "".join(words)
-    if len(joined) > 2 and len(set(joined)) == 1:
+    if len(joined) > 2 and joined == joined[0] * len(joined):
         return whys.ONE_CHARACTER
-    found = set(words)
-    if found & _TEST and found <= _NOBODY | _OF_NOBODY | _BESIDE:
-        return whys.TEST_RECORD
-    if not found <= _STANDS_FOR_PERSON | _OF_NOBODY | _BESIDE:
+    if not _AROUND_TEST.issuperset(words):
         return ""
+    found = set(words)
+    if found & _TEST:
+        return whys.TEST_RECORD
     if found & _STANDS_FOR_PERSON or (len(words) > 1 and found & _OF_NOBODY):
         return whys.STANDS_FOR_PERSON
     return ""
