@@ -8,9 +8,11 @@ All headers are read before the first record is given, and only patients are kep
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -55,8 +57,7 @@ class DicomSource:
     def batches(self) -> Iterator[RawBatch]:
         """Read all headers once. Raises SourceRefused where there is no DICOM file."""
         patients = _Patients()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote values
+        with _quiet():
             for path in files_of(self._config.folder, self.name):
                 patients.read(path)
         merged = patients.merged()
@@ -89,6 +90,19 @@ class DicomSource:
             done=some[-1][1].number,
             total=total,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence pydicom, whose warnings quote values."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -129,7 +129,9 @@ def _header(found: Dataset) -> Header:
     marked = "SpecificCharacterSet" in found
     for keyword in _TAGS:
         if keyword not in ("SpecificCharacterSet", "PatientName"):
-            texts[keyword], lost = _text(str(found.get(keyword) or ""), marked)
+            given = found.get(keyword) or ""
+            whole = given if isinstance(given, str) else "\\".join(map(str, given))
+            texts[keyword], lost = _text(whole, marked)
             unclear = unclear or lost
     name = found.get("PatientName")
     parts = {"last_name": "family_name", "first_name": "given_name", "middle_name": "middle_name"}
