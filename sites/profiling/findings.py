@@ -33,7 +33,11 @@ GIVEN_AS_SURNAMES = 0.3
 MOSTLY = 0.5
 ONE_LETTER = 0.05
 SAME_NAME = 0.01
-FEW_INVALID = 3
+FEW_VALUES = 3
+"""Fewer values than this are errors of single records, whatever share they are."""
+
+RULES = 3
+"""Rules told of records that were left out."""
 
 COMMONEST: Mapping[str, float] = {
     "first_name": 0.06,
@@ -127,17 +131,7 @@ def of_source(
         yield Finding(
             "no-records", "stops", "", 0, "The source has no records.", "Check the file or query."
         )
-    for (field, rule), number in left_out.items():
-        yield Finding(
-            "left-out",
-            "stops" if refuses else "fix",
-            field,
-            number,
-            f"{records(number)} left out: {rule}.",
-            'Correct them at the source, or set on_bad_row = "quarantine" to go on without them.'
-            if refuses
-            else "They are not sent. Correct them at the source if they matter.",
-        )
+    yield from _left_out(left_out, refuses=refuses)
     repeats = tally.record_ids.summary().extra
     if repeats:
         yield Finding(
@@ -178,6 +172,24 @@ def of_source(
             f"{percent(tally.same_name, tally.records)} of the records have the same first and"
             " last name.",
             "Check that [source.columns] does not name one column for both.",
+        )
+
+
+def _left_out(left_out: Mapping[tuple[str, str], int], *, refuses: bool) -> Iterator[Finding]:
+    for field in dict.fromkeys(field for field, _ in left_out):
+        rules = {rule: number for (one, rule), number in left_out.items() if one == field}
+        ranked = sorted(rules, key=lambda rule: (-rules[rule], rule))
+        said = "; ".join(f"{rule} ({rules[rule]:,})" for rule in ranked[:RULES])
+        more = f"; {len(ranked) - RULES} rules more" if len(ranked) > RULES else ""
+        yield Finding(
+            "left-out",
+            "stops" if refuses else "fix",
+            field,
+            sum(rules.values()),
+            f"{records(sum(rules.values()))} left out: {said}{more}.",
+            'Correct them at the source, or set on_bad_row = "quarantine" to go on without them.'
+            if refuses
+            else "They are not sent. Correct them at the source if they matter.",
         )
 
 
@@ -238,7 +250,7 @@ def of_field(facts: FieldFacts, total: int, max_invalid: float) -> Iterator[Find
         ("placeholder", "placeholder", PLACEHOLDERS, total),
         ("repaired", "repaired", _repaired_limit(facts), said),
     ):
-        if kinds[kind] and kinds[kind] > limit * whole:
+        if kinds[kind] >= FEW_VALUES and kinds[kind] > limit * whole:
             text, remedy = _of_kind(facts, kind, kinds[kind], whole)
             weight: Weight = "look" if kind == "repaired" else "fix"
             yield Finding(code, weight, field, kinds[kind], text, remedy)
@@ -308,7 +320,7 @@ def _of_kind(facts: FieldFacts, kind: str, number: int, whole: int) -> tuple[str
 
 
 def _invalid(facts: FieldFacts, number: int, said: int, max_invalid: float) -> Iterator[Finding]:
-    if number < FEW_INVALID or number <= INVALID * said:
+    if number < FEW_VALUES or number <= INVALID * said:
         return
     field, stops = facts.field, number > max_invalid * said
     remedy = "They count as missing. Correct them at the source if you can."

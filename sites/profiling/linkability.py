@@ -26,7 +26,7 @@ from linkage.study import Party, StudyConfig, parse_field
 GROUPS = 200
 """Different values that a subgroup column may have; with more it is no grouping of people."""
 
-_NEVER_EMPTY = frozenset({"initial", "sound", "year", "month", "day", "year_month", "month_day"})
+_NEVER_EMPTY = frozenset("initial sound year month day year_month month_day last4 last7".split())
 """Transforms that leave something of every value: whether a record has one need not be tried."""
 
 _FIELD_BIT = 48

@@ -165,6 +165,19 @@ def test_what_is_planted_is_found(tmp_path: Path, code: str, changed: Person) ->
     assert code in codes(profiled(tmp_path, people, max_invalid=1.0))
 
 
+def test_rows_that_cannot_be_read_are_one_finding_by_rule(tmp_path: Path) -> None:
+    config = written(tmp_path, map(person, range(50)))
+    path = tmp_path / "people.csv"
+    ragged = [f"x{i},canary,row" if i < 5 else f"y{i},canary" for i in range(8)]
+    path.write_text(path.read_text() + "".join(f"{row}\n" for row in ragged))
+    report = profile_source(config, party="beta", study=ALL, today=TODAY)
+    assert (report.records, report.left_out) == (50, 8)
+    found = codes(report)["left-out"]
+    assert (found.weight, found.records) == ("stops", 8)
+    assert found.text.count("columns") == 2
+    assert not any("canary" in text for text in everything(report))
+
+
 def test_exchanged_name_columns_are_noticed(tmp_path: Path) -> None:
     usual = ["James", "Mary", "Linda", "Robert", "Patricia"]
     people = [person(i, last=usual[i % 5], first=person(i)["last"]) for i in range(200)]
