@@ -21,12 +21,11 @@ import numpy.typing as npt
 import pytest
 
 from linkage.encoding.encoder import encode_records
-from linkage.encoding.fields import normalise
+from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import LinkageResult, link
 from linkage.study import load_study
-from tests.coded import coded
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STUDY = CHECKOUT / "configs" / "three-commons" / "study.toml"
@@ -97,18 +96,15 @@ def datasets(folder: Path, key_number: int) -> tuple[list[Dataset], dict[str, li
     for party, (name, delimiter, record_id, truth_column, columns) in FILES.items():
         with (folder / name).open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file, delimiter=delimiter))
+        reading = Reading(date_format=DATES[party])
         values = {
-            field: normalise(
-                field,
-                [row[column] for row in rows],
-                date_format=DATES[party] if field == "date_of_birth" else None,
-            )[0]
+            field: Normaliser(field, reading).column([row[column] for row in rows]).column
             for field, column in columns.items()
         }
         draw = np.random.default_rng([key_number, *party.encode()])
         pseudonyms = draw.integers(0, 256, (len(rows), 16), dtype=np.uint8)
         encoded = encode_records(
-            coded(values), pseudonyms, study=study, party=study.party_named(party), key=key
+            values, pseudonyms, study=study, party=study.party_named(party), key=key
         )
         made.append(Dataset(party, encoded.records, encoded.collisions))
         person = {row[truth_column]: row["truth_id"] for row in truth}

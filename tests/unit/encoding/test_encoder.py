@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.columns import Coded
-from linkage.encoding.encoder import encode_records
+from linkage.encoding.encoder import BatchEncoder, encode_records
 from linkage.encoding.keys import StudyKey
 from linkage.errors import EncodingRefused
 from linkage.records import from_arrow, to_arrow
@@ -94,6 +98,30 @@ def test_two_parties_agree_on_the_same_person_and_keys_differ(
     assert (a.values == b.values).all()
     agreement = 1 - np.bitwise_count(a.values ^ c.values)[a.present].mean() / 8
     assert agreement == pytest.approx(0.5, abs=0.02)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 300), max_size=3))
+def test_batches_give_what_the_whole_gives(
+    study: StudyConfig, key: StudyKey, people: dict[str, Coded], cuts: list[int]
+) -> None:
+    ends = sorted({0, 300, *cuts})
+    for party in study.party:
+        whole = BatchEncoder(study, party, key).encode(people)
+        encoder = BatchEncoder(study, party, key)
+        texts = {name: column.texts() for name, column in people.items()}
+        parts = [
+            encoder.encode(coded({name: column[a:b] for name, column in texts.items()}))
+            for a, b in pairwise(ends)
+        ]
+        for kind in ("clks", "match_keys"):
+            for name, column in getattr(whole, kind).items():
+                found = [getattr(part, kind)[name] for part in parts]
+                assert (np.concatenate([one.values for one in found]) == column.values).all()
+                assert (np.concatenate([one.present for one in found]) == column.present).all()
+        assert sum((Counter(part.bits_set) for part in parts), Counter()) == whole.bits_set
+        for rule, reasons in whole.missing.items():
+            assert sum((Counter(part.missing[rule]) for part in parts), Counter()) == reasons
 
 
 def test_they_survive_the_wire(study: StudyConfig, key: StudyKey, people: dict[str, Coded]) -> None:
