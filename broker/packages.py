@@ -11,11 +11,12 @@ from broker.container import Broker
 from broker.registered import RegisteredStudy
 from broker.services.uploads import part_context
 from broker.store import studies
+from linkage.delta import apply_delta
 from linkage.errors import NotFound, PackageRefused
 from linkage.matching.dataset import Dataset
 from linkage.messages import Manifest, Part
 from linkage.plain_arrow import read_stream
-from linkage.records import arrow_schema, from_arrow
+from linkage.records import EncodedRecords, arrow_schema, from_arrow
 from linkage.sealing import Identity, unseal
 
 _REMEDY = "it submits again, with the next version number"
@@ -31,6 +32,14 @@ def open_dataset(
     Raises PackageRefused or EncodingRefused, naming uploader and part, where a part does not open,
     holds another number of records, or the whole is not what its manifest says.
     """
+    manifest, records = _records(broker, identity, study, uploader, number)
+    return Dataset(party=uploader, records=records, collisions=_collisions(manifest, study))
+
+
+def _records(
+    broker: Broker, identity: Identity, study: RegisteredStudy, uploader: str, number: int
+) -> tuple[Manifest, EncodedRecords]:
+    """Return the whole of a dataset version; of a delta, its base with the delta applied."""
     with broker.database.read() as connection:
         row = studies.find_dataset(connection, study.id, uploader, number)
         blobs = studies.part_blobs(connection, row) if row else {}
@@ -46,12 +55,16 @@ def open_dataset(
         data = unseal(sealed, sender=sender, recipient=identity, context=context)
         batches += _batches(data, part, study, uploader)
     records = from_arrow(batches, study.config, manifest.party)
-    if len(np.unique(records.groups)) != manifest.groups:
+    if manifest.base:
+        _, base = _records(broker, identity, study, uploader, manifest.base)
+        records = apply_delta(base, records)
+    if (len(records), len(np.unique(records.groups))) != (manifest.records, manifest.groups):
         raise PackageRefused(
-            f"{uploader!r}: the dataset has another number of groups than its manifest says",
+            f"{uploader!r}: the dataset has another number of records or groups than its manifest"
+            " says",
             hint=_REMEDY,
         )
-    return Dataset(party=uploader, records=records, collisions=_collisions(manifest, study))
+    return manifest, records
 
 
 def _batches(

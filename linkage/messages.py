@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -145,6 +145,10 @@ class Manifest(SignedMessage):
     itself. dataset: the version, 1 and up. densities: mean share of set bits by CLK, before
     diffusion. null_reasons: by rule, reason, count. collisions: by rule, the number of keys that
     two groups shared and that were nulled. Both counts are rounded up to a multiple of 5.
+
+    base: the dataset version of the same uploader that this one is a delta to, 0 where it is
+    complete; changed: rows in the parts of a delta (linkage.delta). All other figures are those of
+    the whole dataset version.
     """
 
     study_id: Name
@@ -163,13 +167,20 @@ class Manifest(SignedMessage):
     null_reasons: dict[str, dict[str, Count]]
     collisions: dict[str, Count]
     parts: tuple[Part, ...] = Field(min_length=1, max_length=100_000)
+    base: int = Field(default=0, ge=0, le=1_000_000)
+    changed: Count = 0
 
-    added: ClassVar[frozenset[str]] = frozenset({"contributor"})
+    added: ClassVar[frozenset[str]] = frozenset({"contributor", "base", "changed"})
 
     @property
     def uploader(self) -> str:
         """Who signs and uploads: the contributor, or the party itself."""
         return self.contributor or self.party
+
+    @property
+    def rows(self) -> int:
+        """How many rows its parts hold."""
+        return self.changed if self.base else self.records
 
 
 class DatasetState(Message):
@@ -345,13 +356,19 @@ class TokenRequest(Message):
     """RFC 7523. assertion: JWT signed with Ed25519; iss and sub name the caller, aud the broker."""
 
     grant_type: Literal["urn:ietf:params:oauth:grant-type:jwt-bearer"]
-    assertion: str
+    assertion: str = Field(repr=False)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a TokenRequest refuses pickling")
 
 
 class Token(Message):
-    access_token: str
+    access_token: str = Field(repr=False)
     token_type: Literal["Bearer"] = "Bearer"
     expires_in: int
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Token refuses pickling")
 
 
 class Problem(BaseModel):

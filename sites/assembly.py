@@ -52,11 +52,13 @@ class Assembled:
         """
         Order all records by pseudonym; leave out those whose record id an earlier one has.
 
-        Writes "kept", bool[N], and "order", uint32[K]: the rows that are kept, in order.
+        Writes "kept", bool[N], "order", uint32[K]: the rows that are kept, in order, and "names",
+        uint8[K, 16]: their pseudonyms.
         """
         kept = np.ones(self.rows, dtype=bool)
         order: list[npt.NDArray[np.uint32]] = []
         repeated: list[Repeated] = []
+        ordered: list[npt.NDArray[np.uint64]] = []
         for low, high in passes(self.rows, PASS_ROWS):
             names, rows, numbers = self._range(low, high)
             # By pseudonym, then by place in the source: of two equal ones the first is kept.
@@ -70,6 +72,9 @@ class Assembled:
             repeated += [Repeated(*pair) for pair in pairs]
             kept[rows[same]] = False
             order.append(rows[~same].astype(np.uint32))
+            ordered.append(names[~same])
+        names = np.concatenate(ordered) if ordered else np.zeros((0, 2), np.uint64)
+        self.spool.save("names", names.astype(">u8").view(np.uint8))
         self.spool.save("kept", kept)
         self.spool.save("order", np.concatenate(order) if order else np.zeros(0, np.uint32))
         return sorted(repeated, key=lambda one: one.later)

@@ -21,16 +21,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from linkage.delta import removals, sorting
 from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import GroupingRule, digests, grouping_rules, repeats
 from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
 from linkage.messages import BROKER, DATASET_PART, Part
-from linkage.records import EncodedRecords, FixedColumn, to_arrow
+from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, PublicIdentity, seal
 from linkage.study import Party, StudyConfig
 from sites.assembly import PASS_ROWS, Assembled, passes
+from sites.packages import part_file
 from sites.spool import Spool, Unused
 from sites.vault import Vault
 
@@ -60,14 +62,26 @@ class RawPart:
 
 
 @dataclass(frozen=True, slots=True)
-class PartOrder:
-    """One part to seal: rows [start, stop) of the dataset in pseudonym order, of `total` parts."""
+class Stretch:
+    """Rows [start, stop) of the dataset in pseudonym order; its number, from 1."""
 
     number: int
-    total: int
     start: int
     stop: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartOrder:
+    """
+    One part to seal, of `total` parts: a stretch of records or, in a delta, the pseudonyms of
+    records that are gone, uint8[n, 16]. mark: also write the marks of its rows.
+    """
+
+    rows: Stretch
+    total: int
     folder: Path
+    removed: npt.NDArray[np.uint8] | None = None
+    mark: bool = False
 
 
 class Prepared:
@@ -83,6 +97,7 @@ class Prepared:
         self.secret = order.vault.secret()
         self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
         self.grouping_secret = self.key.derive(order.study, "duplicates")
+        self.mark_secret = self.secret.derive("marks")
         self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
         self.encoder = BatchEncoder(order.study, self.party, self.key)
 
@@ -98,7 +113,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     columns, why, unused = _normalised(worker, table)
     record_ids = table.column(RECORD_ID).to_pylist()
     pseudonyms = worker.secret.pseudonyms(worker.study.study.id, record_ids)
-    order = _pseudonym_order(pseudonyms)
+    order = sorting(pseudonyms)
     made = worker.encoder.encode(columns)
     found = digests(columns, worker.grouping, worker.grouping_secret)
     clks = {clk.id: made.clks[clk.id] for clk in worker.study.clks_of(worker.party)}
@@ -159,31 +174,36 @@ def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:
     return place, int(lost.sum()), pairs
 
 
+def mark_rows(worker: Prepared, rows: Stretch) -> int:
+    """Write the marks of a stretch of records (sites.changes); return its number."""
+    _mark(worker, rows, _gathered(worker, rows))
+    return rows.number
+
+
 def seal_part(worker: Prepared, part: PartOrder) -> Part:
     """Seal one part of the package and write it."""
-    records = _gathered(worker, part)
+    records = _removed(worker, part.removed) if part.removed is not None else None
+    if records is None:
+        records = _gathered(worker, part.rows)
+        if part.mark:
+            _mark(worker, part.rows, records)
     batch = to_arrow(records, worker.study)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    order = worker.order
+    order, number = worker.order, part.rows.number
     context = Context(
         study=worker.study.study.id,
         sender=order.uploader,
         recipient=BROKER,
         purpose=DATASET_PART,
-        details=(str(order.dataset), str(part.number), str(part.total)),
+        details=(str(order.dataset), str(number), str(part.total)),
     )
     data = sink.getvalue().to_pybytes()
     sealed = seal(data, sender=worker.identity, recipient=order.broker, context=context)
-    part_file(part.folder, part.number).write_bytes(sealed)
+    part_file(part.folder, number).write_bytes(sealed)
     digest = hashlib.sha256(sealed).hexdigest()
-    return Part(number=part.number, size=len(sealed), records=len(records), digest=digest)
-
-
-def part_file(package: Path, number: int) -> Path:
-    """Return the file of sealed part `number`, from 1."""
-    return package / f"part-{number:05d}.sealed"
+    return Part(number=number, size=len(sealed), records=len(records), digest=digest)
 
 
 def _normalised(
@@ -210,7 +230,27 @@ def _normalised(
     return columns, why, sorted(unused)
 
 
-def _gathered(worker: Prepared, part: PartOrder) -> EncodedRecords:
+def _mark(worker: Prepared, rows: Stretch, records: EncodedRecords) -> None:
+    columns = [*records.clks.values(), *records.match_keys.values()]
+    parts = [np.hstack([c.values, c.present[:, None].astype(np.uint8)]) for c in columns]
+    text, width = np.hstack(parts).tobytes(), sum(part.shape[1] for part in parts)
+    start = hashlib.blake2b(key=worker.mark_secret, digest_size=8)
+    made = []
+    for i in range(len(records)):
+        one = start.copy()
+        one.update(text[i * width : (i + 1) * width])
+        made.append(one.digest())
+    worker.spool.save(f"marks-{rows.number}", np.frombuffer(b"".join(made), np.uint64))
+
+
+def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedRecords:
+    study, party = worker.study, worker.party
+    clk_bytes = {clk.id: clk.length // 8 for clk in study.clks_of(party)}
+    rules = [rule.id for rule in study.rules_of(party)]
+    return removals(pseudonyms, clk_bytes, rules, MATCH_KEY_BYTES)
+
+
+def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
     spool, study = worker.spool, worker.study
     rows = np.asarray(spool.load("order")[part.start : part.stop])
     clks, rules = study.clks_of(worker.party), study.rules_of(worker.party)
@@ -249,11 +289,6 @@ def _gathered(worker: Prepared, part: PartOrder) -> EncodedRecords:
             rule.id: FixedColumn(keys[place], has_key[place]) for place, rule in enumerate(rules)
         },
     )
-
-
-def _pseudonym_order(pseudonyms: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    halves = pseudonyms.view(">u8")
-    return np.lexsort((halves[:, 1], halves[:, 0]))
 
 
 def _stacked(columns: list[npt.NDArray[np.bool_]], n: int, *, axis: int) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,8 @@ from sites.config import SiteConfig, load_site
 from sites.crosswalk import fetch_ids, write_ids
 from sites.local_broker import ADMIN, LocalBroker
 from sites.session import Session, require_actor
-from sites.tokenizer import TokenizeSummary, tokenize
+from sites.tokenized import TokenizeSummary
+from sites.tokenizer import tokenize
 from sites.upload import submit_dataset
 from sites.vault import Vault
 

@@ -17,34 +17,34 @@ import fcntl
 import hashlib
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from pydantic import ValidationError
 
 from linkage.encoding.duplicates import grouping_rules
 from linkage.encoding.fields import NORMALISATION_VERSION
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.matchkeys import COLLISION_ROUNDING
-from linkage.errors import Conflict, KeyRefused, PackageRefused, SourceRefused
+from linkage.errors import Conflict, KeyRefused, SourceRefused
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
-from linkage.schema import DENSITY
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig
 from sites import encoding_worker
 from sites.assembly import Assembled
-from sites.encoding_worker import NUMBER, RECORD_ID, Order, PartOrder, RawPart
+from sites.changes import Changes, RowMarks
+from sites.encoding_worker import NUMBER, RECORD_ID, Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
+from sites.packages import load_manifest
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import open_source
 from sites.spool import Spool
+from sites.tokenized import Tally, TokenizeSummary
 from sites.vault import Vault
 from sites.workers import Workers, processors
 
@@ -56,76 +56,6 @@ _WORTH_PROCESSES = 2
 """Batches from which on starting worker processes is worth their second."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizeSummary:
-    """
-    What an operator needs to see; counts only.
-
-    why: by field, how many values are missing, placeholders, invalid or repaired, by reason.
-    no_key: by rule, records without that match key. density: by CLK, of set bits, before diffusion.
-    left_out: records left out, by field and rule. same_as: an earlier dataset version that was
-    made of exactly the same input, 0 if none. resumed: batches an interrupted run had made.
-    """
-
-    dataset: int
-    records: int
-    groups: int
-    parts: int
-    why: dict[str, dict[str, int]]
-    no_key: dict[str, int]
-    density: dict[str, float]
-    left_out: dict[tuple[str, str], int]
-    package: Path
-    same_as: int = 0
-    resumed: int = 0
-    notes: tuple[str, ...] = ()
-
-    @property
-    def nulled(self) -> dict[str, int]:
-        """By field, how many records have no usable value; fields that all have are left out."""
-        counts = {
-            field: sum(n for text, n in why.items() if not text.startswith("repaired"))
-            for field, why in self.why.items()
-        }
-        return {field: n for field, n in counts.items() if n}
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What should be looked at before the package is sent."""
-        low, high = DENSITY
-        return tuple(
-            f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
-            " the broker takes nothing else: too many of its fields are missing"
-            for clk, share in self.density.items()
-            if not low <= share <= high
-        )
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the batches add up to."""
-
-    records: int = 0
-    why: dict[str, dict[str, int]] = field(default_factory=dict)
-    no_key: dict[str, dict[str, int]] = field(default_factory=dict)
-    bits_set: dict[str, int] = field(default_factory=dict)
-    with_clk: dict[str, int] = field(default_factory=dict)
-    first_invalid: dict[str, int] = field(default_factory=dict)
-
-    def add(self, facts: Mapping[str, Any]) -> None:
-        self.records += facts["rows"]
-        for total, part in ((self.why, facts["why"]), (self.no_key, facts["no_key"])):
-            for name, counts in part.items():
-                kept = total.setdefault(name, {})
-                for reason, count in counts.items():
-                    kept[reason] = kept.get(reason, 0) + count
-        for sums, add in ((self.bits_set, facts["bits_set"]), (self.with_clk, facts["with_clk"])):
-            for name, count in add.items():
-                sums[name] = sums.get(name, 0) + count
-        for name, number in facts["first_invalid"].items():
-            self.first_invalid[name] = min(number, self.first_invalid.get(name, number))
-
-
 def tokenize(
     source: SourceConfig,
     uploader: str,
@@ -133,6 +63,7 @@ def tokenize(
     vault: Vault,
     *,
     dataset: int | None = None,
+    delta: bool = False,
     reject_file: Path | None = None,
     workers: int | None = None,
     progress: Progress = lambda step, done, total: None,
@@ -140,7 +71,8 @@ def tokenize(
     """
     Make the sealed package of dataset version `dataset` (default: the next one).
 
-    uploader: the party, or the contributor that tokenizes for one. reject_file: where to list
+    uploader: the party, or the contributor that tokenizes for one. delta: package only what differs
+    from the newest version made before. reject_file: where to list
     records left out and values not used, by number, field, rule and remedy; it also means that a
     bad record does not stop the others. workers: processes, 0 for none; default: as many as there
     are processors, if the source is large.
@@ -168,7 +100,8 @@ def tokenize(
         )
         opened = open_source(source, study.party_of_uploader(uploader).fields)
         intake = Intake(source, opened, order.reading, quarantine=reject_file is not None)
-        making = _Making(signed, order, spool, intake, progress)
+        base = _base_of(vault, signed) if delta else 0
+        making = _Making(signed, order, spool, intake, progress, base)
         return making.run(workers, reject_file)
 
 
@@ -176,12 +109,19 @@ class _Making:
     """One tokenization under way."""
 
     def __init__(
-        self, signed: SignedStudy, order: Order, spool: Spool, intake: Intake, progress: Progress
+        self,
+        signed: SignedStudy,
+        order: Order,
+        spool: Spool,
+        intake: Intake,
+        progress: Progress,
+        base: int,
     ) -> None:
-        self.signed, self.order, self.spool = signed, order, spool
+        self.signed, self.order, self.spool, self.base = signed, order, spool, base
         self.intake, self.progress = intake, progress
         self.vault, self.study = order.vault, order.study
-        self.tally = _Tally()
+        self.tally = Tally()
+        self._new_marks: RowMarks
         self.batches = self.resumed = 0
         self.fingerprint = hashlib.blake2b(digest_size=16)
         self._digest_key = self.vault.secret().derive("spool")
@@ -203,12 +143,17 @@ class _Making:
             )
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True, mode=0o700)
-            parts = self._seal(pool, making, kept)
+            changes = self._delta(pool, kept) if self.base else None
+            parts = self._seal(pool, making, kept, changes)
+            marks = self._marks(len(parts), kept) if changes is None else self._new_marks
         if reject_file is not None:
             unused = (self.spool.unused(i) for i in range(1, self.batches + 1))
             self.intake.write_rejects(reject_file, unused)
         manifest = self._manifest(kept, groups, collisions, parts)
-        return self._publish(making, manifest)
+        if changes is None:
+            changes = self._compared(marks)
+        marks.save(self.vault, self.order.dataset)
+        return self._publish(making, manifest, changes)
 
     def _encode(self, pool: Workers, batches: Iterator[RawBatch]) -> None:
         for facts in pool.each(encoding_worker.encode_batch, self._to_encode(batches)):
@@ -273,13 +218,59 @@ class _Making:
             self.progress("repeated keys", done, len(rules))
         return collisions
 
-    def _seal(self, pool: Workers, folder: Path, kept: int) -> list[Part]:
-        rows = max(1, (PART_BYTES - _ARROW_OVERHEAD) // row_bytes(self.study))
-        total = -(-kept // rows)
-        orders = (
-            PartOrder(i + 1, total, i * rows, min(kept, (i + 1) * rows), folder)
-            for i in range(total)
-        )
+    def _delta(self, pool: Workers, kept: int) -> Changes:
+        """Find what differs from the base, and leave only that in the order of records."""
+        stretches = list(self._stretches(kept))
+        for done, _ in enumerate(pool.each(encoding_worker.mark_rows, stretches), start=1):
+            self.progress("compare", done, len(stretches))
+        self._new_marks = self._marks(len(stretches), kept)
+        positions = np.asarray(self.spool.load("group_positions"))
+        changes = self._new_marks.since(RowMarks.load(self.vault, self.base), positions)
+        if not changes.told.any() and not len(changes.removed):
+            raise Conflict(
+                f"nothing differs from dataset version {self.base}",
+                hint="there is nothing to submit",
+            )
+        place = np.cumsum(changes.told, dtype=np.int64) - 1
+        self.spool.save("order", np.asarray(self.spool.load("order"))[changes.told])
+        told = place[positions[changes.told]].astype(np.uint32)
+        self.spool.save("group_positions", told)
+        return changes
+
+    def _compared(self, marks: RowMarks) -> Changes | None:
+        """Compare with the version before, where its marks are kept."""
+        before = self.order.dataset - 1
+        if not before or self.vault.kept(f"marks-of-{before}") is None:
+            return None
+        positions = np.asarray(self.spool.load("group_positions"))
+        return marks.since(RowMarks.load(self.vault, before), positions)
+
+    def _marks(self, stretches: int, kept: int) -> RowMarks:
+        made = [self.spool.load(f"marks-{i}") for i in range(1, stretches + 1)]
+        names = np.asarray(self.spool.load("names"))
+        positions = np.asarray(self.spool.load("group_positions"))
+        return RowMarks.of(names, np.concatenate(made)[:kept], positions)
+
+    def _stretches(self, rows: int) -> Iterator[Stretch]:
+        size = max(1, (PART_BYTES - _ARROW_OVERHEAD) // row_bytes(self.study))
+        for number, start in enumerate(range(0, rows, size), start=1):
+            yield Stretch(number, start, min(rows, start + size))
+
+    def _seal(self, pool: Workers, folder: Path, kept: int, changes: Changes | None) -> list[Part]:
+        told = list(self._stretches(kept if changes is None else int(changes.told.sum())))
+        gone = changes.removed if changes is not None else np.zeros((0, 16), np.uint8)
+        removed = list(self._stretches(len(gone)))
+        total = len(told) + len(removed)
+        orders = [PartOrder(rows, total, folder, mark=changes is None) for rows in told]
+        orders += [
+            PartOrder(
+                Stretch(len(told) + rows.number, 0, 0),
+                total,
+                folder,
+                removed=gone[rows.start : rows.stop],
+            )
+            for rows in removed
+        ]
         parts: list[Part] = []
         for part in pool.each(encoding_worker.seal_part, orders):
             parts.append(part)
@@ -311,6 +302,8 @@ class _Making:
             },
             collisions=collisions,
             parts=tuple(parts),
+            base=self.base,
+            changed=sum(part.records for part in parts) if self.base else 0,
         ).sign(self.vault.identity())
 
     def _densities(self) -> dict[str, float]:
@@ -320,7 +313,9 @@ class _Making:
             for clk, count in self.tally.with_clk.items()
         }
 
-    def _publish(self, making: Path, manifest: Manifest) -> TokenizeSummary:
+    def _publish(
+        self, making: Path, manifest: Manifest, changes: Changes | None
+    ) -> TokenizeSummary:
         number, fingerprint = self.order.dataset, self.fingerprint.digest()
         (making / "manifest.json").write_bytes(manifest.canonical())
         same_as = next(
@@ -352,23 +347,12 @@ class _Making:
             package=self.vault.package(number),
             same_as=same_as,
             resumed=self.resumed,
+            base=self.base,
+            added=changes.added if changes else None,
+            changed=changes.changed if changes else None,
+            removed=len(changes.removed) if changes else None,
             notes=self.intake.notes,
         )
-
-
-def load_manifest(package: Path) -> Manifest:
-    """Read a package's manifest. Raises PackageRefused."""
-    try:
-        return Manifest.model_validate_json((package / "manifest.json").read_bytes())
-    except (OSError, ValidationError):
-        raise PackageRefused(
-            f"{package} is no package", hint="run first: linkage-site tokenize"
-        ) from None
-
-
-def part_file(package: Path, number: int) -> Path:
-    """Return the file of sealed part `number`, from 1."""
-    return encoding_worker.part_file(package, number)
 
 
 def _check_keys(
@@ -391,6 +375,19 @@ def _check_keys(
             rule=f"party {party.id!r} holds no CLK's and no match key's fields",
             hint="ask the custodian for a study that uses what you hold",
         )
+
+
+def _base_of(vault: Vault, signed: SignedStudy) -> int:
+    """Return the newest dataset version, if a delta can be made to it. Raises Conflict."""
+    newest = vault.newest_dataset()
+    RowMarks.load(vault, newest)
+    manifest = load_manifest(vault.package(newest))
+    if (manifest.study_hash, manifest.normalisation) != (signed.study_hash, NORMALISATION_VERSION):
+        raise Conflict(
+            f"dataset version {newest} was made for another signed study or by other rules",
+            hint="tokenize without --delta",
+        )
+    return newest
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from linkage.messages import DatasetState, StudyState
 from linkage.signed_study import SignedStudy
 from sites import casemaps
 from sites.client import BrokerClient
+from sites.packages import load_manifest, part_file
 from sites.session import Session
-from sites.tokenizer import load_manifest, part_file
 
 Progress = Callable[[int, int], None]
 

@@ -88,7 +88,12 @@ def _check_parts(manifest: Manifest, limits: Limits) -> None:
         raise PackageRefused(
             "the manifest's parts are not numbered 1, 2, 3 and so on", hint="submit again"
         )
-    if sum(part.records for part in manifest.parts) != manifest.records:
+    if manifest.base >= manifest.dataset:
+        raise PackageRefused(
+            f"a delta to dataset version {manifest.base} cannot be version {manifest.dataset}",
+            hint="tokenize again",
+        )
+    if sum(part.records for part in manifest.parts) != manifest.rows:
         raise PackageRefused(
             "the records of the parts do not add up to those of the dataset", hint="submit again"
         )

@@ -24,6 +24,9 @@ from linkage.errors import Conflict, NotFound, PackageRefused
 from linkage.messages import BROKER, DATASET_PART, DatasetState, Deactivation, Manifest, Part
 from linkage.sealing import Context, verify_sealed_stream
 
+MOST_DELTAS = 50
+"""Deltas that may follow one another; the worker opens them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExpectedPart:
@@ -76,6 +79,7 @@ class Uploads:
             if found:
                 return self._again(connection, found, row), False
             _same_normalisation(connection, study, row.uploader, manifest)
+            _base_is_here(connection, row, manifest)
             abandoned = self._make_room(connection, row)
             studies.add_dataset(connection, row)
             audit.record(
@@ -250,6 +254,24 @@ def _same_normalisation(
                 f"the normalisation version differs from that of {other!r}; the same person"
                 " would not match",
                 hint="all parties tokenize with the same software version",
+            )
+
+
+def _base_is_here(connection: Connection, row: studies.DatasetRow, manifest: Manifest) -> None:
+    """A delta needs the complete version that it changes, and not too many deltas before it."""
+    number, deltas = manifest.base, 0
+    while number:
+        base = studies.find_dataset(connection, row.study_id, row.uploader, number)
+        if base is None or base.state != "complete" or base.epoch != row.epoch:
+            raise Conflict(
+                f"the broker has no complete dataset version {number} of this epoch for the delta",
+                hint=f"submit version {number} first, or tokenize again without --delta",
+            )
+        number, deltas = Manifest.model_validate_json(base.manifest).base, deltas + 1
+        if deltas > MOST_DELTAS:
+            raise Conflict(
+                f"more than {MOST_DELTAS} deltas follow one another",
+                hint="tokenize again without --delta",
             )
 
 

@@ -45,6 +45,9 @@ def init(
 def tokenize(
     site: SiteFile = Path("site.toml"),
     dataset: Annotated[int | None, typer.Option(help="Dataset version; default: next.")] = None,
+    delta: Annotated[
+        bool, typer.Option("--delta", help="Package only what differs from the newest version.")
+    ] = False,
     reject_file: Annotated[
         Path | None,
         typer.Option(help="Leave bad records out and list them here, with unusable values."),
@@ -70,6 +73,7 @@ def tokenize(
             signed,
             vault,
             dataset=dataset,
+            delta=delta,
             reject_file=reject_file,
             workers=workers,
             progress=steps.step,

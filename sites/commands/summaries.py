@@ -11,7 +11,7 @@ from sites.terminal import err, show
 
 if TYPE_CHECKING:
     from sites.checking import SourceCheck
-    from sites.tokenizer import TokenizeSummary
+    from sites.tokenized import TokenizeSummary
 
 _SHOWN = 3
 """Reasons named a field; the reject file and --json have them all."""
@@ -30,6 +30,12 @@ def tell(done: TokenizeSummary, reject_file: Path | None, *, as_json: bool) -> N
     }
     if reject_file is not None:
         rows["listed in"] = reject_file
+    if done.added is not None:
+        rows["since the version before"] = (
+            f"{done.added:,} added, {done.changed:,} changed, {done.removed:,} gone"
+        )
+    if done.base:
+        rows["delta"] = f"holds only what differs from dataset version {done.base}"
     if done.resumed:
         rows["resumed"] = f"{done.resumed} batches of an interrupted run were kept"
     if done.same_as:

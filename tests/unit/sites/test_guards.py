@@ -33,9 +33,10 @@ from sites.cohort.bundle import SERIES_SCHEMA, rows_to_bytes
 from sites.config import BrokerConfig, SiteConfig
 from sites.crosswalk import write_ids
 from sites.enclave import _open_rows
+from sites.packages import load_manifest
 from sites.questions import asked_hash, decide, require_approved
 from sites.session import Session
-from sites.tokenizer import load_manifest, tokenize
+from sites.tokenizer import tokenize
 from tests.studies import STUDY, cast, vault_of
 from tests.unit.sites.test_tokenizer import source
 

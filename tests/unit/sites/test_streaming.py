@@ -19,9 +19,10 @@ from linkage.encoding.fields import Normaliser
 from linkage.errors import Conflict, RowRejected, SourceRefused
 from linkage.records import EncodedRecords
 from sites import assembly, tokenizer
+from sites.packages import load_manifest
 from sites.sources import base
 from sites.sources.config import SourceConfig
-from sites.tokenizer import load_manifest, tokenize
+from sites.tokenizer import tokenize
 from sites.vault import Vault
 from tests.studies import cast, vault_of
 from tests.unit.sites.test_tokenizer import opened

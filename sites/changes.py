@@ -1,0 +1,101 @@
+"""
+What changed since an earlier dataset version, told by marks that never leave the site.
+
+    marks = RowMarks.of(names, row_marks, group_positions)
+    changes = marks.since(earlier)
+
+A mark is a keyed digest of a record's encodings, and of who else is in its group. So a record is
+unchanged exactly if the broker need not hear of it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from linkage.delta import is_among, sorting
+from linkage.errors import Conflict
+from sites.vault import Vault
+
+_ROW = np.dtype([("name", np.uint8, 16), ("mark", np.uint64)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """
+    told: bool[N], the records that a delta holds: new, changed, or of a group with such a member.
+    removed: uint8[r, 16], pseudonyms of records that are gone. added, changed: how many.
+    """
+
+    told: npt.NDArray[np.bool_]
+    removed: npt.NDArray[np.uint8]
+    added: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RowMarks:
+    """The marks of a dataset version: names uint8[N, 16] in order, marks uint64[N]."""
+
+    names: npt.NDArray[np.uint8]
+    marks: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(
+        cls,
+        names: npt.NDArray[np.uint8],
+        marks: npt.NDArray[np.uint64],
+        group_positions: npt.NDArray[np.uint32],
+    ) -> RowMarks:
+        """Return marks that also change with the members of a record's group."""
+        sizes = np.bincount(group_positions, minlength=len(names))
+        shared = np.zeros(len(names), np.uint64)
+        # Pseudonyms are random, so the XOR of the members' names their set.
+        np.bitwise_xor.at(shared, group_positions, names.view(np.uint64)[:, 1])
+        alone = sizes[group_positions] == 1
+        return cls(names, marks ^ np.where(alone, np.uint64(0), shared[group_positions]))
+
+    def since(self, earlier: RowMarks, group_positions: npt.NDArray[np.uint32]) -> Changes:
+        """Return what is to be told to whoever holds the earlier version."""
+        known = is_among(self.names, earlier.names)
+        both = np.concatenate([self.names, earlier.names])
+        order = sorting(both)
+        marks = np.concatenate([self.marks, earlier.marks])[order]
+        twin = (both[order][1:] == both[order][:-1]).all(axis=1)
+        same = np.zeros(len(both), dtype=bool)
+        equal = twin & (marks[1:] == marks[:-1])
+        same[order[1:][equal]] = True
+        same[order[:-1][equal]] = True
+        different = ~same[: len(self.names)]
+        in_group = np.zeros(len(self.names), dtype=bool)
+        in_group[group_positions[different]] = True
+        return Changes(
+            told=in_group[group_positions],
+            removed=earlier.names[~is_among(earlier.names, self.names)],
+            added=int((~known).sum()),
+            changed=int((different & known).sum()),
+        )
+
+    def save(self, vault: Vault, dataset: int) -> None:
+        """Keep the marks of a dataset version, encrypted."""
+        rows = np.empty(len(self.names), _ROW)
+        rows["name"], rows["mark"] = self.names, self.marks
+        vault.keep(_name(dataset), rows.tobytes())
+
+    @classmethod
+    def load(cls, vault: Vault, dataset: int) -> RowMarks:
+        """Read the marks of an earlier dataset version. Raises Conflict where there are none."""
+        data = vault.kept(_name(dataset)) if dataset else None
+        if data is None:
+            raise Conflict(
+                "there is no earlier dataset version to make a delta to",
+                hint="tokenize without --delta; the next one can be a delta to it",
+            )
+        rows = np.frombuffer(data, _ROW)
+        return cls(np.ascontiguousarray(rows["name"]), np.ascontiguousarray(rows["mark"]))
+
+
+def _name(dataset: int) -> str:
+    return f"marks-of-{dataset}"

@@ -1,0 +1,86 @@
+"""What came of a tokenization: figures for the operator, no value and no record id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from linkage.schema import DENSITY
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeSummary:
+    """
+    What an operator needs to see; counts only.
+
+    why: by field, how many values are missing, placeholders, invalid or repaired, by reason.
+    no_key: by rule, records without that match key. density: by CLK, of set bits, before diffusion.
+    left_out: records left out, by field and rule. same_as: an earlier dataset version that was
+    made of exactly the same input, 0 if none. resumed: batches an interrupted run had made.
+    base: the version that this one is a delta to, 0 where it is complete; added, changed, removed:
+    records that differ from the version before, None where there is none to compare with.
+    """
+
+    dataset: int
+    records: int
+    groups: int
+    parts: int
+    why: dict[str, dict[str, int]]
+    no_key: dict[str, int]
+    density: dict[str, float]
+    left_out: dict[tuple[str, str], int]
+    package: Path
+    same_as: int = 0
+    resumed: int = 0
+    base: int = 0
+    added: int | None = None
+    changed: int | None = None
+    removed: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def nulled(self) -> dict[str, int]:
+        """By field, how many records have no usable value; fields that all have are left out."""
+        counts = {
+            field: sum(n for text, n in why.items() if not text.startswith("repaired"))
+            for field, why in self.why.items()
+        }
+        return {field: n for field, n in counts.items() if n}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be looked at before the package is sent."""
+        low, high = DENSITY
+        return tuple(
+            f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
+            " the broker takes nothing else: too many of its fields are missing"
+            for clk, share in self.density.items()
+            if not low <= share <= high
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the batches add up to."""
+
+    records: int = 0
+    why: dict[str, dict[str, int]] = field(default_factory=dict)
+    no_key: dict[str, dict[str, int]] = field(default_factory=dict)
+    bits_set: dict[str, int] = field(default_factory=dict)
+    with_clk: dict[str, int] = field(default_factory=dict)
+    first_invalid: dict[str, int] = field(default_factory=dict)
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        self.records += facts["rows"]
+        for total, part in ((self.why, facts["why"]), (self.no_key, facts["no_key"])):
+            for name, counts in part.items():
+                kept = total.setdefault(name, {})
+                for reason, count in counts.items():
+                    kept[reason] = kept.get(reason, 0) + count
+        for sums, add in ((self.bits_set, facts["bits_set"]), (self.with_clk, facts["with_clk"])):
+            for name, count in add.items():
+                sums[name] = sums.get(name, 0) + count
+        for name, number in facts["first_invalid"].items():
+            self.first_invalid[name] = min(number, self.first_invalid.get(name, number))
