@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from linkage.encoding import whys
-from linkage.encoding.rules import Found, fold, null, without_mojibake, word_set
+from linkage.encoding.rules import Found, fold, null, said_missing, without_mojibake, word_set
 
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\{[^}]*\}|\"[^\"]*\"|(?<![a-z])'[^']+'(?![a-z'])")
 _BETWEEN = re.compile(r"[\s\-/,;&+_.]+")
@@ -109,6 +109,8 @@ def _name(text: str, *, surname: bool, shorten: bool) -> Found:
     value = "-".join(_surnames(kept)) if surname else "".join(kept)
     if placeholder := _placeholder([value], surname=surname):
         return null(placeholder)
+    if said_missing(value):
+        return null(whys.NOT_KNOWN)
     if len(kept) > 1 and value != text.lower():
         # What stands first or last now may be a title or a suffix that joining made.
         again, other = _name(value, surname=surname, shorten=shorten)

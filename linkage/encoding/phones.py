@@ -65,21 +65,26 @@ class PhoneRule:
         return self._international(written, digits)
 
     def _international(self, written: str, digits: str) -> Found:
-        import phonenumbers
-
         # E.164 without its plus, as the normal form is, comes second.
         for attempt in (written, f"+{digits}"):
-            try:
-                found = phonenumbers.parse(attempt, self._region)
-            except phonenumbers.NumberParseException:
-                continue
-            reason = phonenumbers.is_possible_number_with_reason(found)
-            value = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)[1:]
-            american = found.country_code != 1 or _AMERICAN.fullmatch(value)
-            possible = reason == phonenumbers.ValidationResult.IS_POSSIBLE
-            if possible and american and _LEAST <= len(value) <= _MOST:
+            value = self._e164(attempt)
+            # Some plans drop a zero on a second reading; such a number is not to be trusted.
+            if value and self._e164(f"+{value}") == value:
                 return value, ""
         return null(whys.NOT_A_PHONE)
+
+    def _e164(self, text: str) -> str:
+        import phonenumbers
+
+        try:
+            found = phonenumbers.parse(text, self._region)
+        except phonenumbers.NumberParseException:
+            return ""
+        reason = phonenumbers.is_possible_number_with_reason(found)
+        value: str = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)[1:]
+        if reason != phonenumbers.ValidationResult.IS_POSSIBLE or not _LEAST <= len(value) <= _MOST:
+            return ""
+        return value if found.country_code != 1 or _AMERICAN.fullmatch(value) else ""
 
 
 def _placeholder(digits: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from linkage.encoding import whys
-from linkage.encoding.rules import Found, fold, null, without_mojibake, word_set
+from linkage.encoding.rules import Found, fold, null, said_missing, without_mojibake, word_set
 
 _DIRECTIONS = {
     "n": "north nth no", "s": "south sth so", "e": "east", "w": "west",
@@ -54,7 +54,7 @@ _ONE_FORM = {
 _DWELLING = word_set("apt apartment unit suite ste lot bldg building room rm floor #")
 _FRACTION = re.compile(r"\b\d+/\d+\b")
 _HOUSE_RANGE = re.compile(r"^(\d+)\s*-\s*(\d+)\b")
-_BOX = re.compile(r"^(?:p\.?\s*o\.?|post office)\s*box\b|^pobox\b")
+_BOX = re.compile(r"(?:p ?o|post office) box\b|pobox\b")
 _NO_WORD = re.compile(r"[^a-z0-9#]+")
 _NO_FIXED_ADDRESS = re.compile(
     r"homeless(?: shelter| person)?|unhoused|undomiciled|unsheltered|transient|general delivery"
@@ -103,16 +103,25 @@ def street_of_any(text: str) -> Found:
             return null(whys.NOT_KNOWN)
         if _TEST.fullmatch(letters):
             return null(whys.TEST_RECORD)
-    plain = _BOX.sub("pobox ", folded)
-    if "/" in plain:
-        plain = _FRACTION.sub(" ", plain)
+    plain = _FRACTION.sub(" ", folded) if "/" in folded else folded
     if "-" in plain:
         plain = _HOUSE_RANGE.sub(r"\1\2", plain)
     words = _NO_WORD.sub(" ", plain.replace("'", "").replace("#", " # ")).split()
-    words = [_ONE_FORM.get(word, word) for word in _without_dwelling(words) if word != "#"]
+    words = [_ONE_FORM.get(word, word) for word in words]
+    unmarked = " ".join(word for word in words if word != "#")
+    if _BOX.match(unmarked):
+        words = _BOX.sub("pobox", unmarked).split()
+    else:
+        while words and words[-1] == "#":
+            words.pop()
+        # Twice, for a sign between two numbers may have hidden a dwelling.
+        words = _without_dwelling([word for word in _without_dwelling(words) if word != "#"])
     if not any(word.isalpha() or len(word) > 1 for word in words) or len("".join(words)) < 3:
         return null(whys.NOT_A_STREET)
-    return " ".join(words), whys.MOJIBAKE if meant != text else ""
+    value = " ".join(words)
+    if said_missing(value):
+        return null(whys.NOT_KNOWN)
+    return value, whys.MOJIBAKE if meant != text else ""
 
 
 def house_number(value: str) -> str:
