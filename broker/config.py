@@ -62,7 +62,7 @@ class Server(Strict):
 class DatabaseSettings(Strict):
     """The table [database]. url_file keeps a password out of config.toml. Empty: SQLite here."""
 
-    url: str = ""
+    url: str = Field(default="", repr=False)
     url_file: Path | None = None
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 import uuid
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import httpx
 from joserfc import jwt
@@ -78,6 +78,9 @@ class BrokerClient:
         self._identity = identity
         self._http = httpx.Client(base_url=self.url, timeout=timeout_s)
         self._token: str | None = None
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a BrokerClient refuses pickling: it holds a token and private keys")
 
     def __enter__(self) -> Self:
         return self
