@@ -17,7 +17,7 @@ from sites.profiling.findings import Finding
 from sites.profiling.words import percent, records
 
 OLDEST = 110
-YEAR_HEAP = 5.0
+YEAR_HEAP, YEAR_SHARE = 4.0, 0.003
 DAY_HEAP = 1.5
 FIRST_JANUARY_HEAP = 3.0
 GAP = 0.05
@@ -80,11 +80,10 @@ def _days(shape: DateShape) -> Iterator[Finding]:
 
 def _years(shape: DateShape) -> Iterator[Finding]:
     for year, count in sorted(shape.by_year.items()):
-        beside = [shape.by_year.get(year + step, 0) for step in (-2, -1, 1, 2)]
-        usual = max(sum(beside) / 4, 1.0)
-        if count > 0.01 * shape.records and _beyond(count, usual, YEAR_HEAP):
-            if count < SMALL:
-                continue
+        beside = [n for step in (-2, -1, 1, 2) if (n := shape.by_year.get(year + step, 0))]
+        usual = sum(beside) / len(beside) if beside else 1.0
+        large = count >= max(SMALL, YEAR_SHARE * shape.records)
+        if large and _beyond(count, usual, YEAR_HEAP):
             yield _finding(
                 "birth-year", "look", count,
                 f"{percent(count, shape.records)} were born in {year}, over"

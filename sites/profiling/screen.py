@@ -143,7 +143,7 @@ def _subgroup(table: SubgroupTable, parties: Iterable[PartyReport]) -> Table:
     for line in table.groups:
         made.add_row(
             _clean(line.group),
-            line.records,
+            line.records.text,
             *(line.linkable[name].text for name in names),
             line.match_keys["none"].text,
             line.match_keys["three_or_more"].text,

@@ -36,15 +36,24 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """A number of people as it may be told: `low` to `high`, both included, and in words."""
+
+    low: int
+    high: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class GroupLine:
     """
-    One group. records: in words, its size as it may be told. linkable: by other party, who have
+    One group. records: its size. linkable: by other party, who have
     any evidence that it makes too; keyed: who have a match key of these. clk: who have any CLK.
     match_keys: how many keys they have. each: by CLK and rule, who can make it.
     """
 
     group: str
-    records: str
+    records: Size
     linkable: dict[str, Share]
     keyed: dict[str, Share]
     clk: Share
@@ -98,7 +107,7 @@ def behind(
                         "subgroup-behind",
                         "fix",
                         "",
-                        _at_least(line.records),
+                        line.records.low,
                         f"{table.dimension} {line.group}: {text}",
                         _lacking(table.dimension, line.group, ability),
                     )
@@ -148,10 +157,6 @@ def _linkable(told: Share) -> str:
     return told.text if told.text[0].isdigit() else f"{told.text} records"
 
 
-def _at_least(size: str) -> int:
-    return int(size.replace(",", "").partition("-")[0].strip("<"))
-
-
 def _table(name: str, ability: Ability, others: Sequence[str]) -> SubgroupTable:
     if name in ability.too_many:
         note = "more different values than a grouping of people has; not counted"
@@ -167,7 +172,7 @@ def _table(name: str, ability: Ability, others: Sequence[str]) -> SubgroupTable:
     lines = tuple(
         GroupLine(
             group=one.name,
-            records=count(one.size),
+            records=Size(one.size.low, one.size.high, count(one.size)),
             linkable={other: found[i][0] for other, found in linkable.items()},
             keyed={other: found[i][0] for other, found in keyed.items()},
             clk=clk[i][0],

@@ -373,9 +373,9 @@ def test_small_groups_lose_their_name_and_their_figures(tmp_path: Path) -> None:
     assert report.effect is not None
     race = next(one for one in report.effect.subgroups if one.dimension == "race")
     last = race.groups[-1]
-    assert (last.group, last.records) == ("(groups below 10)", "<10")
+    assert (last.group, last.records.text) == ("(groups below 10)", "<10")
     assert {share.text for share in last.each.values()} == {"<10"}
-    sizes = [line.records for line in race.groups]
+    sizes = [line.records.text for line in race.groups]
     assert sum("-" in size for size in sizes) == 1  # else 300 less the others would be 4
 
 
