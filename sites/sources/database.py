@@ -256,7 +256,7 @@ _DUCKDB = {
     "CatalogException": _NO_TABLE,
     "BinderException": _NO_COLUMN,
     "ParserException": _NO_SQL,
-    "PermissionException": _NOT_ALLOWED,
+    "PermissionException": ("the query reaches outside the database", "ask its tables only"),
     "InvalidInputException": _WRITES,
     "OutOfMemoryException": (
         "the query needs more memory than there is",

@@ -148,7 +148,7 @@ class _Rows:
             raise SourceRefused(
                 file=self._source.name,
                 rule=f"is not {fault.encoding} text, first at row {self._next_row()}",
-                hint='save it as UTF-8, or set [source] encoding, for example "windows-1252"',
+                hint=fault.hint,
             ) from None
 
     def _skip(self) -> None:

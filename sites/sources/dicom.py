@@ -162,14 +162,14 @@ class _Patients:
         try:
             header = read_header(path)
         except NotDicom:
-            self._counts["files that are no DICOM passed over"] += 1
+            self._counts["files that are no DICOM, passed over"] += 1
         except FileNotFoundError:
-            self._counts["files of the DICOMDIR are not there"] += 1
+            self._counts["files of the DICOMDIR that are not there"] += 1
         except (Damaged, OSError):
             patient = self._at(("", _DAMAGED))
             patient.files, patient.damaged = patient.files + 1, True
         else:
-            self._counts["files have text that is not in their character set"] += header.unclear
+            self._counts["files with text that is not in their character set"] += header.unclear
             issuer = header.issuer if header.patient_id else ""
             self._at((issuer, header.patient_id)).add(header)
 
@@ -195,14 +195,13 @@ class _Patients:
         return list(made.items())
 
     def notes(self, merged: list[tuple[str, _Patient]]) -> list[str]:
-        notes = [f"{count:,} {what}" for what, count in sorted(self._counts.items()) if count]
+        notes = [f"{what}: {count:,}" for what, count in sorted(self._counts.items()) if count]
         if len({issuer for issuer, _ in self.known if issuer}) > 1:
             notes.append("several issuers: a record id is PatientID^^^IssuerOfPatientID")
         unlike: Counter[str] = Counter()
         for _, patient in merged:
             unlike.update(patient.conflicts())
         return notes + [
-            f"{count:,} patients have different values of {name} in their files: the most"
-            " frequent counts"
+            f"patients whose files differ in {name}, so that the most frequent counts: {count:,}"
             for name, count in sorted(unlike.items())
         ]

@@ -179,6 +179,9 @@ def _named_by(place: Path, name: str) -> Iterator[Path]:
         raise SourceRefused(file=name, rule=rule, hint="name the folder above the files") from None
     if directory.file_meta.get("MediaStorageSOPClassUID") != _DICOMDIR:
         raise SourceRefused(file=name, rule="is one DICOM file, no DICOMDIR", hint=hint)
+    if not any(named):
+        rule = "is a DICOMDIR that names no file; it may be cut short"
+        raise SourceRefused(file=name, rule=rule, hint="copy it again, or name the folder")
     for one in named:
         given = [one] if isinstance(one, str) else list(one or [])
         parts = [str(part).strip() for part in given]

@@ -23,7 +23,6 @@ import pyarrow as pa
 
 from linkage.errors import SourceRefused
 from sites.sources.base import BATCH_RECORDS, BadRow, RawBatch
-from sites.sources.cells import NO_ID
 from sites.sources.config import FhirConfig
 from sites.sources.fhir_patient import FIELDS, SUBGROUPS, PatientReader
 from sites.sources.files import ByteFile, files_in
@@ -72,7 +71,7 @@ class FhirSource:
             met = met or bool(len(batch) or batch.bad)
             if more:
                 yield replace(batch, done=self._read, total=total)
-        self.notes += [f"{count:,} {what}" for what, count in sorted(counts.items())]
+        self.notes += [f"{what}: {count:,}" for what, count in sorted(counts.items())]
         if not met:
             raise SourceRefused(
                 file=self.name,
@@ -84,7 +83,7 @@ class FhirSource:
         paths = files_in(self._config.file, _ENDINGS)
         patients = [path for path in paths if path.name.lower().startswith("patient")]
         if patients and len(patients) < len(paths):
-            self.notes.append(f"{len(paths) - len(patients)} files not named Patient passed over")
+            self.notes.append(f"files not named Patient, passed over: {len(paths) - len(patients)}")
         return patients or paths
 
     def _resources(self, path: Path) -> Iterator[Resource]:
@@ -152,11 +151,11 @@ def _batch(
             continue
         kind = resource.get("resourceType")
         if kind != "Patient":
-            counts["resources other than Patient passed over"] += 1
+            counts["resources other than Patient, passed over"] += 1
             continue
         record_id, values = reader.read(resource)
         if not record_id:
-            bad.append(BadRow(number, "record_id", *NO_ID))
+            bad.append(BadRow(number, "record_id", *reader.no_id))
             continue
         ids.append(record_id)
         numbers.append(number)

@@ -35,12 +35,17 @@ class PatientReader:
     """
     Makes records of Patients. record_id: "id" or "identifier:SYSTEM". wanted: what to read, by
     name of the column, in the order of the values. counts: what was met, for the notes.
+    no_id: rule and hint for a Patient without a record id.
     """
 
     def __init__(self, record_id: str, wanted: Mapping[str, str], counts: Counter[str]) -> None:
         self._system = record_id.removeprefix("identifier:") if record_id != "id" else ""
         self._makers = [(_PARTS.get(one, ""), _READERS[one]) for one in wanted.values()]
         self._counts = counts
+        self.no_id = ("has no id", "give it one at the source")
+        if self._system:
+            hint = "correct [source] record_id, or use id"
+            self.no_id = ("has no identifier of the system that the site file names", hint)
         self._today = dt.date.today().isoformat()
 
     def read(self, patient: Json) -> tuple[str, list[str | None]]:
@@ -71,7 +76,7 @@ class PatientReader:
     def birth_date(self, patient: Json) -> str | None:
         date = _text(patient, "birthDate")
         if date and len(date) in (4, 7):
-            self._counts["birth dates without a day left out"] += 1
+            self._counts["birth dates without a day, left out"] += 1
             return None
         return date
 
@@ -110,11 +115,11 @@ class PatientReader:
 
     def _count(self, patient: Json) -> None:
         if patient.get("active") is False:
-            self._counts["Patients are marked inactive"] += 1
+            self._counts["Patients marked inactive"] += 1
         if patient.get("deceasedBoolean") is True or "deceasedDateTime" in patient:
-            self._counts["Patients are marked deceased"] += 1
+            self._counts["Patients marked deceased"] += 1
         if any(link.get("type") == "replaced-by" for link in _list(patient.get("link"))):
-            self._counts["Patients are replaced by another (link)"] += 1
+            self._counts["Patients replaced by another (link)"] += 1
 
 
 def _family(name: Json, reader: PatientReader) -> str | None:

@@ -73,7 +73,7 @@ class OmopSource:
                 order = (RECORD_ID, *self._fields, *self._extra)
                 yield batch_of({name: ready[name] for name in order}, numbers, done=done)
         if dayless:
-            self.notes.append(f"{dayless:,} persons without a full date of birth")
+            self.notes.append(f"persons without a full date of birth: {dayless:,}")
 
 
 @dataclass(eq=False)
@@ -187,10 +187,10 @@ class _Query:
     def _table(self, schema: str | None, name: str) -> _Table:
         if found := self._found(schema, name):
             return found
-        where = f"in schema {schema}" if schema else "outside a schema"
+        where = f" in schema {schema}" if schema else ""
         raise SourceRefused(
             file=self.source,
-            rule=f"has no table {name} {where}",
+            rule=f"has no table {name}{where}",
             hint='set [source] schema, or check the name; a table elsewhere is "schema.table"',
         )
 

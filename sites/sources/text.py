@@ -29,8 +29,18 @@ class Undecodable(Exception):
     """The next line holds bytes that are no text in `encoding`."""
 
     def __init__(self, encoding: str) -> None:
-        self.encoding = encoding
-        super().__init__(encoding)
+        self.encoding = shown(encoding)
+        self.hint = 'save it as UTF-8, or set [source] encoding, for example "windows-1252"'
+        if encoding.startswith("utf-16"):
+            self.hint = "it may be cut short: copy or export it again"
+        elif encoding != "utf-8":
+            self.hint = "save it as UTF-8, or name its own encoding as [source] encoding"
+        super().__init__(self.encoding)
+
+
+def shown(encoding: str) -> str:
+    """Return the name that people know."""
+    return "windows-1252" if encoding == "cp1252" else encoding
 
 
 class Text:
@@ -101,7 +111,7 @@ class Text:
             if at < 0:
                 raise SourceRefused(
                     file=self._name,
-                    rule=f"is UTF-8 text, not {self._given}",
+                    rule=f"is UTF-8 text, not {shown(self._given)}",
                     hint="drop [source] encoding, or set it to utf-8",
                 )
         elif self._given is None and at >= 0 and data[:at].isascii():
@@ -117,7 +127,7 @@ class Text:
         if wide and given and not given.startswith(kind):
             raise SourceRefused(
                 file=self._name,
-                rule=f"is {kind.upper()} text, not {given}",
+                rule=f"is {kind.upper()} text, not {shown(given)}",
                 hint=f'set [source] encoding = "{wide}", or drop it',
             )
         if kind == "utf-16":

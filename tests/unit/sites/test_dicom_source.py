@@ -119,7 +119,7 @@ def test_utf8_that_is_not_marked_is_read_and_other_bytes_are_not_guessed(tmp_pat
     source = opened(tmp_path)
     [batch] = source.batches()
     assert batch.columns["last_name"].to_pylist() == [None]
-    assert "1 files have text that is not in their character set" in source.notes
+    assert "files with text that is not in their character set: 1" in source.notes
 
 
 def test_one_record_a_patient_and_the_most_frequent_value_counts(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_one_record_a_patient_and_the_most_frequent_value_counts(tmp_path: Path)
     ]
     assert batch.numbers.tolist() == [1, 2]
     assert source.notes == [
-        "1 files that are no DICOM passed over",
-        "1 patients have different values of first_name in their files: the most frequent counts",
+        "files that are no DICOM, passed over: 1",
+        "patients whose files differ in first_name, so that the most frequent counts: 1",
     ]
 
 
@@ -200,9 +200,9 @@ def test_a_deflated_bomb_stays_small(tmp_path: Path) -> None:
     assert peak < 20_000_000
 
 
-def dicomdir(tmp_path: Path) -> Path:
-    image(tmp_path / "in" / "1", **ADA)
-    image(tmp_path / "in" / "2", **{**ADA, "PatientID": "p2"})
+def dicomdir(tmp_path: Path, **changes: object) -> Path:
+    image(tmp_path / "in" / "1", **{**ADA, **changes})
+    image(tmp_path / "in" / "2", **{**ADA, **changes, "PatientID": "p2"})
     files = FileSet()
     for path in sorted((tmp_path / "in").iterdir()):
         files.add(path)
@@ -218,7 +218,7 @@ def test_a_dicomdir_names_its_files(tmp_path: Path) -> None:
     source = opened(index)
     [batch] = source.batches()
     assert len(batch) == 1
-    assert "1 files of the DICOMDIR are not there" in source.notes
+    assert "files of the DICOMDIR that are not there: 1" in source.notes
 
 
 def test_a_dicomdir_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_dicomdir_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
-        (lambda folder: (folder / "x").write_text("x"), "holds no DICOM file: 1 files"),
+        (lambda folder: (folder / "x").write_text("x"), "holds no DICOM file: files that are no"),
         (lambda folder: None, "holds no DICOM file: it is empty"),
     ],
 )

@@ -158,11 +158,11 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     source = opened(path)
     assert ids(list(source.batches())) == ["p1", "p2", "p3"]
     assert source.notes == [
-        "1 Patients are marked deceased",
-        "1 Patients are marked inactive",
-        "1 Patients are replaced by another (link)",
-        "1 birth dates without a day left out",
-        "1 resources other than Patient passed over",
+        "Patients marked deceased: 1",
+        "Patients marked inactive: 1",
+        "Patients replaced by another (link): 1",
+        "birth dates without a day, left out: 1",
+        "resources other than Patient, passed over: 1",
     ]
 
 
@@ -177,7 +177,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert batch.record_ids.to_pylist() == ["p1", "p2", "p3", "p4"]
     assert batch.numbers.tolist() == [1, 2, 3, 4]
     assert batch.done == batch.total
-    assert "1 files not named Patient passed over" in source.notes
+    assert "files not named Patient, passed over: 1" in source.notes
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -226,7 +226,7 @@ def test_bad_lines_are_left_out_by_number(tmp_path: Path) -> None:
         (2, "is not complete and valid JSON"),
         (4, "has a key twice in one object"),
         (5, "is no JSON object"),
-        (6, "has no record id"),
+        (6, "has no id"),
         (7, "is not complete and valid JSON"),
         (8, "has half a character (a lone surrogate)"),
         (9, "is not complete and valid JSON"),
@@ -247,7 +247,7 @@ def test_batches_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (ndjson({"resourceType": "Group", "id": "g"}), "holds no Patient: 1 resources other"),
+        (ndjson({"resourceType": "Group", "id": "g"}), "holds no Patient: resources other"),
         (
             json.dumps({**bundle(ADA), "link": [{"relation": "next", "url": "x"}]}),
             "more pages to follow",

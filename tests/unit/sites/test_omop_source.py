@@ -84,7 +84,7 @@ def test_persons_come_with_their_names_and_addresses(
         "first_name: 'given' of pii_table, by its usual name",
         f"last_name: '{'surname' if kind == 'postgresql' else 'Surname'}' of pii_table,"
         " by its usual name",
-        "1 persons without a full date of birth",
+        "persons without a full date of birth: 1",
     ]
 
 
@@ -113,7 +113,7 @@ def test_the_site_file_may_name_other_columns(tmp_path: Path) -> None:
     ("changes", "fields", "rule", "hint"),
     [
         ({}, ("first_name",), "the CDM itself has no first_name", "pii_table"),
-        ({"pii_table": "names"}, ("zip",), "has no table names outside a schema", "schema"),
+        ({"pii_table": "names"}, ("zip",), "has no table names", "schema"),
         ({"schema": "cdm"}, ("zip",), "", ""),
         ({"pii_table": "person_pii"}, ("email",), "has no column that could be email", "given"),
         ({"columns": {"zip": "plz"}}, ("zip",), "has no column for zip", "person, location"),
