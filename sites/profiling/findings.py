@@ -131,7 +131,8 @@ def of_source(
         yield Finding(
             "no-records", "stops", "", 0, "The source has no records.", "Check the file or query."
         )
-    yield from _left_out(left_out, refuses=refuses)
+    lost = sum(left_out.values())
+    yield from _left_out(left_out, refuses=refuses or lost > MOSTLY * (lost + tally.records))
     repeats = tally.record_ids.summary().extra
     if repeats:
         yield Finding(
@@ -187,7 +188,7 @@ def _left_out(left_out: Mapping[tuple[str, str], int], *, refuses: bool) -> Iter
             field,
             sum(rules.values()),
             f"{records(sum(rules.values()))} left out: {said}{more}.",
-            'Correct them at the source, or set on_bad_row = "quarantine" to go on without them.'
+            'Correct them at the source; where they are few, on_bad_row = "quarantine" goes on without.'
             if refuses
             else "They are not sent. Correct them at the source if they matter.",
         )

@@ -386,6 +386,16 @@ def test_without_a_study_there_is_a_profile_but_no_effect(tmp_path: Path) -> Non
     assert list(everything(report))
 
 
+def test_a_party_that_can_make_nothing_is_told_so(tmp_path: Path) -> None:
+    fields = '["first_name", "last_name", "date_of_birth", "sex"]'
+    bare = parse_study(STUDY.replace(fields, '["first_name", "sex"]', 1))
+    report = profiled(tmp_path, map(person, range(100)), study=bare, party="alpha")
+    assert report.effect is not None
+    assert report.effect.evidence == ()
+    assert "nothing of yours" in report.effect.parties[0].text
+    assert list(everything(report))
+
+
 def test_only_the_fields_of_the_study_are_read(tmp_path: Path) -> None:
     report = profiled(tmp_path, map(person, range(50)), study=SMALL, party="alpha")
     assert [one.field for one in report.fields] == [

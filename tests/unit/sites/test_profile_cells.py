@@ -34,21 +34,12 @@ TABLES = st.integers(2, 3).flatmap(
 )
 def test_nobody_finds_a_small_cell_by_trying_all_tables(counts: list[list[int]]) -> None:
     told = protect(counts)
-    rows = [sum(row) for row in counts]
-    columns = [sum(column) for column in zip(*counts, strict=True)]
-    # Of two columns the second follows from the first, so it is enough to try that.
-    firsts = [range(row[0].low, row[0].high + 1) for row in told]
-    tables = [
-        guess
-        for guess in itertools.product(*firsts)
-        if sum(guess) == columns[0]
-        and all(told[i][1].low <= rows[i] - one <= told[i][1].high for i, one in enumerate(guess))
-    ]
+    tables = _tables(told, counts)
     for i, row in enumerate(counts):
         if small(row[0]):
             assert len({guess[i] for guess in tables}) >= 3
         if small(row[1]):
-            assert len({rows[i] - guess[i] for guess in tables}) >= 3
+            assert len({guess[i] for guess in tables}) >= 3
 
 
 @given(TABLES)
@@ -68,6 +59,31 @@ def test_what_is_told_holds_the_truth_and_no_small_count(counts: list[list[int]]
                 least, most = bounds(everything, rows, columns)
                 if most[i][j] - least[i][j] >= 12:
                     assert high[i][j] - low[i][j] >= 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 14), st.integers(0, 30)), min_size=1, max_size=3).map(
+        lambda rows: [list(row) for row in rows]
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_as_many_counts_stay_possible_as_the_sums_allow(counts: list[list[int]]) -> None:
+    hidden = [[Cell(0, sum(row))] * 2 for row in counts]
+    told, free = _tables(protect(counts), counts), _tables(hidden, counts)
+    for i, row in enumerate(counts):
+        if any(map(small, row)):
+            possible, most = len({one[i] for one in told}), len({one[i] for one in free})
+            assert possible >= min(5, most)
+
+
+def _tables(told: list[list[Cell]], counts: list[list[int]]) -> list[tuple[int, ...]]:
+    """Return the first column of every table of two columns that fits what is told and the sums."""
+    rows, total = [sum(row) for row in counts], sum(row[0] for row in counts)
+    firsts = [
+        [n for n in range(a.low, a.high + 1) if b.low <= size - n <= b.high]
+        for (a, b), size in zip(told, rows, strict=True)
+    ]
+    return [guess for guess in itertools.product(*firsts) if sum(guess) == total]
 
 
 def test_a_table_without_small_cells_is_told_as_it_is() -> None:
