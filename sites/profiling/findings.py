@@ -188,7 +188,7 @@ def _left_out(left_out: Mapping[tuple[str, str], int], *, refuses: bool) -> Iter
             field,
             sum(rules.values()),
             f"{records(sum(rules.values()))} left out: {said}{more}.",
-            'Correct them at the source; where they are few, on_bad_row = "quarantine" goes on without.'
+            'Correct them at the source; if they are few, on_bad_row = "quarantine" goes on.'
             if refuses
             else "They are not sent. Correct them at the source if they matter.",
         )

@@ -208,6 +208,13 @@ def test_one_sex_only_and_a_missing_decade_are_odd(tmp_path: Path) -> None:
     assert "1950s" in found["decade-missing"].text
 
 
+def test_a_decade_of_a_few_people_is_not_named(tmp_path: Path) -> None:
+    people = [person(i) for i in range(2_000) if not 1950 <= int(person(i)["dob"][-4:]) < 1960]
+    people += [person(3_000 + i, dob=f"05/{i + 1:02}/1954") for i in range(5)]
+    found = codes(profiled(tmp_path, people))["decade-missing"]
+    assert "195" not in found.text
+
+
 def test_repeated_ids_and_copies_are_counted(tmp_path: Path) -> None:
     people = [person(i) for i in range(100)]
     people += [person(i, id=f"again{i}") for i in range(30)]

@@ -43,7 +43,7 @@ def test_nobody_finds_a_small_cell_by_trying_all_tables(counts: list[list[int]])
 
 
 @given(TABLES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_told_holds_the_truth_and_no_small_count(counts: list[list[int]]) -> None:
     told = protect(counts)
     rows = [sum(row) for row in counts]
@@ -66,7 +66,7 @@ def test_what_is_told_holds_the_truth_and_no_small_count(counts: list[list[int]]
         lambda rows: [list(row) for row in rows]
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_as_many_counts_stay_possible_as_the_sums_allow(counts: list[list[int]]) -> None:
     hidden = [[Cell(0, sum(row))] * 2 for row in counts]
     told, free = _tables(protect(counts), counts), _tables(hidden, counts)
