@@ -27,6 +27,7 @@ from linkage.encoding.duplicates import GroupingRule, digests, grouping_rules, r
 from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
+from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, PublicIdentity, seal
@@ -97,7 +98,7 @@ class Prepared:
         self.secret = order.vault.secret()
         self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
         self.grouping_secret = self.key.derive(order.study, "duplicates")
-        self.mark_secret = self.secret.derive("marks")
+        self.marker = Tagger(self.secret.derive("marks"))
         self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
         self.encoder = BatchEncoder(order.study, self.party, self.key)
 
@@ -233,14 +234,10 @@ def _normalised(
 def _mark(worker: Prepared, rows: Stretch, records: EncodedRecords) -> None:
     columns = [*records.clks.values(), *records.match_keys.values()]
     parts = [np.hstack([c.values, c.present[:, None].astype(np.uint8)]) for c in columns]
-    text, width = np.hstack(parts).tobytes(), sum(part.shape[1] for part in parts)
-    start = hashlib.blake2b(key=worker.mark_secret, digest_size=8)
-    made = []
-    for i in range(len(records)):
-        one = start.copy()
-        one.update(text[i * width : (i + 1) * width])
-        made.append(one.digest())
-    worker.spool.save(f"marks-{rows.number}", np.frombuffer(b"".join(made), np.uint64))
+    rows_as_bytes = np.hstack(parts)
+    starts = np.arange(len(records) + 1, dtype=np.int64) * rows_as_bytes.shape[1]
+    made = worker.marker.tags(rows_as_bytes.reshape(-1), starts)
+    worker.spool.save(f"marks-{rows.number}", made.view(np.uint64)[:, 0])
 
 
 def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedRecords:
