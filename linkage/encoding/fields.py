@@ -21,6 +21,7 @@ import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,9 @@ class Normaliser:
         self._rule, self._of_number = _rule(field, reading)
         self._dates = self._rule if isinstance(self._rule, dates.DateRule) else None
         self._known: dict[object, Found] = {}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a normaliser refuses pickling: it remembers identifiers")
 
     def column(self, values: pa.Array | pa.ChunkedArray | Sequence[object]) -> Normalised:
         """
@@ -217,6 +221,9 @@ def _rule(field: str, reading: Reading) -> tuple[Rule, Rule]:
     if field == "phone":
         made: Rule = phones.PhoneRule(reading.phone_region)
         return made, made
+    if field == "street":
+        made = streets.StreetRule()
+        return made, made
     return _RULES[field], _OF_NUMBERS.get(field, _RULES[field])
 
 
@@ -228,7 +235,6 @@ _RULES: dict[str, Rule] = {
     "ssn": codes.ssn,
     "zip": codes.zip_code,
     "email": emails.email,
-    "street": streets.street,
 }
 _OF_NUMBERS: dict[str, Rule] = {"ssn": codes.ssn_of_number, "zip": codes.zip_of_number}
 

@@ -68,31 +68,46 @@ _NOT_KNOWN = re.compile(
 )
 _TEST = re.compile(r"test(?: (?:street|st|address|patient))?|(?:fake|dummy) (?:address|street|st)")
 
+REMEMBERED = 100_000
+"""Streets without house number that a StreetRule keeps, at most."""
+
+
+class StreetRule:
+    """
+    The rule with a memory, equal to `street` (a test holds both together).
+
+    People of one street differ by the house number, which no rule touches where plain words
+    follow; so only the rest is worked out, once, and up to REMEMBERED of them are kept.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> Found:
+        """Return the value of an address, or its null."""
+        number, _, rest = text.partition(" ")
+        if not (number.isascii() and number.isdigit()):
+            return street(text)
+        known = self._known.get(rest) or self._worked_out(rest)
+        return (number + known, "") if known else street(text)
+
+    def _worked_out(self, rest: str) -> str:
+        """Return what stands behind any number, with a blank in front; "" if that depends."""
+        words = rest.lower().split()
+        plain = rest.isascii() and "".join(words).isalnum() and _DWELLING.isdisjoint(words)
+        if not plain or len(words[0]) < 2:
+            return ""
+        value = " ".join([_ONE_FORM.get(word, word) for word in words])
+        if len(value) < 2:
+            return ""
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[rest] = f" {value}"
+        return self._known[rest]
+
 
 def street(text: str) -> Found:
-    """
-    Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st".
-
-    The short way for what most addresses are: a number, then plain words, no dwelling. Equal to
-    `street_of_any` (a test holds both together).
-    """
-    words = text.lower().split()
-    if (
-        len(words) > 1
-        and len(words[1]) > 1
-        and text.isascii()
-        and words[0].isdigit()
-        and "".join(words).isalnum()
-        and _DWELLING.isdisjoint(words)
-    ):
-        value = " ".join([_ONE_FORM.get(word, word) for word in words])
-        if len(value) > len(words) + 1:  # three letters or digits beside the blanks
-            return value, ""
-    return street_of_any(text)
-
-
-def street_of_any(text: str) -> Found:
-    """Normalise any address: the whole rule."""
+    """Normalise house number and street: "123 North Main Street, Apt. 4" is "123 n main st"."""
     meant = without_mojibake(text)
     folded = fold(meant)
     if not folded[:1].isdigit():
@@ -126,8 +141,8 @@ def street_of_any(text: str) -> Found:
 
 def house_number(value: str) -> str:
     """Return the number that a normalised street begins with, "" if there is none."""
-    first = value.split(" ", 1)[0]
-    return first if first[0].isdigit() and not _is_ordinal(first) else ""
+    first = value.partition(" ")[0]
+    return first if first.isdigit() or (first[0].isdigit() and not _is_ordinal(first)) else ""
 
 
 def street_name(value: str) -> str:
@@ -137,10 +152,10 @@ def street_name(value: str) -> str:
     """
     words = value.split()
     if len(words) > 1 and house_number(value):
-        words = words[1:]
+        del words[0]
     kept = [word for word in words if word not in _DIRECTIONS] or words
     if len(kept) > 1 and kept[-1] in _TYPES:
-        kept = kept[:-1]
+        del kept[-1]
     return " ".join(kept)
 
 

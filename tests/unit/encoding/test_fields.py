@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import pickle
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -134,6 +135,15 @@ def test_batches_arrow_and_lists_agree_with_one_value_alone(
 def test_an_empty_batch_has_no_rows() -> None:
     for empty in ([], pa.array([], pa.string()), pa.nulls(0)):
         assert len(Normaliser("first_name").column(empty).column) == 0
+
+
+def test_what_is_remembered_is_neither_shown_nor_pickled() -> None:
+    normaliser = Normaliser("last_name")
+    found = normaliser.column(["canary"])
+    assert "canary" not in repr(normaliser) + repr(found)
+    for one_of in (normaliser, found):
+        with pytest.raises(TypeError):
+            pickle.dumps(one_of)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linkage.encoding import whys
+from linkage.encoding import streets, whys
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normaliser, Reading, apply
 from linkage.encoding.phones import PhoneRule
-from linkage.encoding.streets import street, street_of_any
+from linkage.encoding.streets import StreetRule, street
 
 WORD = st.one_of(
     st.sampled_from("n north main St STREET apt unit # lot 4 4b 56th first box po p.o. av 12-34 1/2"
@@ -21,8 +21,19 @@ WORD = st.one_of(
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(WORD, min_size=1, max_size=6).map(" ".join))
-def test_the_short_way_equals_the_whole_rule(text: str) -> None:
-    assert street(text) == street_of_any(text)
+def test_the_rule_with_a_memory_equals_the_plain_rule(text: str) -> None:
+    rule = StreetRule()
+    for number in ("", "1 ", "12 ", "0034 "):
+        assert rule(f"{number}{text}") == street(f"{number}{text}")
+    assert rule(text) == street(text)
+
+
+def test_remembered_streets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streets, "REMEMBERED", 3)
+    rule = StreetRule()
+    for name in "abcdefgh":
+        assert rule(f"12 {name * 3} street") == (f"12 {name * 3} st", "")
+        assert len(rule._known) <= 3
 
 
 @pytest.mark.parametrize(
