@@ -34,6 +34,7 @@ from linkage.sealing import Context, Identity, PublicIdentity, seal
 from linkage.study import Party, StudyConfig
 from sites.assembly import PASS_ROWS, Assembled, passes
 from sites.packages import part_file
+from sites.sources.base import RawBatch
 from sites.spool import Spool, Unused
 from sites.vault import Vault
 
@@ -83,6 +84,16 @@ class PartOrder:
     folder: Path
     removed: npt.NDArray[np.uint8] | None = None
     mark: bool = False
+
+
+def packed(raw: RawBatch) -> pa.Buffer:
+    """Return a batch as it travels to a worker."""
+    columns = {**raw.columns, RECORD_ID: raw.record_ids, NUMBER: pa.array(raw.numbers)}
+    batch = pa.record_batch(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
 
 
 class Prepared:

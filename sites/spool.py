@@ -17,10 +17,12 @@ Columns of a batch of n rows:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from linkage.errors import Conflict
 
 Array = npt.NDArray[Any]
 Unused = tuple[int, str, str]
@@ -61,6 +65,19 @@ class Spool:
         """Make the folder, unless an interrupted tokenization left it."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(0o700)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder; two at once would write over each other. Raises Conflict."""
+        with (self.folder.parent / f".{self.folder.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict(
+                    "this dataset version is being tokenized already",
+                    hint="wait for the other process, or stop it; what it has made is kept",
+                ) from None
+            yield
 
     @cached_property
     def map_folder(self) -> Path:

@@ -13,12 +13,10 @@ upload goes on with the very same bytes.
 from __future__ import annotations
 
 import datetime as dt
-import fcntl
 import hashlib
 import importlib.metadata
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +87,7 @@ def tokenize(
         )
     spool = Spool(vault.spool(number))
     spool.make()
-    with _only_one(spool):
+    with spool.held():
         order = Order(
             study=study,
             uploader=uploader,
@@ -168,7 +166,7 @@ class _Making:
             if not len(raw):
                 continue
             self.batches += 1
-            data = _stream(raw)
+            data = encoding_worker.packed(raw)
             digest = self._digest(data)
             self.fingerprint.update(bytes.fromhex(digest))
             if self.spool.made_of(self.batches, digest):
@@ -388,29 +386,6 @@ def _base_of(vault: Vault, signed: SignedStudy) -> int:
             hint="tokenize without --delta",
         )
     return newest
-
-
-@contextmanager
-def _only_one(spool: Spool) -> Iterator[None]:
-    """Hold the spool: two tokenizations of one dataset version would write over each other."""
-    with (spool.folder.parent / f".{spool.folder.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                "this dataset version is being tokenized already",
-                hint="wait for the other process, or stop it; what it has made is kept",
-            ) from None
-        yield
-
-
-def _stream(raw: RawBatch) -> pa.Buffer:
-    columns = {**raw.columns, RECORD_ID: raw.record_ids, NUMBER: pa.array(raw.numbers)}
-    batch = pa.record_batch(columns)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue()
 
 
 def _chained(ahead: list[RawBatch], rest: Iterator[RawBatch]) -> Iterator[RawBatch]:

@@ -193,7 +193,7 @@ def test_two_at_once_do_not_write_over_each_other(tmp_path: Path) -> None:
     vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
     spool = tokenizer.Spool(vault.spool(1))
     spool.make()
-    with tokenizer._only_one(spool), pytest.raises(Conflict, match="being tokenized already"):
+    with spool.held(), pytest.raises(Conflict, match="being tokenized already"):
         tokenize(config, "alpha", EVERYONE.signed, vault)
 
 
@@ -225,9 +225,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
+POINTS = ["spool/1/batch-00001", "spool/1/batch-00006", "spool/1/order.npy"]
+POINTS += ["spool/1/lost-0.npy", "packages/.1.making/part-00001.sealed", "map-1"]
+
+
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_it_goes_on_and_ends_the_same(
-    tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = people(4_000)
     config, vault = source(tmp_path, rows), vault_of(EVERYONE, "alpha", tmp_path / "private")
@@ -240,16 +244,17 @@ def test_killed_at_any_point_it_goes_on_and_ends_the_same(
     )
     deadline = time.monotonic() + 60
     while program.poll() is None and time.monotonic() < deadline:
-        if len(list(vault.spool(1).glob("batch-*"))) >= after:
+        if (vault.folder / point).exists():
             os.killpg(program.pid, signal.SIGKILL)
             break
-        time.sleep(0.001)
+        time.sleep(0.0005)
     program.wait()
     monkeypatch.setattr("sites.sources.delimited.BATCH_RECORDS", 512)
     monkeypatch.setattr("sites.sources.delimited._BLOCK_ROWS", 256)
     if not vault.package(1).exists():
         done = tokenize(config, "alpha", EVERYONE.signed, vault)
         assert done.resumed >= 1
+        assert not vault.spool(1).exists()
     found = opened(EVERYONE, vault.package(1), load_manifest(vault.package(1)))
     same(found, in_memory(rows, config, vault))
     assert sorted(vault.load_map(1).values()) == sorted(row[0] for row in rows)
