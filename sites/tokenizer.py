@@ -35,7 +35,7 @@ from linkage.study import StudyConfig
 from sites import encoding_worker
 from sites.assembly import Assembled
 from sites.changes import Changes, RowMarks
-from sites.encoding_worker import NUMBER, RECORD_ID, Order, PartOrder, RawPart, Stretch
+from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
 from sites.packages import load_manifest
 from sites.sources.base import RawBatch
