@@ -1,7 +1,7 @@
 """
 Encoded records: what a site sends and the broker matches. No identifier, no key.
 
-Arrow layout, one row a record (docs/formats.md):
+Arrow layout, one row a record (docs/formats-packages.md):
     record_pseudonym   fixed_size_binary(16), not null
     group              uint32, not null: rows of one group are one person, as the site found
     clk:<id>           fixed_size_binary(l / 8), null where the record has no such CLK
