@@ -93,17 +93,22 @@ class StreetRule:
 
     def _worked_out(self, rest: str) -> str:
         """Return what stands behind any number, with a blank in front; "" if that depends."""
-        words = rest.lower().split()
-        plain = rest.isascii() and "".join(words).isalnum() and _DWELLING.isdisjoint(words)
-        if not plain or len(words[0]) < 2:
+        lowered = rest.lower()
+        if not (rest.isascii() and lowered.replace(" ", "").replace("#", "").isalnum()):
             return ""
-        value = " ".join([_ONE_FORM.get(word, word) for word in words])
-        if len(value) < 2:
+        words = lowered.replace("#", " # ").split()
+        if _DWELLING.isdisjoint(words):
+            kept = [_ONE_FORM.get(word, word) for word in words]
+        else:
+            kept = _without_dwellings(["1", *(_ONE_FORM.get(word, word) for word in words)])[1:]
+        value = " ".join(kept)
+        if not kept or len(value) < 2 or not any(map(str.isalpha, kept)):
             return ""
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        self._known[rest] = f" {value}"
-        return self._known[rest]
+        if len(words) == len(kept):  # dwellings differ too much to be worth keeping
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[rest] = f" {value}"
+        return f" {value}"
 
 
 def street(text: str) -> Found:
@@ -127,10 +132,7 @@ def street(text: str) -> Found:
     if _BOX.match(unmarked):
         words = _BOX.sub("pobox", unmarked).split()
     else:
-        while words and words[-1] == "#":
-            words.pop()
-        # Twice, for a sign between two numbers may have hidden a dwelling.
-        words = _without_dwelling([word for word in _without_dwelling(words) if word != "#"])
+        words = _without_dwellings(words)
     if not any(word.isalpha() or len(word) > 1 for word in words) or len("".join(words)) < 3:
         return null(whys.NOT_A_STREET)
     value = " ".join(words)
@@ -157,6 +159,13 @@ def street_name(value: str) -> str:
     if len(kept) > 1 and kept[-1] in _TYPES:
         del kept[-1]
     return " ".join(kept)
+
+
+def _without_dwellings(words: list[str]) -> list[str]:
+    while words and words[-1] == "#":
+        words.pop()
+    # Twice, for a sign between two numbers may have hidden a dwelling.
+    return _without_dwelling([word for word in _without_dwelling(words) if word != "#"])
 
 
 def _without_dwelling(words: list[str]) -> list[str]:
