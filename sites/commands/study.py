@@ -51,6 +51,7 @@ def sign(
     signer, loaded = Identity.load(custodian), StudyKey.load(key)
     signed = custody.sign(study, public, loaded, signer)
     rows: dict[str, object] = {"send to everyone": out, "study hash": signed.study_hash}
+    rows["read out your own by telephone"] = signer.public().fingerprint
     rows |= {
         f"compare with {name} by telephone": pin.fingerprint
         for name, pin in signed.pins.items()
@@ -66,7 +67,6 @@ def sign(
         would("sign the study", rows, as_json=as_json)
         return
     out.write_text(signed.model_dump_json(indent=1), encoding="utf-8")
-    rows["read out your own by telephone"] = signer.public().fingerprint
     data = {
         "signed": str(out),
         "study_hash": signed.study_hash,

@@ -52,13 +52,18 @@ def fingerprint(text: str) -> str:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Everyone set up, the study signed and registered, the broker running; nothing sent yet."""
     root = tmp_path_factory.mktemp("roles")
+    # One machine plays all: each organisation's account remembers its own role only.
+    account = pytest.MonkeyPatch()
+    account.setenv("XDG_CONFIG_HOME", str(root / "account-of-custodian"))
     commons = prepare_demo(root / "demo", 900, 3).truth.parent
     study = commons / "settings" / "study.toml"
     broker, custodian = root / "broker", root / "custodian"
 
     ok("linkage-site", "keys", "identity", custodian, "--name", "custodian")
     ok("linkage-site", "keys", "new", custodian / "study.key")
+    account.setenv("XDG_CONFIG_HOME", str(root / "account-of-broker"))
     ok("linkage-broker", "init", broker)
+    account.setenv("XDG_CONFIG_HOME", str(root / "account-of-custodian"))
     public = ["--public", str(broker / "public.json")]
     for party in PARTIES:
         made = ok("linkage-site", "keys", "identity", root / party / "private", "--name", party)
@@ -69,6 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     said = ok("linkage-site", "study", "sign", study, *keys, *public, "--out", signed)
     told = fingerprint(said.out)
     ok("linkage-site", "keys", "seal", signed, *keys, "--out", root / "sealed")
+    account.setenv("XDG_CONFIG_HOME", str(root / "account-of-broker"))
     ok("linkage-broker", "study", "register", signed, "--home", broker,
        "--custodian-fingerprint", told)  # fmt: skip
 
@@ -94,6 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for process in (serving, working):
             process.terminate()
             process.wait(20)
+        account.undo()
 
 
 def test_mistakes_before_the_first_upload_are_told_with_a_remedy(world: World) -> None:
