@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sites.commands import cohort, data, interchange, keys, profile, rehearse, study
+from sites.commands import cohort, data, interchange, keys, profile, rehearse, start, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,7 +14,7 @@ app = typer.Typer(
     help="Tokenize a site's records, send them, and get pseudonymous IDs back."
     " Identifiers and the study key never leave this machine.",
 )
-app.command()(data.init)
+app.command()(start.init)
 app.command()(profile.profile)
 app.command()(data.tokenize)
 app.command()(data.submit)

@@ -1,18 +1,16 @@
 """
-`linkage-site init, tokenize, submit, status, ids`: from a site's records to its IDs.
+`linkage-site tokenize, submit, status, ids`: from a site's records to its IDs.
 
 What is heavy to import is imported by the command that needs it, so that help answers at once.
 """
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linkage.errors import Conflict
 from sites.commands import summaries
 from sites.terminal import DryRun, Steps, show, told, would
 from sites.workers import no_core_dumps
@@ -25,20 +23,6 @@ if TYPE_CHECKING:
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-
-
-@told
-def init(
-    folder: Annotated[Path, typer.Argument(help="A new folder for this site.")] = Path(),
-) -> None:
-    """Write a commented site file to start from."""
-    path = folder / "site.toml"
-    if path.exists():
-        raise Conflict(f"{path} exists and is not overwritten", hint="choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(resources.files("sites").joinpath("site.example.toml").read_text("utf-8"))
-    command = f"linkage-site keys identity {folder / 'private'} --name YOUR-PARTY-ID"
-    show("Site file written", {"edit": path, "next": command})
 
 
 @told

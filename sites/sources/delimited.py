@@ -63,6 +63,14 @@ class DelimitedSource:
             text = Text(file, self.name, self._config.encoding)
             yield from _Rows(self, file, text).batches()
 
+    def header(self) -> list[str]:
+        """Return the header alone, and note how the file is written. Raises SourceRefused."""
+        self.notes = []
+        with ByteFile(self._config.file, self.name) as file:
+            rows = _Rows(self, file, Text(file, self.name, self._config.encoding))
+            rows.start()
+            return rows.header
+
     @property
     def config(self) -> DelimitedConfig:
         return self._config
@@ -86,13 +94,13 @@ class _Rows:
         self._lost = 0  # their sum
 
     def batches(self) -> Iterator[RawBatch]:
-        self._start()
-        at = self._source.columns_of(self._header)
+        self.start()
+        at = self._source.columns_of(self.header)
         while blocks := list(islice(self._blocks(at), BATCH_RECORDS // _BLOCK_ROWS)):
             yield self._joined(blocks)
         self._source.notes += [self._text.note] if self._text.note else []
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Find the delimiter and read the header."""
         source = self._source
         pieces = self._text.pieces(self._next_row)
@@ -102,12 +110,12 @@ class _Rows:
             io.StringIO(piece, newline="") for piece in chain([first], pieces)
         )
         self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        self._header = self._read(lambda: next(self._reader, []))
+        self.header = self._read(lambda: next(self._reader, []))
         self._before, self._line = 1, self._reader.line_num
-        if not self._header:
+        if not self.header:
             rule, hint = "has no header: row 1 is blank", "export it again, with a header"
             raise SourceRefused(file=source.name, rule=rule, hint=hint)
-        _require_delimiter(source.name, self._header, delimiter)
+        _require_delimiter(source.name, self.header, delimiter)
         if self._file.compression:
             source.notes.append(f"compressed with {self._file.compression}")
         if not source.config.delimiter:
@@ -202,20 +210,20 @@ class _Rows:
 
     def _plain(self, rows: list[list[str]], id_at: int) -> bool:
         """Whether no row needs a look of its own; this is all the look that most files need."""
-        if self._text.nul or set(map(len, rows)) - {len(self._header)}:
+        if self._text.nul or set(map(len, rows)) - {len(self.header)}:
             return False
         ids = set(map(itemgetter(id_at), rows))
-        return self._header[id_at] not in ids and not any(map(_blank, ids))
+        return self.header[id_at] not in ids and not any(map(_blank, ids))
 
     def _fits(self, row: list[str], number: int, at: dict[str, int]) -> bool:
         if not any(map(str.strip, row)):
             return False  # a blank row, as spreadsheets leave at the end
-        width = len(self._header)
+        width = len(self.header)
         if len(row) != width:
             rule = f"has {len(row)} columns where the header has {width}"
             hint = "a value with a delimiter or a line end in it needs quotation marks"
             self._bad.append(BadRow(number, "", rule, hint))
-        elif row == self._header:
+        elif row == self.header:
             hint = "files were put together; keep the first header only"
             self._bad.append(BadRow(number, "", "repeats the header", hint))
         elif any("\0" in cell for cell in row):

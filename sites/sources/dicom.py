@@ -31,7 +31,10 @@ _NO_ID, _DAMAGED = "has no PatientID", "is a DICOM file cut short or damaged"
 
 
 class DicomSource:
-    """Patients of DICOM files: a `Source`. notes: what was found out and passed over."""
+    """
+    Patients of DICOM files: a `Source`. notes: what was found out and passed over. most_files: how
+    many are read, for a first look; None: all.
+    """
 
     unit = "patient"
 
@@ -39,6 +42,7 @@ class DicomSource:
         self, config: DicomConfig, fields: tuple[str, ...], extra: Mapping[str, tuple[str, ...]]
     ) -> None:
         self._config = config
+        self.most_files: int | None = None
         self.name = config.folder.name
         self.notes: list[str] = []
         self._wanted = {one: one for one in fields}
@@ -58,7 +62,7 @@ class DicomSource:
         """Read all headers once. Raises SourceRefused where there is no DICOM file."""
         patients = _Patients()
         with _quiet():
-            for path in files_of(self._config.folder, self.name):
+            for path in islice(files_of(self._config.folder, self.name), self.most_files):
                 patients.read(path)
         merged = patients.merged()
         self.notes = patients.notes(merged)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.errors import SourceRefused
+from linkage.study import FIELDS
 from sites.sources.base import RawBatch
 from sites.sources.cells import batch_of, made_ready, values_of
 from sites.sources.columns import RECORD_ID
@@ -75,6 +76,12 @@ class OmopSource:
         if dayless:
             self.notes.append(f"persons without a full date of birth: {dayless:,}")
 
+    def available(self) -> list[str]:
+        """Return the fields that can be read here. Raises SourceRefused where no person is."""
+        with closing(open_database(self._config)) as database:
+            asked = _Query(self._config, database, f"OMOP in {database.name}")
+            return [one for one in FIELDS if asked.has(one)]
+
 
 @dataclass(eq=False)
 class _Query:
@@ -115,6 +122,14 @@ class _Query:
         order = f" ORDER BY {key}" if self.database.sorts_at_home else ""
         # Nothing but names of columns and tables that are there, all quoted.
         return f"SELECT {columns} FROM {self._joined()}{order}"  # noqa: S608
+
+    def has(self, name: str) -> bool:
+        """Whether a field can be read."""
+        try:
+            self.write((name,), {})
+        except SourceRefused:
+            return False
+        return True
 
     def _joined(self) -> str:
         joined = f"{self._tables['person'].quoted} person"

@@ -22,6 +22,8 @@ from sites.sources.columns import find_columns, guessed
 from sites.sources.config import ParquetConfig
 from sites.sources.files import files_in
 
+_ENDINGS = (".parquet", ".pq")
+
 
 class ParquetSource:
     """One Parquet file or a folder of them: a `Source`. notes: what was found out."""
@@ -41,7 +43,7 @@ class ParquetSource:
     def batches(self) -> Iterator[RawBatch]:
         """Read all files once. Raises SourceRefused for what is no Parquet, or lacks a column."""
         self.notes = []
-        paths = files_in(self._config.file, (".parquet", ".pq"))
+        paths = files_in(self._config.file, _ENDINGS)
         if len(paths) > 1:
             self.notes.append(f"{len(paths):,} files, rows counted through all of them")
         opened = [_Opened(path, self._name_of(path)) for path in paths]
@@ -53,6 +55,11 @@ class ParquetSource:
                 done += size
                 ready = made_ready(one.name, columns)
                 yield batch_of(ready, numbers, done=done, total=total)
+
+    def header(self) -> list[str]:
+        """Return the names of the columns of the first file. Raises SourceRefused."""
+        path = files_in(self._config.file, _ENDINGS)[0]
+        return list(_Opened(path, self._name_of(path)).header)
 
     def _name_of(self, path: Path) -> str:
         return self.name if path == self._config.file else f"{self.name}/{path.name}"

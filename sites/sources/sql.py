@@ -46,6 +46,11 @@ class SqlSource:
                 ready = made_ready(self.name, {name: columns[i] for name, i in at.items()})
                 yield batch_of(ready, numbers, done=done)
 
+    def header(self) -> list[str]:
+        """Return the names of the query's columns. Raises what `batches` raises."""
+        with closing(open_database(self._config)) as database:
+            return database.rows(self._query())[0]
+
     def _query(self) -> str:
         path = self._config.query_file
         if path is None:
