@@ -26,8 +26,9 @@ _TITLES = word_set("mr mrs ms mx miss mister dr doctor prof professor rev revere
 _TITLES_BEFORE = _TITLES | word_set("hon capt sgt lt rabbi pastor sra srta herr frau fr")
 """The second kind are names as well, so alone they are kept."""
 _SUFFIXES = word_set("""
-    jr sr ii iii iv vii viii jnr snr junior senior esq md phd dds dmd dvm do rn lpn np pa cpa jd mba
+    jr sr ii iii iv vii viii jnr snr junior senior esq md phd dds dmd dvm rn lpn cpa mba
 """)
+"""Not DO, PA or V: degrees and numbers that are names as well."""
 _BIRTH_NAME = word_set("nee aka fka formerly")
 """What follows between two names is another name of the person, and goes."""
 
@@ -55,7 +56,6 @@ _BESIDE = word_set("in a an no and one two three first last middle b c d f m use
 
 _ALSO_SURNAMES = word_set("minor person child son man girl mama kid brother twin bb bg")
 """Placeholders that are also surnames: alone in a last name they are kept."""
-_ALSO_FIRST_NAMES = word_set("trauma")
 
 _AROUND_PERSON = _STANDS_FOR_PERSON | _OF_NOBODY | _BESIDE
 _AROUND_TEST = _AROUND_PERSON | _TEST
@@ -151,7 +151,7 @@ def _without_birth_name(words: list[str]) -> list[str]:
 
 
 def _placeholder(words: list[str], *, surname: bool) -> str:
-    if len(words) == 1 and words[0] in (_ALSO_SURNAMES if surname else _ALSO_FIRST_NAMES):
+    if surname and len(words) == 1 and words[0] in _ALSO_SURNAMES:
         return ""
     joined = "".join(words)
     if len(joined) > 2 and joined == joined[0] * len(joined):
