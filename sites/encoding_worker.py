@@ -29,6 +29,7 @@ from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
+from linkage.pseudonyms import length_prefixed
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, PublicIdentity, seal
 from linkage.study import Party, StudyConfig
@@ -109,9 +110,18 @@ class Prepared:
         self.secret = order.vault.secret()
         self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
         self.grouping_secret = self.key.derive(order.study, "duplicates")
+        self._namer = self.secret.keyed(Tagger)
         self.marker = Tagger(self.secret.derive("marks"))
         self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
         self.encoder = BatchEncoder(order.study, self.party, self.key)
+
+    def pseudonyms(self, record_ids: list[str]) -> npt.NDArray[np.uint8]:
+        """Return `ContributorSecret.pseudonyms`, uint8[n, 16], by the faster HMAC."""
+        prefix = length_prefixed(self.study.study.id)
+        messages = [prefix + length_prefixed(one) for one in record_ids]
+        starts = np.zeros(len(messages) + 1, np.int64)
+        np.cumsum([len(one) for one in messages], out=starts[1:])
+        return self._namer.tags(np.frombuffer(b"".join(messages), np.uint8), starts)
 
     @cached_property
     def whole(self) -> Assembled:
@@ -124,7 +134,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     table = pa.ipc.open_stream(raw.data).read_all().combine_chunks()
     columns, why, unused = _normalised(worker, table)
     record_ids = table.column(RECORD_ID).to_pylist()
-    pseudonyms = worker.secret.pseudonyms(worker.study.study.id, record_ids)
+    pseudonyms = worker.pseudonyms(record_ids)
     order = sorting(pseudonyms)
     made = worker.encoder.encode(columns)
     found = digests(columns, worker.grouping, worker.grouping_secret)

@@ -32,6 +32,8 @@ A = TypeVar("A")
 _AHEAD = 2
 """Inputs given out a worker, so that none waits for the reader and memory stays bounded."""
 
+_WARM = "sites.warm"
+
 _prepared: Any = None
 
 
@@ -66,9 +68,12 @@ class Workers:
         self._pool: ProcessPoolExecutor | None = None
         self._count = count
         if count:
+            # One server imports and compiles what all workers need, then forks them.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([_WARM])
             self._pool = ProcessPoolExecutor(
                 count,
-                mp_context=multiprocessing.get_context("spawn"),
+                mp_context=context,
                 initializer=_start,
                 initargs=(prepare, order),
             )
