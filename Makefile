@@ -39,6 +39,8 @@ install:
 		--require-hashes --only-binary :all: -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 		--no-build-isolation --no-index --editable .
+# On all processors, which pip does not; some packages carry files that are not for this Python.
+	@-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib linkage broker sites > /dev/null
 
 setup: $(DEV_READY) ## Make .venv with everything for development
 
