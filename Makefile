@@ -40,7 +40,7 @@ install:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 		--no-build-isolation --no-index --editable .
 # On all processors, which pip does not; some packages carry files that are not for this Python.
-	@-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib linkage broker sites > /dev/null
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib linkage broker sites > /dev/null || true
 
 setup: $(DEV_READY) ## Make .venv with everything for development
 
