@@ -20,6 +20,7 @@ from linkage.encoding import fields, whys
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normaliser, Reading, apply, require_fit, require_normalised
 from linkage.errors import EncodingRefused
+from linkage.schema import NORMALISATION_VERSION
 from linkage.study import FIELDS
 
 TODAY = dt.date(2026, 11, 1)
@@ -44,6 +45,11 @@ ROWS = [row for row in ROW.findall(page()) if row[0] in FIELDS]
 @pytest.mark.parametrize(("field", "text", "value", "why"), ROWS)
 def test_a_row_of_the_page(field: str, text: str, value: str, why: str) -> None:
     assert one(field, text.replace("\\|", "|")) == (value, why)
+
+
+def test_the_page_is_of_the_version_in_the_schema_hash() -> None:
+    assert page().startswith(f"# Normalisation, version {NORMALISATION_VERSION}\n")
+    assert f"\n**{NORMALISATION_VERSION}**:" in page().partition("## Versions")[2]
 
 
 def test_the_page_has_every_field_and_reason() -> None:
