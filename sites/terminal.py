@@ -16,7 +16,6 @@ from functools import wraps
 from types import TracebackType
 from typing import Annotated, Any, ParamSpec, Self, TypeVar
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -69,7 +68,7 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
                     f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False, soft_wrap=True
                 )
             raise typer.Exit(exit_code(fault)) from None
-        except (typer.Exit, typer.Abort, click.ClickException, KeyboardInterrupt):
+        except (typer.Exit, typer.Abort, typer.BadParameter, KeyboardInterrupt):
             raise
         except Exception as fault:  # its text could hold a value of a record
             bug = without_values(fault)
