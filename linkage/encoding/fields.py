@@ -30,7 +30,8 @@ import pyarrow as pa
 from linkage.encoding import date_fit, dates, emails, names, phones, sexes, streets, whys
 from linkage.encoding import numbers as codes
 from linkage.encoding.columns import Coded
-from linkage.encoding.rules import LONGEST, Found, Rule, clean, null, said_missing, text_of
+from linkage.encoding.rules import LONGEST, Found, Rule, clean, null, said_missing
+from linkage.encoding.rules import text_of as text_of
 from linkage.encoding.transforms import apply as apply
 from linkage.errors import EncodingRefused
 from linkage.schema import NORMALISATION_VERSION as NORMALISATION_VERSION
