@@ -7,6 +7,10 @@ The log weight of a set is that of the pairs of its heaviest spanning tree, plus
 likelihood ratio of its weakest pair where that speaks against it. For three records that is
 largest + second + min(0, smallest): three records of one name agree on it three times, but it is
 rare only twice.
+
+Sets of up to five records are enumerated. A person whom more parties hold would have too many of
+them, and each of them would compete with the others for the same records; such persons get the
+clusters that linkage.matching.clusters finds instead.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import TooManyCandidates
+from linkage.matching import clusters
 from linkage.matching.dice import Floats
 
 LEAST_PAIR = -6.0
@@ -27,6 +32,8 @@ LEAST_PAIR = -6.0
 LEAST_SET = -4.0
 LARGEST = 5
 MAX_SETS = 5_000_000
+BLOCK_CELLS = 20_000_000
+"""Weights of a block of sets held at a time, about 320 MB."""
 
 Members = npt.NDArray[np.int64]
 
@@ -66,15 +73,21 @@ def grow(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
     """
     Return all pairs, and all larger sets that the pairs connect and that are worth considering.
 
-    pairs: by party numbers (i, j), i < j. Sets hold up to five records: with more parties a person
-    is still linked across all of them by solve.py. Raises TooManyCandidates past 5,000,000 sets.
+    pairs: by party numbers (i, j), i < j. Of records that more than five parties hold together,
+    only pairs and clusters are considered. Raises TooManyCandidates past 5,000,000 sets.
     """
     layers = [_pair_sets(pairs, parties)]
+    together = None
+    if parties > LARGEST:
+        edges = [(one, other, p.left, p.right, p.log_weight) for (one, other), p in pairs.items()]
+        together = clusters.find(edges, parties, least=LEAST_PAIR, larger_than=LARGEST)
     for _ in range(3, min(parties, LARGEST) + 1):
-        layer = _larger(layers[-1], pairs, parties)
+        layer = _larger(layers[-1], pairs, parties, together)
         if not len(layer.members):
             break
         layers.append(layer)
+    if together is not None and len(together.members):
+        layers.append(Hyperedges(together.members, _weigh(together.members, pairs)))
     if sum(len(layer.members) for layer in layers) > MAX_SETS:
         raise TooManyCandidates(
             "too many sets of records could be one person",
@@ -96,8 +109,13 @@ def _pair_sets(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedg
     return Hyperedges(np.concatenate(blocks), np.concatenate(weights))
 
 
-def _larger(sets: Hyperedges, pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
-    """Return the sets with one record more than `sets`."""
+def _larger(
+    sets: Hyperedges,
+    pairs: Mapping[tuple[int, int], Pairs],
+    parties: int,
+    together: clusters.Clusters | None,
+) -> Hyperedges:
+    """Return the sets with one record more than `sets`, but for those of one cluster."""
     strong = sets.members[sets.log_weight >= LEAST_PAIR]
     grown = [np.zeros((0, parties), np.int64)]
     for (one, other), found in sorted(pairs.items()):
@@ -108,7 +126,7 @@ def _larger(sets: Hyperedges, pairs: Mapping[tuple[int, int], Pairs], parties: i
             index, partner = _join(room[:, near], known, new)
             block = room[index].copy()
             block[:, far] = partner
-            grown.append(block)
+            grown.append(block if together is None else block[~together.shared(block)])
     members = np.unique(np.concatenate(grown), axis=0)
     if len(members) > MAX_SETS:
         return Hyperedges(members, np.zeros(len(members)))
@@ -130,6 +148,15 @@ def _join(
 
 
 def _weigh(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
+    # In blocks: a row needs two numbers for every two parties.
+    rows = max(1, BLOCK_CELLS // members.shape[1] ** 2)
+    blocks = [
+        _weigh_block(members[start : start + rows], pairs) for start in range(0, len(members), rows)
+    ]
+    return np.concatenate([np.zeros(0), *blocks])
+
+
+def _weigh_block(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
     parties = members.shape[1]
     weights = np.full((len(members), parties, parties), -np.inf)
     ratios = np.full((len(members), parties, parties), np.inf)
