@@ -187,10 +187,8 @@ class _Rows:
         if not self._plain(rows, at[RECORD_ID]):
             kept = [self._fits(row, int(n), at) for row, n in zip(rows, numbers, strict=True)]
             rows, numbers = list(compress(rows, kept)), numbers[kept]
-        texts = {
-            name: pa.array(list(map(itemgetter(position), rows)), pa.string())
-            for name, position in at.items()
-        }
+        cells = list(zip(*rows, strict=True)) if rows else [()] * len(self.header)
+        texts = {name: pa.array(cells[position], pa.string()) for name, position in at.items()}
         return numbers, texts
 
     def _joined(self, blocks: list[Block]) -> RawBatch:
@@ -213,7 +211,7 @@ class _Rows:
         if self._text.nul or set(map(len, rows)) - {len(self.header)}:
             return False
         ids = set(map(itemgetter(id_at), rows))
-        return self.header[id_at] not in ids and not any(map(_blank, ids))
+        return self.header[id_at] not in ids and all(map(str.strip, ids))
 
     def _fits(self, row: list[str], number: int, at: dict[str, int]) -> bool:
         if not any(map(str.strip, row)):
@@ -239,10 +237,6 @@ class _Rows:
 
 class _BrokenQuote(Exception):
     """The row that was just read has text after a closing quotation mark."""
-
-
-def _blank(text: str) -> bool:
-    return not text or text.isspace()
 
 
 def _line_ends(row: list[str]) -> int:
