@@ -162,6 +162,9 @@ def street_name(value: str) -> str:
 
 
 def _without_dwellings(words: list[str]) -> list[str]:
+    """Return the words without any dwelling at their end, and without signs."""
+    if "#" not in words:
+        return _without_dwelling(words)
     while words and words[-1] == "#":
         words.pop()
     # Twice, for a sign between two numbers may have hidden a dwelling.
