@@ -51,7 +51,8 @@ _ONE_FORM = {
     for other in others.split()
 }
 
-_DWELLING = word_set("apt apartment unit suite ste lot bldg building room rm floor #")
+_NAMED_DWELLING = word_set("apt apartment unit suite ste lot bldg building room rm floor")
+_DWELLING = _NAMED_DWELLING | {"#"}
 _FRACTION = re.compile(r"\b\d+/\d+\b")
 _HOUSE_RANGE = re.compile(r"^(\d+)\s*-\s*(\d+)\b")
 _BOX = re.compile(r"(?:p ?o|post office) box\b|pobox\b")
@@ -177,7 +178,7 @@ def _without_dwelling(words: list[str]) -> list[str]:
         numbered = words[-1][0].isdigit() or words[-1][-1].isdigit() or len(words[-1]) == 1
         if words[-2] in _DWELLING and numbered:
             words = words[:-2]
-        elif numbered and len(words) > 3 and words[-3] in _DWELLING - {"#"} and words[-2].isdigit():
+        elif numbered and len(words) > 3 and words[-3] in _NAMED_DWELLING and words[-2].isdigit():
             words = words[:-3]
         else:
             break
