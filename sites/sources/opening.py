@@ -66,4 +66,11 @@ def open_source(
         from sites.sources.dicom import DicomSource
 
         return DicomSource(config, fields, wanted)
+    if config.kind == "none":
+        raise SourceRefused(
+            file="the site file",
+            rule="it has no [source]",
+            hint="describe the file or database with the records; only a commons whose"
+            " contributors tokenize has none",
+        )
     raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")

@@ -24,8 +24,9 @@ from sqlalchemy import text
 from broker.cli import app
 from broker.config import load_home
 from broker.store.engine import Database
+from linkage.messages import Deactivation
 from linkage.sealing import Identity
-from tests.broker_world import PROGRAM, World, make_world, sign_for, wait_for
+from tests.broker_world import PROGRAM, STUDY, World, make_world, sign_for, wait_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,40 @@ def test_a_study_and_a_run(home: Path, tmp_path: Path) -> None:
     nobody = run("run", "start", "console-study", home=home)
     assert "no complete dataset version from: imaging" in refused(nobody, 1)
     assert "no such study" in refused(run("run", "start", "none", home=home), 1)
+
+
+def test_a_rotation_and_a_deactivation(home: Path, tmp_path: Path) -> None:
+    broker = load_home(home).public()
+    signed, identities = sign_for(broker, "rotated-study")
+    later = STUDY.replace('title = "A small study"', 'title = "A small study"\nepoch = 2')
+    rotated, _ = sign_for(broker, "rotated-study", text=later, identities=identities)
+    more = later.replace('id = "claims"', 'id = "claims"\ncontributors = ["north", "south"]')
+    changed, _ = sign_for(
+        broker, "rotated-study", text=more.replace("epoch = 2", "epoch = 3"), identities=identities
+    )
+    files = []
+    for number, one in enumerate((signed, rotated, changed), start=1):
+        files.append(tmp_path / f"signed-{number}.json")
+        files[-1].write_text(one.model_dump_json())
+    for file in files[:2]:
+        assert run("study", "register", file, home=home).returncode == 0
+    assert "--allow-changed-parties" in refused(run("study", "register", files[2], home=home), 1)
+    notice = Deactivation(
+        study_id="rotated-study",
+        epoch=2,
+        key_check=rotated.key_check,
+        date="2026-05-31",
+        reason="the linkage is verified",
+    )
+    file = tmp_path / "notice.json"
+    file.write_text(notice.sign(identities["custodian"]).model_dump_json())
+    done = run("study", "deactivate", file, home=home)
+    assert done.stdout == "The study key of rotated-study, epoch 2, is deactivated.\n"
+    again = json.loads(run("study", "deactivate", file, "--json", home=home).stdout)
+    assert again["deactivated"] == "on 2026-05-31: the linkage is verified"
+    assert "is no notice" in refused(run("study", "deactivate", files[0], home=home), 1)
+    agreed = run("study", "register", files[2], "--allow-changed-parties", home=home)
+    assert agreed.returncode == 0, agreed.stderr
 
 
 def test_the_audit_log(home: Path) -> None:
