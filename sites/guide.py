@@ -14,8 +14,9 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from linkage.errors import SiteRefused, SourceRefused
 from linkage.study import FIELDS
 from sites.config import SiteConfig
 from sites.sources.base import RawBatch
-from sites.sources.config import SourceConfig, strptime_format
+from sites.sources.config import SourceConfig, SqlConfig, strptime_format
+from sites.sources.database import open_database
 from sites.sources.names import usual, usual_field
 from sites.sources.opening import NotedSource, open_source
 
@@ -38,6 +40,8 @@ _FORMATS = (
 """Tried in this order; of two that fit equally well the first is proposed, and the doubt said."""
 _FITS = 0.9
 """Share of dates that a format must fit to be proposed; the rest are errors and placeholders."""
+_LISTED = 10_000
+"""Files of a folder whose names are looked at."""
 _LOOKED_AT = 500
 """DICOM files read for a first look."""
 _TABLES = ("delimited", "parquet", "sql")
@@ -85,14 +89,9 @@ def kind_of(text: str) -> str:
     path = Path(text)
     if path.is_dir():
         return _kind_of_folder(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(200)
-    except OSError:
-        rule, hint = "there is no such file, or it cannot be read", "check the path"
-        raise SourceRefused(file=text, rule=rule, hint=hint) from None
+    start = _start(path)
     if start.startswith(b"SQLite format 3") or start[8:12] == b"DUCK":
-        return "omop"
+        return _kind_of_database(path)
     if start[128:132] == b"DICM":
         return "dicom"
     if start.startswith(b"PAR1"):
@@ -173,16 +172,32 @@ def site_file(draft: Draft, seen: Look) -> str:
 
 
 def _kind_of_folder(path: Path) -> str:
-    names = [one.name.lower() for one in path.rglob("*") if one.is_file()]
+    files = list(islice((one for one in path.rglob("*") if one.is_file()), _LISTED))
+    names = [one.name.lower() for one in files]
     for kind, endings in (
         ("parquet", (".parquet", ".pq")),
         ("fhir", (".ndjson", ".ndjson.gz", ".json", ".json.gz", ".jsonl")),
     ):
         if any(name.endswith(endings) for name in names):
             return kind
-    if names:
+    if any(_start(one)[128:132] == b"DICM" for one in files[:_LOOKED_AT]):
         return "dicom"
-    raise SourceRefused(file=str(path), rule="is an empty folder", hint="check the path")
+    rule = "is a folder without Parquet, FHIR or DICOM files" if names else "is an empty folder"
+    raise SourceRefused(file=str(path), rule=rule, hint="name one file, or check the path")
+
+
+def _kind_of_database(path: Path) -> str:
+    with closing(open_database(SqlConfig(file=path, query="-"))) as database:
+        return "omop" if "person" in map(str.casefold, database.tables(None)) else "sql"
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(200)
+    except OSError:
+        rule, hint = "there is no such file, or it cannot be read", "check the path"
+        raise SourceRefused(file=str(path), rule=rule, hint=hint) from None
 
 
 def _config(raw: Mapping[str, Any], folder: Path) -> SourceConfig:

@@ -50,7 +50,7 @@ def init(
     ask = _Asker(yes=yes)
     party = party or ask.text("Your party id in the study", option="--party")
     place = _place(source, url_file, ask)
-    kind = _kind(kind, place, ask)
+    kind = _kind(kind, "://" if url_file else place, ask)
     raw = _table(kind, place, folder, url_file)
     more = {"record_id": record_id, "date_format": date_format}
     if kind == "sql":

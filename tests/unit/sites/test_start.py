@@ -155,12 +155,31 @@ def test_every_kind_is_found_out(kind: str, tmp_path: Path) -> None:
     assert len(batch) == 1
 
 
+def test_a_database_without_persons_is_asked_by_query(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "clinic.db")) as connection:
+        connection.executescript(
+            f"CREATE TABLE p (id, given); INSERT INTO p VALUES (1, '{CANARY}')"
+        )
+    given = ("--party", "north", "--source", "clinic.db", "--yes")
+    done = run(".", *given, cwd=tmp_path)
+    assert (done.exit_code, "--query is needed" in done.stderr) == (2, True)
+    assert run(".", *given, "--query", "SELECT * FROM p", cwd=tmp_path).exit_code == 0
+    assert load_site(tmp_path / "site.toml").source.kind == "sql"
+
+
+def test_a_folder_of_other_files_is_no_source(tmp_path: Path) -> None:
+    people(tmp_path)
+    done = run("new", "--party", "north", "--source", ".", "--yes", cwd=tmp_path)
+    assert done.exit_code == 4
+    assert "without Parquet, FHIR or DICOM files" in done.stderr
+
+
 def test_sql_by_a_url_that_is_kept_in_a_file(postgres_url: str, tmp_path: Path) -> None:
     kept = tmp_path / "url"
     kept.write_text(postgres_url)
     kept.chmod(0o600)
     query = "SELECT 'p1' AS id, 'Ada' AS given, DATE '1915-12-10' AS dob"
-    given = ("--party", "north", "--url-file", "url", "--kind", "sql", "--query", query)
+    given = ("--party", "north", "--url-file", "url", "--query", query)
     done = run(".", *given, "--yes", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
     source = load_site(tmp_path / "site.toml").source
