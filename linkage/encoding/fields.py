@@ -106,19 +106,28 @@ class Normaliser:
         Raises EncodingRefused for a text column that is not UTF-8.
         """
         rows, different = _different(values, self.field)
-        if len(self._known) + len(different) > REMEMBERED or self.field not in _SHARED:
-            self._known.clear()
-        known = self._known
-        found = [known.get(value) or self._found(value) for value in different]
+        found = (
+            self._remembered(different)
+            if self.field in _SHARED
+            else [self._found(value) for value in different]
+        )
         return Normalised(_coded(rows, found, 0), _coded(rows, found, 1))
+
+    def _remembered(self, different: list[object]) -> list[Found]:
+        known = self._known
+        if len(known) + len(different) > REMEMBERED:
+            known.clear()
+        found = []
+        for value in different:
+            if (one := known.get(value)) is None:
+                one = known[value] = self._found(value)
+            found.append(one)
+        return found
 
     def _found(self, value: object) -> Found:
         if type(value) is str:
-            found = self._of_text(value, self._rule)
-        else:
-            found = self._of_other(value[1] if isinstance(value, tuple) else value)
-        self._known[value] = found
-        return found
+            return self._of_text(value, self._rule)
+        return self._of_other(value[1] if isinstance(value, tuple) else value)
 
     def _of_other(self, value: object) -> Found:
         if self._dates is not None and isinstance(value, dt.date) and value == value:
