@@ -31,9 +31,10 @@ from linkage.study import parse_field
 IDENTIFYING = ("date_of_birth", "ssn", "phone", "email")
 """Beside both names, one of these must be present before equal records are one person."""
 
+# An SSN alone is not enough: families lend it, and fathers pass on both names.
 _EXACT = (
     ("ssn", "date_of_birth", "first_name:3"),
-    ("ssn", "first_name", "last_name"),
+    ("ssn", "first_name", "middle_name:initial", "last_name"),
     ("first_name", "last_name", "date_of_birth", "phone"),
     ("first_name", "last_name", "date_of_birth", "email"),
     ("first_name", "last_name", "date_of_birth", "street"),

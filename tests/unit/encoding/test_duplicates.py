@@ -19,6 +19,7 @@ from linkage.errors import EncodingRefused
 
 FEW = {
     "first_name": ["", "ada", "adam", "grace"],
+    "middle_name": ["", "b", "bea"],
     "last_name": ["", "lee", "hopper"],
     "date_of_birth": ["", "19800101", "19800102"],
     "sex": ["", "f", "m"],
@@ -49,13 +50,26 @@ def test_who_is_one_person_and_who_is_not() -> None:
         "ssn": ["123456788", "123456788", "", "123456788", "123456788", "", "123456788"],
         "sex": ["f", "", "f", "m", "f", "f", "f"],
     }
+    father_and_son = {
+        "first_name": ["john", "john", "john"],
+        "middle_name": ["a", "b", "b"],
+        "last_name": ["lee", "lee", "lee"],
+        "ssn": ["123456788"] * 3,
+    }
+    apart = {field: Coded.of(column) for field, column in father_and_son.items()}
+    assert group_duplicates(apart).tolist() == [0, 1, 1]
     coded = {field: Coded.of(column) for field, column in columns.items()}
     # 0, 1, 3 and 4 share SSN, birth date and three letters; 2 and 5 have no SSN and are apart.
     assert group_duplicates(coded).tolist() == [0, 0, 2, 0, 0, 5, 6]
 
 
 def test_values_in_exchanged_fields_are_not_equal() -> None:
-    columns = {"first_name": ["ada", "lee"], "last_name": ["lee", "ada"], "ssn": ["123456788"] * 2}
+    columns = {
+        "first_name": ["ada", "lee"],
+        "last_name": ["lee", "ada"],
+        "ssn": ["123456788"] * 2,
+        "middle_name": ["b"] * 2,
+    }
     coded = {field: Coded.of(column) for field, column in columns.items()}
     assert group_duplicates(coded).tolist() == [0, 1]
 
