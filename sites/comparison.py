@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from linkage.schema import schema_hash
+from linkage.schema import NORMALISATION_VERSION, differences
 from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig, load_study
 
@@ -64,9 +64,18 @@ def compare(left: Compared, right: Compared) -> list[Difference]:
     return found
 
 
-def same_encodings(left: Compared, right: Compared) -> bool:
-    """Return whether this software makes the same encodings of both, given one key."""
-    return schema_hash(left.study) == schema_hash(right.study)
+def why_not(left: Compared, right: Compared, names: tuple[str, str]) -> list[str]:
+    """
+    Return in words, field by field, why records encoded by these two never compare.
+
+    Empty where they do, given one key. names: how to call the two.
+    """
+    versions = [
+        (one.signed.normalisation if one.signed else "") or NORMALISATION_VERSION
+        for one in (left, right)
+    ]
+    normalisation = (versions[0], versions[1])
+    return differences(left.study, right.study, names=names, normalisation=normalisation)
 
 
 def _plain(study: StudyConfig) -> dict[str, Any]:

@@ -106,11 +106,16 @@ def compare(a: Either, b: Either, dry_run: DryRun = False, as_json: AsJson = Fal
 
     left, right = comparison.read(a), comparison.read(b)
     found = comparison.compare(left, right)
-    same = comparison.same_encodings(left, right)
-    encodings = "the same" if same else "DIFFERENT: records encoded by these two never compare"
-    rows: dict[str, object] = {"encodings": encodings}
+    why = comparison.why_not(left, right, (a.name, b.name))
+    encodings = "DO NOT COMPARE, for" if why else "compare, given one study key"
+    rows: dict[str, object] = {"records encoded by these two": encodings}
+    rows |= {f"  reason {number}": line for number, line in enumerate(why, start=1)}
     rows |= {one.place: f"{one.left}  ->  {one.right}" for one in found}
-    data = {"same_encodings": same, "differences": [asdict(one) for one in found]}
+    data = {
+        "encodings_compare": not why,
+        "why_not": why,
+        "differences": [asdict(one) for one in found],
+    }
     title = f"{len(found)} differences, {a} -> {b}" if found else f"{a} and {b} say the same"
     show(title, rows, as_json=as_json, data=data)
 

@@ -309,7 +309,7 @@ def test_a_rotation_is_checked_against_the_epoch_before(desk: Desk) -> None:
 def test_two_studies_are_compared_field_by_field(desk: Desk) -> None:
     signed = desk.sign(WITH_HOSPITALS)
     same = ok(study.app, "compare", signed, signed, "--json").json
-    assert same == {"same_encodings": True, "differences": []}
+    assert same == {"encodings_compare": True, "why_not": [], "differences": []}
     other = desk.root / "other.toml"
     changed = WITH_HOSPITALS.replace("bits = 140", "bits = 120").replace(
         'purpose = "To test with"', 'purpose = "To test with"\nminimum_cell = 20'
@@ -318,7 +318,9 @@ def test_two_studies_are_compared_field_by_field(desk: Desk) -> None:
     changed = changed.replace('id = "sound-dob"', 'id = "initial-dob"')
     other.write_text(changed.replace('["north", "south"]', '["north"]'))
     found = ok(study.app, "compare", signed, other, "--json").json
-    assert found["same_encodings"] is False
+    assert found["encodings_compare"] is False
+    assert len(found["why_not"]) == 3
+    assert any("120" in line and "date_of_birth" in line for line in found["why_not"])
     told = {one["place"]: (one["left"], one["right"]) for one in found["differences"]}
     assert told["study, minimum_cell"] == ("11", "20")
     assert told["party alpha, contributors"] == ("north, south", "north")
@@ -327,10 +329,13 @@ def test_two_studies_are_compared_field_by_field(desk: Desk) -> None:
     assert told["match_key sound-dob"] == ("there", "(not there)")
     assert told["match_key initial-dob"] == ("(not there)", "there")
     shown = ok(study.app, "compare", signed, other).out
-    assert "DIFFERENT: records encoded by these two never compare" in " ".join(shown.split())
+    assert "records encoded by these two DO NOT COMPARE" in " ".join(shown.split())
+    assert "reason 3" in shown
     second = desk.sign(WITH_HOSPITALS.replace('title = "A', 'epoch = 2\ntitle = "A'), 2)
     of_keys = ok(study.app, "compare", signed, second, "--json").json
-    assert of_keys["same_encodings"] is True
+    assert of_keys["encodings_compare"] is False, "two epochs never do"
+    assert len(of_keys["why_not"]) == 1
+    assert "epoch" in of_keys["why_not"][0]
     places = [one["place"] for one in of_keys["differences"]]
     assert places == ["study, epoch", "signed, key check"]
 
