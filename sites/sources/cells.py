@@ -39,7 +39,7 @@ def values_of(source: str, name: str, column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     kind = column.type
     if _is_text(kind):
-        return pc.utf8_trim_whitespace(column.cast(pa.string()))
+        return _text(source, name, column)
     if pa.types.is_timestamp(kind):
         # The day as the clock there showed it, not as that moment is called in Greenwich.
         local = pc.local_timestamp(column) if kind.tz else column
@@ -64,7 +64,7 @@ def ids_of(source: str, column: pa.Array) -> pa.StringArray:
             raise SourceRefused(file=source, rule=rule, hint="write record ids as text") from None
     elif not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise _wrong_type(source, RECORD_ID, kind)
-    return pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), ""))
+    return _text(source, RECORD_ID, pc.fill_null(column.cast(pa.string()), ""))
 
 
 def batch_of(
@@ -104,6 +104,19 @@ def array_of(source: str, name: str, values: Sequence[Any]) -> pa.Array:
     if any(isinstance(value, bytes | bytearray | memoryview | list | dict) for value in values):
         raise _wrong_type(source, name, "bytes or lists")
     return pa.array([None if v is None else str(_plain(v)) for v in values], pa.string())
+
+
+def _text(source: str, name: str, column: pa.Array) -> pa.StringArray:
+    try:
+        text = column.cast(pa.string())
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        raise SourceRefused(
+            file=source,
+            rule=f"its column for {name} holds text that is not UTF-8",
+            hint="export it again as UTF-8",
+        ) from None
+    return pc.utf8_trim_whitespace(text)
 
 
 def _plain(value: Any) -> Any:

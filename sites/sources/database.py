@@ -164,6 +164,9 @@ class DuckDatabase:
         except duckdb.Error as fault:
             rule, hint = _DUCKDB.get(type(fault).__name__, _ANY_FAULT)
             raise SourceRefused(file=self.name, rule=rule, hint=hint) from None
+        except (pa.ArrowException, OSError):
+            # A fault met while rows are fetched comes through Arrow, with DuckDB's own text.
+            raise SourceRefused(file=self.name, rule=_ANY_FAULT[0], hint=_ANY_FAULT[1]) from None
 
 
 class SqlDatabase:

@@ -97,8 +97,10 @@ class _Rows:
         self.start()
         at = self._source.columns_of(self.header)
         while blocks := list(islice(self._blocks(at), BATCH_RECORDS // _BLOCK_ROWS)):
-            yield self._joined(blocks)
-        self._source.notes += [self._text.note] if self._text.note else []
+            batch = self._joined(blocks)
+            if self._text.note not in ("", *self._source.notes):
+                self._source.notes.append(self._text.note)
+            yield batch
 
     def start(self) -> None:
         """Find the delimiter and read the header."""

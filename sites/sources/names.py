@@ -16,7 +16,6 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
         "record_id", "id", "patient_id", "pat_id", "person_id", "member_id", "subject_id",
         "subject_key", "patient_key", "person_key", "record_key", "case_id", "case_submitter_id",
         "submitter_id", "patid", "mrn", "medical_record_number", "enterprise_id", "empi",
-        "person_source_value",
     ),
     "first_name": (
         "first_name", "first", "fname", "first_nm", "fst_nm", "given", "given_name", "forename",

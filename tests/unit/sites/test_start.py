@@ -109,6 +109,13 @@ def test_what_is_missing_or_doubtful_is_not_guessed(
     assert not (tmp_path / "new").exists()
 
 
+def test_an_encoding_that_was_found_out_is_said(tmp_path: Path) -> None:
+    (tmp_path / "people.txt").write_text(PEOPLE, encoding="utf-16")
+    done = run(".", "--party", "north", "--source", "people.txt", "--yes", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "encoding utf-16-le: the file is marked so" in done.stdout
+
+
 def test_options_settle_what_is_doubtful(tmp_path: Path) -> None:
     people(tmp_path, PEOPLE.replace("12/31", "12/11").replace("PatientID", "key"))
     given = ("--party", "north", "--source", "people.txt", "--yes", "--record-id", "key")

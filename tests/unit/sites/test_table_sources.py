@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
+import traceback
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -219,6 +220,37 @@ def test_a_query_on_duckdb(tmp_path: Path) -> None:
     for query in ("DELETE FROM people RETURNING *", f"SELECT * FROM read_text('{__file__}')"):
         with pytest.raises(SourceRefused):
             read({"kind": "sql", "file": path, "query": query})
+
+
+LATE = "SELECT n AS id, {cast} AS last FROM {numbers} AS t(n)"
+CAST = "CAST(CASE WHEN n = 250000 THEN 'Canaryson' ELSE '1' END AS INTEGER)"
+
+
+def test_a_fault_far_down_shows_no_value(postgres_url: str, tmp_path: Path) -> None:
+    """Drivers quote the value that they cannot read, and not all of them as their own error."""
+    path = tmp_path / "p.duckdb"
+    duckdb.connect(str(path)).close()
+    for place, numbers in (
+        ({"file": path}, "range(300000)"),
+        ({"url": postgres_url}, "generate_series(0, 299999)"),
+    ):
+        query = LATE.format(cast=CAST, numbers=numbers)
+        config: dict[str, object] = {"kind": "sql", "query": query, **place}
+        with pytest.raises(SourceRefused, match="fails while it is read") as caught:
+            read_plain(config, ("last_name",))
+        assert "canary" not in "".join(traceback.format_exception(caught.value)).lower()
+
+
+@pytest.mark.parametrize("column", ["id", "last"])
+def test_text_that_is_not_utf8_is_refused_by_column(tmp_path: Path, column: str) -> None:
+    bad = pa.array([b"Canaryson\xff"], pa.binary())
+    text = pa.StringArray.from_buffers(1, bad.buffers()[1], bad.buffers()[2])
+    columns = {"id": pa.array(["1"]), "last": pa.array(["x"]), column: text}
+    pq.write_table(pa.table(columns), tmp_path / "p")
+    config: dict[str, object] = {"kind": "parquet", "file": tmp_path / "p"}
+    with pytest.raises(SourceRefused, match="holds text that is not UTF-8") as caught:
+        read_plain(config, ("last_name",))
+    assert "canary" not in "".join(traceback.format_exception(caught.value)).lower()
 
 
 @pytest.mark.parametrize(
