@@ -16,7 +16,7 @@ from typing import ClassVar
 from pydantic import Field, ValidationError
 
 from linkage import fingerprints
-from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
+from linkage.errors import KeyRefused, NotFound, PackageRefused, SchemaRefused, StudyRefused
 from linkage.messages import (
     BROKER,
     CUSTODIAN,
@@ -25,7 +25,7 @@ from linkage.messages import (
     Hex256,
     SignedMessage,
 )
-from linkage.schema import NORMALISATION_VERSION
+from linkage.schema import NORMALISATION_VERSION, schema_hash
 from linkage.sealing import Identity, PublicIdentity
 from linkage.study import StudyConfig, parse_study
 
@@ -132,6 +132,26 @@ def check_deactivation(notice: Deactivation, signed: SignedStudy) -> None:
             f"the notice is about epoch {notice.epoch} of another study or key; this is epoch"
             f" {header.epoch}",
             hint="give the signed study and the notice of the same epoch",
+        )
+
+
+def require_same_encodings(signed: SignedStudy) -> None:
+    """
+    Raises SchemaRefused where this software would encode otherwise than the custodian signed.
+
+    Checked before any key: the key-check value depends on the schema hash, and a wrong software
+    version would look like a wrong key.
+    """
+    if signed.normalisation not in ("", NORMALISATION_VERSION):
+        raise SchemaRefused(
+            f"the study is signed for version {signed.normalisation} of the normalisation, this"
+            f" software has version {NORMALISATION_VERSION}",
+            hint="install the same software version at all sites, custodian included",
+        )
+    if schema_hash(signed.study) != signed.schema_hash:
+        raise SchemaRefused(
+            "this software makes other encodings of the study than the custodian's did",
+            hint="install the same software version at all sites, custodian included",
         )
 
 

@@ -17,7 +17,7 @@ from linkage.errors import KeyRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN, STUDY_KEY
 from linkage.schema import schema_hash
 from linkage.sealing import Context, Identity, PublicIdentity, seal, unseal
-from linkage.signed_study import SignedStudy, sign_study
+from linkage.signed_study import SignedStudy, require_same_encodings, sign_study
 from linkage.study import load_study
 
 
@@ -103,8 +103,10 @@ def open_key(sealed: bytes, signed: SignedStudy, uploader: str, identity: Identi
     """
     Return the study key that the custodian sealed to this site.
 
-    Raises PackageRefused where it does not open, KeyRefused where it is not the signed study's.
+    Raises PackageRefused where it does not open, KeyRefused where it is not the signed study's,
+    SchemaRefused where this software is not that of the custodian.
     """
+    require_same_encodings(signed)
     opened = unseal(
         sealed,
         sender=signed.pin(CUSTODIAN),

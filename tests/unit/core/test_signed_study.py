@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from linkage.errors import KeyRefused, NotFound, PackageRefused, StudyRefused
+from linkage.errors import KeyRefused, NotFound, PackageRefused, SchemaRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, load_signed_study
@@ -127,3 +127,19 @@ def test_what_was_signed_before_a_field_was_added_still_verifies() -> None:
         earlier.model_copy(update={"normalisation": "2"}).check()
     with pytest.raises(PackageRefused):
         EVERYONE.signed.model_copy(update={"normalisation": ""}).check()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"normalisation": "999"}, "signed for version 999 of the normalisation, this software"),
+        ({"schema_hash": "0" * 64}, "other encodings of the study than the custodian's did"),
+    ],
+)
+def test_other_software_is_not_taken_for_a_wrong_key(change: dict[str, str], said: str) -> None:
+    custodian, alpha = EVERYONE.identities[CUSTODIAN], EVERYONE.identities["alpha"]
+    other = EVERYONE.signed.model_copy(update=change).sign(custodian)
+    sealed = custody.seal_key(EVERYONE.signed, EVERYONE.key, custodian, "alpha")
+    with pytest.raises(SchemaRefused, match=said) as caught:
+        custody.open_key(sealed, other, "alpha", alpha)
+    assert "same software version" in caught.value.hint
