@@ -88,8 +88,8 @@ class _Opened:
 def _told(name: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError):
-        # What Arrow says may quote the file.
+    except (pa.ArrowException, OSError, ValueError):
+        # What Arrow says may quote the file. ValueError: a column's name that is not UTF-8.
         raise SourceRefused(
             file=name,
             rule="is no Parquet file, or is cut short or damaged",
