@@ -81,7 +81,7 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
     assert done["state"] == "failed"
     said = {
         "records": "another number of records than its manifest says",
-        "groups": "another number of groups than its manifest says",
+        "groups": "another number of records or groups than its manifest says",
         "twice": "a record pseudonym occurs twice",
         "no-table": "what is inside is no table",
         "bomb": "what is inside is no table",
