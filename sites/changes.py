@@ -19,6 +19,7 @@ from linkage.delta import is_among, sorting
 from linkage.errors import Conflict
 from sites.vault import Vault
 
+_CHUNK_ROWS = 500_000
 _ROW = np.dtype([("name", np.uint8, 16), ("mark", np.uint64)])
 
 
@@ -79,23 +80,41 @@ class RowMarks:
         )
 
     def save(self, vault: Vault, dataset: int) -> None:
-        """Keep the marks of a dataset version, encrypted."""
-        rows = np.empty(len(self.names), _ROW)
-        rows["name"], rows["mark"] = self.names, self.marks
-        vault.keep(_name(dataset), rows.tobytes())
+        """Keep the marks of a dataset version, encrypted, in chunks."""
+        starts = range(0, len(self.names), _CHUNK_ROWS)
+        for chunk, start in enumerate(starts):
+            some = slice(start, start + _CHUNK_ROWS)
+            rows = np.empty(len(self.names[some]), _ROW)
+            rows["name"], rows["mark"] = self.names[some], self.marks[some]
+            vault.keep(_name(dataset, chunk), rows.tobytes())
+        vault.keep(f"{marks_name(dataset)}/chunks", str(len(starts)).encode())
 
     @classmethod
     def load(cls, vault: Vault, dataset: int) -> RowMarks:
         """Read the marks of an earlier dataset version. Raises Conflict where there are none."""
-        data = vault.kept(_name(dataset)) if dataset else None
-        if data is None:
+        chunks = vault.kept(f"{marks_name(dataset)}/chunks") if dataset else None
+        if chunks is None:
             raise Conflict(
                 "there is no earlier dataset version to make a delta to",
                 hint="tokenize without --delta; the next one can be a delta to it",
             )
-        rows = np.frombuffer(data, _ROW)
-        return cls(np.ascontiguousarray(rows["name"]), np.ascontiguousarray(rows["mark"]))
+        names, marks = [np.zeros((0, 16), np.uint8)], [np.zeros(0, np.uint64)]
+        for chunk in range(int(chunks)):
+            rows = np.frombuffer(vault.kept(_name(dataset, chunk)) or b"", _ROW)
+            names.append(np.ascontiguousarray(rows["name"]))
+            marks.append(np.ascontiguousarray(rows["mark"]))
+        return cls(np.concatenate(names), np.concatenate(marks))
 
 
-def _name(dataset: int) -> str:
+def has_marks(vault: Vault, dataset: int) -> bool:
+    """Return whether the marks of a dataset version are kept."""
+    return dataset > 0 and vault.kept(f"{marks_name(dataset)}/chunks") is not None
+
+
+def marks_name(dataset: int) -> str:
+    """Return the folder of a dataset version's marks, among what is kept."""
     return f"marks-of-{dataset}"
+
+
+def _name(dataset: int, chunk: int) -> str:
+    return f"{marks_name(dataset)}/{chunk:05d}"

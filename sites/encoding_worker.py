@@ -145,11 +145,11 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "pseudonyms": pseudonyms[order],
         "numbers": np.asarray(table.column(NUMBER), np.int64)[order],
         "digests": found[order],
-        "has_clk": _stacked([c.present[order] for c in clks.values()], n, axis=1),
-        "keys": np.stack([k.values[order] for k in keys.values()])
+        "has_clk": _stacked([c.present[order] for c in clks.values()], n),
+        "keys": np.stack([k.values[order] for k in keys.values()], axis=1)
         if keys
-        else np.zeros((0, n, 16), np.uint8),
-        "has_key": _stacked([k.present[order] for k in keys.values()], n, axis=0),
+        else np.zeros((n, 0, MATCH_KEY_BYTES), np.uint8),
+        "has_key": _stacked([k.present[order] for k in keys.values()], n),
         **{f"bits_{clk}": column.values[order] for clk, column in clks.items()},
     }
     vault, dataset = worker.order.vault, worker.order.dataset
@@ -181,10 +181,10 @@ def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:
     for low, high in passes(whole.rows, PASS_ROWS):
         found_keys, found_rows = [], []
         for batch, first in whole.batches:
-            keys = batch.column("keys")[place]
+            keys = batch.column("keys")[:, place]
             leading = keys[:, 0].astype(np.int32) << 8 | keys[:, 1]
             chosen = (low <= leading) & (leading < high)
-            chosen &= batch.column("has_key")[place] & kept[first : first + batch.rows]
+            chosen &= batch.column("has_key")[:, place] & kept[first : first + batch.rows]
             rows = np.flatnonzero(chosen)
             found_keys.append(keys[rows])
             found_rows.append(rows + first)
@@ -276,25 +276,25 @@ def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
     pseudonyms = np.zeros((n, 16), np.uint8)
     bits = [np.zeros((n, clk.length // 8), np.uint8) for clk in clks]
     has_clk = np.zeros((n, len(clks)), dtype=bool)
-    keys = np.zeros((len(rules), n, 16), np.uint8)
-    has_key = np.zeros((len(rules), n), dtype=bool)
+    keys = np.zeros((n, len(rules), MATCH_KEY_BYTES), np.uint8)
+    has_key = np.zeros((n, len(rules)), dtype=bool)
     for batch, first in worker.whole.batches:
         here = np.flatnonzero((first <= rows) & (rows < first + batch.rows))
         if not here.size:
             continue
-        local = rows[here] - first
+        local = rows[here].astype(np.int64) - first
         # One run of rows, for batches are in pseudonym order as the package is.
-        run = slice(int(local[0]), int(local[-1]) + 1)
-        local = local - local[0]
-        pseudonyms[here] = batch.column("pseudonyms")[run][local]
-        has_clk[here] = batch.column("has_clk")[run][local]
+        start, stop = int(local[0]), int(local[-1]) + 1
+        local -= start
+        pseudonyms[here] = batch.read("pseudonyms", start, stop)[local]
+        has_clk[here] = batch.read("has_clk", start, stop)[local]
         for clk, made in zip(clks, bits, strict=True):
-            made[here] = batch.column(f"bits_{clk.id}")[run][local]
-        keys[:, here] = batch.column("keys")[:, run][:, local]
-        has_key[:, here] = batch.column("has_key")[:, run][:, local]
+            made[here] = batch.read(f"bits_{clk.id}", start, stop)[local]
+        keys[here] = batch.read("keys", start, stop)[local]
+        has_key[here] = batch.read("has_key", start, stop)[local]
     for place in range(len(rules)):
         packed = spool.load(f"lost-{place}")
-        has_key[place] &= (packed[rows >> 3] >> (7 - (rows & 7)).astype(np.uint8)) & 1 == 0
+        has_key[:, place] &= (packed[rows >> 3] >> (7 - (rows & 7)).astype(np.uint8)) & 1 == 0
     keys[~has_key] = 0
     return EncodedRecords(
         pseudonyms=pseudonyms,
@@ -304,12 +304,11 @@ def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
             for i, (clk, made) in enumerate(zip(clks, bits, strict=True))
         },
         match_keys={
-            rule.id: FixedColumn(keys[place], has_key[place]) for place, rule in enumerate(rules)
+            rule.id: FixedColumn(keys[:, i], np.ascontiguousarray(has_key[:, i]))
+            for i, rule in enumerate(rules)
         },
     )
 
 
-def _stacked(columns: list[npt.NDArray[np.bool_]], n: int, *, axis: int) -> npt.NDArray[np.bool_]:
-    if not columns:
-        return np.zeros((n, 0) if axis else (0, n), dtype=bool)
-    return np.stack(columns, axis=axis)
+def _stacked(columns: list[npt.NDArray[np.bool_]], n: int) -> npt.NDArray[np.bool_]:
+    return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype=bool)

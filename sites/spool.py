@@ -12,13 +12,14 @@ of the source, and a part of the package needs one run of rows from each batch.
 Columns of a batch of n rows:
     pseudonyms uint8[n, 16]   numbers int64[n]           as the source counts
     digests uint64[n, G]      of the grouping rules      bits_<clk> uint8[n, L / 8]
-    has_clk bool[n, C]        keys uint8[R, n, 16]       has_key bool[R, n]
+    has_clk bool[n, C]        keys uint8[n, R, 16]       has_key bool[n, R]
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +54,28 @@ class Batch:
     def column(self, name: str) -> Array:
         """Return a column, memory-mapped and read-only."""
         return _mapped(self.folder / f"{name}.npy")
+
+    def read(self, name: str, start: int, stop: int) -> Array:
+        """
+        Return rows [start, stop) of a column. For a few rows of very many batches: a mapping each
+        would cost more than the rows, and would count as memory.
+        """
+        with (self.folder / f"{name}.npy").open("rb") as file:
+            if name not in self._layout:
+                version = np.lib.format.read_magic(file)
+                assert version == (1, 0)  # noqa: S101 (np.save writes it for every plain dtype)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                self._layout[name] = (file.tell(), shape[1:], dtype)
+            offset, shape, dtype = self._layout[name]
+            size = dtype.itemsize * math.prod(shape)
+            file.seek(offset + start * size)
+            data = file.read((stop - start) * size)
+        return np.frombuffer(data, dtype).reshape(stop - start, *shape)
+
+    @cached_property
+    def _layout(self) -> dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]]:
+        """By column: where its values begin in the file, the shape of a row, the type."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig
 from sites import encoding_worker
 from sites.assembly import Assembled
-from sites.changes import Changes, RowMarks
+from sites.changes import Changes, RowMarks, has_marks
 from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
 from sites.packages import load_manifest
@@ -238,7 +238,7 @@ class _Making:
     def _compared(self, marks: RowMarks) -> Changes | None:
         """Compare with the version before, where its marks are kept."""
         before = self.order.dataset - 1
-        if not before or self.vault.kept(f"marks-of-{before}") is None:
+        if not has_marks(self.vault, before):
             return None
         positions = np.asarray(self.spool.load("group_positions"))
         return marks.since(RowMarks.load(self.vault, before), positions)
