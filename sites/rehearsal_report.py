@@ -189,7 +189,8 @@ def _pair_table(numbers: dict[str, Any]) -> dict[str, Any]:
         if pair := scored.get(frozenset(one["parties"])):
             row += [f"{pair[key]:.4f}" for key in ("precision", "recall", "f1")]
             row += [f"{pair[key]:,}" for key in ("false", "missed")]
-        rows.append(row)
+        # A truth has a column a party; two contributors' comparison has none of its own.
+        rows.append(row + [""] * (len(columns) - len(row)))
     note = (
         "Thresholds are chosen by the program for the best estimated F1; pairs at or above"
         " them link. Estimates use no truth."

@@ -30,7 +30,7 @@ from linkage.errors import Conflict, KeyRefused, SourceRefused
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
 from linkage.sealing import Identity
-from linkage.signed_study import SignedStudy
+from linkage.signed_study import SignedStudy, require_same_encodings
 from linkage.study import StudyConfig
 from sites import encoding_worker
 from sites.assembly import Assembled
@@ -356,6 +356,7 @@ class _Making:
 def _check_keys(
     signed: SignedStudy, study: StudyConfig, uploader: str, key: StudyKey, identity: Identity
 ) -> None:
+    require_same_encodings(signed)
     if identity.public() != signed.pin(uploader):
         raise KeyRefused(
             f"the signed study pins other keys for {uploader!r} than those of this machine",
