@@ -39,14 +39,40 @@ def open_dataset(
 def _records(
     broker: Broker, identity: Identity, study: RegisteredStudy, uploader: str, number: int
 ) -> tuple[Manifest, EncodedRecords]:
-    """Return the whole of a dataset version; of a delta, its base with the delta applied."""
+    """
+    Return the whole of a dataset version; of a delta, its base with the delta applied.
+
+    A base comes first and deltas follow it one by one, so no more than one of them is held.
+    """
+    manifests = [_manifest(broker, study, uploader, number)]
+    while manifests[-1].base:
+        manifests.append(_manifest(broker, study, uploader, manifests[-1].base))
+    records = _rows(broker, identity, study, manifests[-1])
+    _require_attested(records, manifests[-1])
+    for manifest in reversed(manifests[:-1]):
+        records = apply_delta(records, _rows(broker, identity, study, manifest))
+        _require_attested(records, manifest)
+    return manifests[0], records
+
+
+def _manifest(broker: Broker, study: RegisteredStudy, uploader: str, number: int) -> Manifest:
     with broker.database.read() as connection:
         row = studies.find_dataset(connection, study.id, uploader, number)
-        blobs = studies.part_blobs(connection, row) if row else {}
     if row is None or row.state != "complete":
         raise NotFound(f"{uploader!r} has no complete dataset version {number}", hint=_REMEDY)
     manifest = Manifest.model_validate_json(row.manifest)
     manifest.verify(study.pin(uploader))
+    return manifest
+
+
+def _rows(
+    broker: Broker, identity: Identity, study: RegisteredStudy, manifest: Manifest
+) -> EncodedRecords:
+    """Return what the parts of one dataset version hold."""
+    uploader, number = manifest.uploader, manifest.dataset
+    with broker.database.read() as connection:
+        row = studies.find_dataset(connection, study.id, uploader, number)
+        blobs = studies.part_blobs(connection, row) if row else {}
     batches: list[pa.RecordBatch] = []
     for part in manifest.parts:
         context = part_context(study.id, uploader, number, part.number, len(manifest.parts))
@@ -54,17 +80,16 @@ def _records(
         sender = study.pin(uploader)
         data = unseal(sealed, sender=sender, recipient=identity, context=context)
         batches += _batches(data, part, study, uploader)
-    records = from_arrow(batches, study.config, manifest.party)
-    if manifest.base:
-        _, base = _records(broker, identity, study, uploader, manifest.base)
-        records = apply_delta(base, records)
+    return from_arrow(batches, study.config, manifest.party)
+
+
+def _require_attested(records: EncodedRecords, manifest: Manifest) -> None:
     if (len(records), len(np.unique(records.groups))) != (manifest.records, manifest.groups):
         raise PackageRefused(
-            f"{uploader!r}: the dataset has another number of records or groups than its manifest"
-            " says",
+            f"{manifest.uploader!r}: the dataset has another number of records or groups than its"
+            " manifest says",
             hint=_REMEDY,
         )
-    return manifest, records
 
 
 def _batches(

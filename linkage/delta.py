@@ -43,14 +43,18 @@ def apply_delta(base: EncodedRecords, delta: EncodedRecords) -> EncodedRecords:
     Return the dataset version that `delta` makes of `base`, in pseudonym order.
 
     Raises EncodingRefused where the delta removes what is not there, or breaks up a group that it
-    does not name whole.
+    does not name whole, or where a group is not named by one of its rows.
     """
     gone = delta.groups == REMOVED
     touched = is_among(base.pseudonyms, delta.pseudonyms)
     if not is_among(delta.pseudonyms[gone], base.pseudonyms).all():
         raise EncodingRefused("a delta removes a record that its base lacks", hint=_REMEDY)
     kept, new = np.flatnonzero(~touched), np.flatnonzero(~gone)
-    if touched[base.groups[kept]].any():
+    if (base.groups >= len(base)).any() or (base.groups[base.groups] != base.groups).any():
+        raise EncodingRefused("a base's group is not named by a row of it", hint=_REMEDY)
+    stays = np.zeros(len(base), dtype=bool)
+    stays[base.groups[kept]] = True
+    if stays[base.groups[touched]].any():
         raise EncodingRefused("a delta names only a part of a group", hint=_REMEDY)
     if (delta.groups[new] >= len(delta)).any() or gone[delta.groups[new]].any():
         raise EncodingRefused("a delta's group is none of its rows", hint=_REMEDY)

@@ -104,7 +104,7 @@ def _check_parts(manifest: Manifest, limits: Limits) -> None:
             f"the dataset is larger than {limits.dataset_bytes} bytes",
             hint="ask the broker's admin to raise limits.dataset_bytes",
         )
-    if manifest.records > limits.dataset_records:
+    if max(manifest.records, manifest.rows) > limits.dataset_records:
         raise TooLarge(
             f"the dataset has more than {limits.dataset_records} records",
             hint="ask the broker's admin to raise limits.dataset_records",

@@ -91,6 +91,23 @@ def test_a_delta_that_does_not_fit_its_base_is_refused() -> None:
             apply_delta(base, loose)
 
 
+def test_a_group_is_told_whole_whichever_member_stays() -> None:
+    base = records({1: (3, 1), 2: (3, 1), 3: (3, 2)})
+    pair = base.pseudonyms[np.isin(base.pseudonyms[:, 15], [1, 2])]
+    for one in (pair[:1], pair[1:]):
+        with pytest.raises(EncodingRefused, match="only a part of a group"):
+            apply_delta(base, removals(one, {"clk": 1}, ["rule"], 16))
+    assert len(apply_delta(base, removals(pair, {"clk": 1}, ["rule"], 16))) == 1
+
+
+@pytest.mark.parametrize("groups", [[99, 99, 99], [1, 0, 0], [2, 2, 1]])
+def test_a_base_whose_groups_are_named_by_no_member_is_refused(groups: list[int]) -> None:
+    base = records({1: (3, 1), 2: (3, 2), 3: (3, 3)})
+    base.groups[:] = groups
+    with pytest.raises(EncodingRefused, match="not named by a row of it"):
+        apply_delta(base, delta({}, {5: (1, 1)}))
+
+
 def test_is_among_compares_all_sixteen_bytes() -> None:
     one = np.zeros((3, 16), np.uint8)
     one[1, 15], one[2, 0] = 1, 1
