@@ -16,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.delta import is_among, sorting
+from linkage.encoding.fields import NORMALISATION_VERSION
 from linkage.errors import Conflict
+from linkage.signed_study import SignedStudy
+from sites.packages import load_manifest
 from sites.vault import Vault
 
 _CHUNK_ROWS = 500_000
@@ -100,10 +103,34 @@ class RowMarks:
             )
         names, marks = [np.zeros((0, 16), np.uint8)], [np.zeros(0, np.uint64)]
         for chunk in range(int(chunks)):
-            rows = np.frombuffer(vault.kept(_name(dataset, chunk)) or b"", _ROW)
+            data = vault.kept(_name(dataset, chunk))
+            if data is None:
+                raise Conflict(
+                    f"a part of what is kept of dataset version {dataset} is missing",
+                    hint="tokenize without --delta",
+                )
+            rows = np.frombuffer(data, _ROW)
             names.append(np.ascontiguousarray(rows["name"]))
             marks.append(np.ascontiguousarray(rows["mark"]))
         return cls(np.concatenate(names), np.concatenate(marks))
+
+
+def base_of(vault: Vault, signed: SignedStudy, dataset: int) -> int:
+    """Return the newest dataset version, if `dataset` can be a delta to it. Raises Conflict."""
+    newest = vault.newest_dataset()
+    if newest >= dataset:
+        raise Conflict(
+            f"dataset version {dataset} is older than the newest, {newest}",
+            hint="leave the version out to make the next one",
+        )
+    RowMarks.load(vault, newest)
+    manifest = load_manifest(vault.package(newest))
+    if (manifest.study_hash, manifest.normalisation) != (signed.study_hash, NORMALISATION_VERSION):
+        raise Conflict(
+            f"dataset version {newest} was made for another signed study or by other rules",
+            hint="tokenize without --delta",
+        )
+    return newest
 
 
 def has_marks(vault: Vault, dataset: int) -> bool:

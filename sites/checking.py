@@ -63,7 +63,7 @@ def check_source(
                 rule=f"{repeated:,} records repeat the record id of an earlier one",
                 hint="make ids unique, or quarantine them; `linkage-site tokenize` names the first",
             )
-        intake.left_out["record_id", "repeats the record id of an earlier record"] += repeated
+        intake.repeated_ids(repeated)
         found.records -= repeated
     found.left_out, found.notes = dict(intake.left_out), intake.notes
     return found

@@ -154,7 +154,6 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     }
     vault, dataset = worker.order.vault, worker.order.dataset
     ids = pa.array([record_ids[i] for i in order.tolist()], pa.string())
-    vault.write_map_chunk(worker.spool.map_folder, dataset, raw.number, arrays["pseudonyms"], ids)
     facts = {
         "digest": raw.digest,
         "rows": n,
@@ -164,7 +163,12 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "with_clk": {clk: int(column.present.sum()) for clk, column in clks.items()},
         "no_key": made.missing,
     }
-    worker.spool.write(raw.number, arrays, facts, unused)
+
+    def write_map(folder: Path) -> None:
+        vault.write_map_chunk(folder, dataset, raw.number, arrays["pseudonyms"], ids)
+
+    # The chunk of the map comes and goes with its batch: a batch that is kept has the right one.
+    worker.spool.write(raw.number, arrays, facts, unused, write_map)
     return facts
 
 

@@ -71,7 +71,7 @@ class Intake:
                 self._leave_out(bad)
             self._records += len(batch)
             self._done, self._total = batch.done, batch.total
-            self._require_mostly_good()
+            self.require_mostly_good()
             yield batch
         if not self._records:
             why = f", {len(self._bad):,} were quarantined" if self._bad else ""
@@ -83,6 +83,13 @@ class Intake:
         """Say that a record has the record id of an earlier one. Raises RowRejected."""
         hint = f"{self.source.unit} {earlier} has it too"
         self._leave_out(BadRow(later, "record_id", _REPEATED, hint))
+        self._records -= 1
+
+    def repeated_ids(self, count: int) -> None:
+        """Leave out `count` records that have the record id of an earlier one. Raises as below."""
+        self.left_out["record_id", _REPEATED] += count
+        self._records -= count
+        self.require_mostly_good()
 
     def check(
         self,
@@ -150,8 +157,9 @@ class Intake:
         self.left_out[bad.field, bad.rule] += 1
         self._bad.append(bad)
 
-    def _require_mostly_good(self) -> None:
-        bad = len(self._bad)
+    def require_mostly_good(self) -> None:
+        """Raise SourceRefused where most records so far are bad: they are not, the reading is."""
+        bad = self.left_out.total()
         if bad >= 100 and bad > _MOST_BAD * (bad + self._records):
             (_, rule), count = self.left_out.most_common(1)[0]
             raise SourceRefused(

@@ -22,7 +22,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +33,9 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import Conflict
+
+SPOOL_LAYOUT = 2
+"""Raised where files of a batch change: a batch of another layout is made again."""
 
 Array = npt.NDArray[Any]
 Unused = tuple[int, str, str]
@@ -92,6 +95,7 @@ class Spool:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder; two at once would write over each other. Raises Conflict."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.folder.parent / f".{self.folder.name}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,11 +105,6 @@ class Spool:
                     hint="wait for the other process, or stop it; what it has made is kept",
                 ) from None
             yield
-
-    @cached_property
-    def map_folder(self) -> Path:
-        """Where the chunks of the map wait, one a batch, encrypted."""
-        return self.folder / "map"
 
     def path(self, number: int) -> Path:
         """Return the folder of batch `number`, from 1."""
@@ -117,15 +116,19 @@ class Spool:
         columns: Mapping[str, Array],
         facts: Mapping[str, Any],
         unused: Sequence[Unused],
+        beside: Callable[[Path], None] = lambda folder: None,
     ) -> None:
-        """Write batch `number`, whole or not at all."""
+        """
+        Write batch `number`, whole or not at all. beside: writes what else belongs to it into the
+        folder that it is given.
+        """
         making = self.folder / f".batch-{number:05d}.making"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(mode=0o700)
-        sums = {}
         for name, column in columns.items():
             np.save(making / f"{name}.npy", column, allow_pickle=False)
-            sums[name] = _checksum(making / f"{name}.npy")
+        beside(making)
+        sums = {path.name: _checksum(path) for path in sorted(making.iterdir())}
         (making / "unused.json").write_text(json.dumps(unused), encoding="utf-8")
         text = json.dumps({**facts, "sums": sums})
         (making / "facts.json").write_text(text, encoding="utf-8")
@@ -147,7 +150,7 @@ class Spool:
         try:
             found = self.batch(number)
             sums = found.facts["sums"]
-            whole = all(_checksum(found.folder / f"{n}.npy") == s for n, s in sums.items())
+            whole = all(_checksum(found.folder / n) == s for n, s in sums.items())
         except (OSError, ValueError, KeyError):
             return False  # cut short by a power failure: it is made again
         return whole and found.facts["digest"] == digest

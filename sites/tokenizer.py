@@ -34,14 +34,13 @@ from linkage.signed_study import SignedStudy, require_same_encodings
 from linkage.study import StudyConfig
 from sites import encoding_worker
 from sites.assembly import Assembled
-from sites.changes import Changes, RowMarks, has_marks
+from sites.changes import Changes, RowMarks, base_of, has_marks
 from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
-from sites.packages import load_manifest
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import open_source
-from sites.spool import Spool
+from sites.spool import SPOOL_LAYOUT, Spool
 from sites.tokenized import Tally, TokenizeSummary
 from sites.vault import Vault
 from sites.workers import Workers, processors
@@ -80,14 +79,14 @@ def tokenize(
     study = signed.study
     _check_keys(signed, study, uploader, vault.study_key(), vault.identity())
     number = dataset or vault.newest_dataset() + 1
-    if vault.package(number).exists():
-        raise Conflict(
-            f"dataset version {number} is tokenized already",
-            hint="submit it, or leave the version out to make the next one",
-        )
     spool = Spool(vault.spool(number))
-    spool.make()
     with spool.held():
+        if vault.package(number).exists():
+            raise Conflict(
+                f"dataset version {number} is tokenized already",
+                hint="submit it, or leave the version out to make the next one",
+            )
+        spool.make()
         order = Order(
             study=study,
             uploader=uploader,
@@ -98,7 +97,7 @@ def tokenize(
         )
         opened = open_source(source, study.party_of_uploader(uploader).fields)
         intake = Intake(source, opened, order.reading, quarantine=reject_file is not None)
-        base = _base_of(vault, signed) if delta else 0
+        base = base_of(vault, signed, number) if delta else 0
         making = _Making(signed, order, spool, intake, progress, base)
         return making.run(workers, reject_file)
 
@@ -186,8 +185,8 @@ class _Making:
             self.signed.key_check,
             NORMALISATION_VERSION,
             importlib.metadata.version("commons-linkage"),
-            f"{self.order.uploader} {reading.date_format} {reading.two_digit_years_until}"
-            f" {reading.phone_region}",
+            f"{SPOOL_LAYOUT} {self.order.uploader} {reading.date_format}"
+            f" {reading.two_digit_years_until} {reading.phone_region}",
         ):
             keyed.update(len(part).to_bytes(4, "big") + part.encode())
         keyed.update(data)
@@ -199,6 +198,7 @@ class _Making:
         whole = Assembled(self.spool)
         for repeated in whole.order_records():
             self.intake.repeated_id(repeated.earlier, repeated.later)
+        self.intake.require_mostly_good()
         party = self.study.party_of_uploader(self.order.uploader)
         groups = whole.group_records(len(grouping_rules(party.fields)))
         return groups, len(self.spool.load("order"))
@@ -324,8 +324,10 @@ class _Making:
             ),
             0,
         )
-        # The map first: a package without its map could be sent, but its IDs never be read.
-        self.vault.finish_map(self.spool.map_folder, number, self.batches)
+        # The map first: a package without its map could be sent, but its IDs never be read. The
+        # spool keeps its chunks, for whoever is killed before the package is there begins anew.
+        folders = [self.spool.path(i) for i in range(1, self.batches + 1)]
+        self.vault.gather_map(number, folders)
         self.vault.keep(f"input-of-{number}", fingerprint)
         making.rename(self.vault.package(number))
         self.spool.remove()
@@ -374,19 +376,6 @@ def _check_keys(
             rule=f"party {party.id!r} holds no CLK's and no match key's fields",
             hint="ask the custodian for a study that uses what you hold",
         )
-
-
-def _base_of(vault: Vault, signed: SignedStudy) -> int:
-    """Return the newest dataset version, if a delta can be made to it. Raises Conflict."""
-    newest = vault.newest_dataset()
-    RowMarks.load(vault, newest)
-    manifest = load_manifest(vault.package(newest))
-    if (manifest.study_hash, manifest.normalisation) != (signed.study_hash, NORMALISATION_VERSION):
-        raise Conflict(
-            f"dataset version {newest} was made for another signed study or by other rules",
-            hint="tokenize without --delta",
-        )
-    return newest
 
 
 def _chained(ahead: list[RawBatch], rest: Iterator[RawBatch]) -> Iterator[RawBatch]:

@@ -21,7 +21,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +88,20 @@ class Vault:
         self.keystore.write(IDENTITY, identity.to_bytes())
 
     def secret(self) -> ContributorSecret:
-        """Read the contributor's secret; made at the first call."""
+        """
+        Read the contributor's secret; made at the first call.
+
+        Another one in its place would give every record another pseudonym and open nothing that
+        is here, so one that is missed is never made anew. Raises KeyRefused.
+        """
         if not self.keystore.has(CONTRIBUTOR):
+            if self._used():
+                raise KeyRefused(
+                    f"{self.keystore.where(CONTRIBUTOR)} is missing, and what is in"
+                    f" {self.folder} was made with it",
+                    hint="restore it from your backup; if it is lost for good, begin a new private"
+                    " folder: then every record is a new one to the broker",
+                )
             self.keystore.write(CONTRIBUTOR, ContributorSecret.generate().to_bytes())
         return ContributorSecret.from_bytes(self.keystore.read(CONTRIBUTOR))
 
@@ -181,8 +194,8 @@ class Vault:
 
     def newest_dataset(self) -> int:
         """Return the highest dataset version tokenized here, 0 if none."""
-        made = [int(p.name) for p in (self.folder / "packages").glob("[0-9]*")]
-        return max(made, default=0)
+        names = (path.name for path in (self.folder / "packages").glob("[0-9]*"))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def map_folder(self, dataset: int) -> Path:
         """Return the folder of the map of a dataset version: encrypted chunks, 1 and up."""
@@ -205,6 +218,19 @@ class Vault:
             writer.write_batch(batch)
         name = _chunk_name(dataset, number)
         self.write_private(folder / _chunk_file(number), name, sink.getvalue().to_pybytes())
+
+    def gather_map(self, dataset: int, folders: Sequence[Path]) -> None:
+        """Put the map of which folder i, from 1, holds chunk i in its place; they keep theirs."""
+        making = self.folder / f".map-{dataset}.making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(mode=0o700)
+        for number, folder in enumerate(folders, start=1):
+            chunk = _chunk_file(number)
+            try:
+                (making / chunk).hardlink_to(folder / chunk)
+            except OSError:  # a file system without links
+                shutil.copy(folder / chunk, making / chunk)
+        self.finish_map(making, dataset, len(folders))
 
     def finish_map(self, folder: Path, dataset: int, chunks: int) -> None:
         """Put the complete map of `chunks` chunks in its place, over an older one."""
@@ -244,6 +270,10 @@ class Vault:
         folder = self.folder / f".map-{dataset}.making"
         self.write_map_chunk(folder, dataset, 1, pseudonyms, pa.array(record_ids, pa.string()))
         self.finish_map(folder, dataset, 1)
+
+    def _used(self) -> bool:
+        made = ("packages/*/manifest.json", "kept/*", "map-*/chunks")
+        return any(any(self.folder.glob(pattern)) for pattern in made)
 
     def _needs(self, name: str, command: str) -> None:
         if not self.keystore.has(name):

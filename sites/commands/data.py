@@ -28,7 +28,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 @told
 def tokenize(
     site: SiteFile = Path("site.toml"),
-    dataset: Annotated[int | None, typer.Option(help="Dataset version; default: next.")] = None,
+    dataset: Annotated[
+        int | None, typer.Option(min=1, help="Dataset version; default: next.")
+    ] = None,
     delta: Annotated[
         bool, typer.Option("--delta", help="Package only what differs from the newest version.")
     ] = False,

@@ -11,6 +11,7 @@ import pytest
 
 from linkage.encoding.keys import StudyKey
 from linkage.errors import KeyRefused
+from linkage.pseudonyms import ContributorSecret
 from linkage.sealing import Identity
 from sites.keystore import Keystore
 from sites.vault import Vault
@@ -29,6 +30,10 @@ def test_nothing_private_is_readable_without_the_secret(tmp_path: Path) -> None:
     assert vault.kept("case-maps") == b"CANARY-3"
     assert vault.kept("nothing") is None
     (vault.folder / "contributor.secret").unlink()
+    with pytest.raises(KeyRefused, match="is missing, and what is in") as caught:
+        vault.load_map(1)
+    assert "backup" in caught.value.hint
+    vault.keystore.write("contributor.secret", ContributorSecret.generate().to_bytes())
     with pytest.raises(KeyRefused, match="does not open") as caught:
         vault.load_map(1)
     assert "backup" in caught.value.hint
