@@ -91,15 +91,16 @@ def covering(session: Session, pseudonyms: Bytes2D) -> Names:
     """
     Return the record id of each of `pseudonyms` (uint8[N, 16]), and perhaps of further ones.
 
-    A party that tokenizes itself answers from its newest map. A commons fetches its contributors'
-    maps and takes from each the version that these pseudonyms came from. Raises NotFound where a
-    map has not arrived, PackageRefused where two contributors use one case id.
+    A party that tokenizes itself answers from its newest map that names them all. A commons
+    fetches its contributors' maps and takes from each the version that these pseudonyms came from.
+    Raises NotFound where a map has not arrived, PackageRefused where the one that is missed cannot
+    be read, or two contributors use one case id.
     """
     contributors = session.signed.study.party_named(session.party).contributors
-    if not contributors:
-        return session.vault.load_map(session.vault.newest_dataset())
     wanted = {one.tobytes() for one in pseudonyms}
-    versions = _versions(session)
+    if not contributors:
+        return _own(session.vault, wanted)
+    versions, unread = _versions(session)
     chosen: dict[str, Names] = {}
     for contributor in contributors:
         for one in versions[contributor]:
@@ -108,6 +109,9 @@ def covering(session: Session, pseudonyms: Bytes2D) -> Names:
                 chosen[contributor] = names
     merged = _merged(chosen)
     if nameless := len(wanted) - len(merged):
+        for contributor, (_, fault) in unread.items():
+            if contributor not in chosen:
+                raise fault
         silent = [one for one in contributors if one not in chosen]
         raise NotFound(
             f"no case map names {nameless:,} of the {len(wanted):,} records; none fits of:"
@@ -126,7 +130,10 @@ def newest(session: Session) -> Names:
     contributors = session.signed.study.party_named(session.party).contributors
     if not contributors:
         return session.vault.load_map(session.vault.newest_dataset())
-    versions = _versions(session)
+    versions, unread = _versions(session)
+    for contributor, (dataset, fault) in unread.items():
+        if not versions[contributor] or dataset > versions[contributor][0].dataset:
+            raise fault
     if silent := [one for one in contributors if not versions[one]]:
         raise NotFound(
             f"no case map has come from: {', '.join(silent)}",
@@ -135,12 +142,14 @@ def newest(session: Session) -> Names:
     return _merged({one: _load(session.vault, versions[one][0]) for one in contributors})
 
 
-def receive(session: Session) -> list[Received]:
+def receive(session: Session) -> tuple[list[Received], dict[Received, PackageRefused]]:
     """
-    Fetch what the contributors sent and is not here yet; return all that is here, newest first.
+    Fetch what the contributors sent and is not here yet; return all that is here, newest first,
+    and why others cannot be read.
 
-    Raises PackageRefused, naming contributor and dataset version, where a map does not open or is
-    malformed. A map of which chunks are still to come is left for the next time.
+    A map that does not open (it may be of an epoch with other keys) or is malformed stays with the
+    broker and must not keep the later ones away. One of which chunks are still to come is left for
+    the next time.
     """
     here = _index(session.vault)
     coming: dict[Received, dict[int, SealedItem]] = defaultdict(dict)
@@ -150,22 +159,48 @@ def receive(session: Session) -> list[Received]:
         found = Received(item.sender, dataset, chunks)
         if item.sender in contributors and found not in here:
             coming[found][chunk] = item
+    unread: dict[Received, PackageRefused] = {}
     for found, items in coming.items():
         if len(items) == found.chunks:
-            for chunk, item in items.items():
-                session.vault.keep(_name(found, chunk), _opened(session, found, item))
+            try:
+                for chunk, item in items.items():
+                    session.vault.keep(_name(found, chunk), _opened(session, found, item))
+            except PackageRefused as fault:
+                unread[found] = fault
+                continue
             here.append(found)
             plain = [[one.contributor, one.dataset, one.chunks] for one in here]
             session.vault.keep(_INDEX, json.dumps(plain).encode())
-    return sorted(here, key=lambda one: (one.contributor, -one.dataset))
+    return sorted(here, key=lambda one: (one.contributor, -one.dataset)), unread
 
 
-def _versions(session: Session) -> dict[str, list[Received]]:
-    """Return by contributor what was received of it, newest first."""
+def _versions(
+    session: Session,
+) -> tuple[dict[str, list[Received]], dict[str, tuple[int, PackageRefused]]]:
+    """
+    Return by contributor what was received of it, newest first; and its newest dataset version
+    whose map cannot be read, with the reason.
+    """
+    here, refused = receive(session)
     found: dict[str, list[Received]] = defaultdict(list)
-    for one in receive(session):
+    for one in here:
         found[one.contributor].append(one)
-    return found
+    unread: dict[str, tuple[int, PackageRefused]] = {}
+    for one, fault in refused.items():
+        if one.dataset > unread.get(one.contributor, (0, fault))[0]:
+            unread[one.contributor] = one.dataset, fault
+    return found, unread
+
+
+def _own(vault: Vault, wanted: set[bytes]) -> Names:
+    """Return the newest map of this party that names all `wanted`, else its newest."""
+    newest = vault.newest_dataset()
+    for dataset in range(newest, 0, -1):
+        if vault.map_folder(dataset).exists():
+            names = vault.load_map(dataset)
+            if wanted <= names.keys():
+                return names
+    return vault.load_map(newest)
 
 
 def _merged(maps: dict[str, Names]) -> Names:

@@ -72,8 +72,9 @@ class _Side:
 
 
 def session(folder: Path, relay: Relay, name: str) -> Session:
-    contributor = None if name == "alpha" else name
-    site = SiteConfig(party="alpha", contributor=contributor, private=folder / name)
+    party = "beta" if name == "beta" else "alpha"
+    contributor = None if name == party else name
+    site = SiteConfig(party=party, contributor=contributor, private=folder / name)
     vault = vault_of(EVERYONE, name, folder / name)
     identity = EVERYONE.identities[name]
     return Session(site, vault, EVERYONE.signed, identity, relay.as_seen_by(name))
@@ -97,13 +98,13 @@ def test_many_chunks_arrive_as_one_map_also_after_an_interruption(tmp_path: Path
     made = tokenized(north, 1, [f"case-{i}" for i in range(200)])
     with pytest.raises(ConnectionError):
         casemaps.send(north, 1)
-    assert casemaps.receive(alpha) == [], "half a map is none"
+    assert casemaps.receive(alpha) == ([], {}), "half a map is none"
     relay.fails_after = 1_000
     chunks = casemaps.send(north, 1)
     assert chunks == len(relay.items) > 5
     assert casemaps.send(north, 1) == chunks
     assert len(relay.items) == chunks
-    assert casemaps.receive(alpha) == [casemaps.Received("north", 1, chunks)]
+    assert casemaps.receive(alpha) == ([casemaps.Received("north", 1, chunks)], {})
     assert casemaps.covering(alpha, casemaps.as_matrix(made)) == made
     assert not [key for key in relay.items.values() if b"case-1" in key]
 
@@ -160,15 +161,46 @@ def test_a_map_that_is_none_is_refused(tmp_path: Path, sender: str, data: bytes,
         context=Context("small-study", sender, "alpha", CASE_MAP, (subject,)),
     )
     alpha = session(tmp_path, relay, "alpha")
-    with pytest.raises(PackageRefused, match=said):
-        casemaps.receive(alpha)
+    for _ in range(2):
+        with pytest.raises(PackageRefused, match=said):
+            casemaps.newest(alpha)
     assert alpha.vault.kept("case-maps/index") is None
+
+
+def test_a_map_that_cannot_be_read_does_not_keep_later_ones_away(tmp_path: Path) -> None:
+    """It stays with the broker: sealed by keys of an epoch that is over, or by a fault."""
+    relay = Relay()
+    relay.items["north", case_map_subject(1, 1, 1)] = b"sealed to keys of long ago"
+    north, south = (session(tmp_path, relay, name) for name in ("north", "south"))
+    alpha = session(tmp_path, relay, "alpha")
+    early, other = tokenized(north, 1, ["a", "b"]), tokenized(south, 1, ["x"])
+    casemaps.send(south, 1)
+    assert casemaps.covering(alpha, casemaps.as_matrix(other)) == other
+    with pytest.raises(PackageRefused, match="'north'"):
+        casemaps.newest(alpha)
+    with pytest.raises(PackageRefused, match="'north'"):
+        casemaps.covering(alpha, casemaps.as_matrix(early | other))
+    later = tokenized(north, 2, ["a", "c"])
+    casemaps.send(north, 2)
+    assert casemaps.newest(alpha) == later | other
+    assert casemaps.covering(alpha, casemaps.as_matrix(later | other)) == later | other
+
+
+def test_a_party_names_the_records_of_an_earlier_version_too(tmp_path: Path) -> None:
+    """It may have tokenized anew, with records gone, before it asks about an earlier run."""
+    beta = session(tmp_path, Relay(), "beta")
+    versions = [tokenized(beta, 1, ["a", "b"]), tokenized(beta, 2, ["b", "c"])]
+    for dataset, made in enumerate(versions, start=1):
+        beta.vault.package(dataset).mkdir(parents=True)
+        assert casemaps.covering(beta, casemaps.as_matrix(made)) == made
+    for made in versions:
+        assert casemaps.covering(beta, casemaps.as_matrix(made)) == made
 
 
 def test_what_others_send_is_left_alone(tmp_path: Path) -> None:
     relay = Relay()
     relay.items["beta", case_map_subject(1, 1, 1)] = b"anything"
-    assert casemaps.receive(session(tmp_path, relay, "alpha")) == []
+    assert casemaps.receive(session(tmp_path, relay, "alpha")) == ([], {})
 
 
 @pytest.mark.parametrize(
