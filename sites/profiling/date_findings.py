@@ -23,6 +23,9 @@ FIRST_JANUARY_HEAP = 3.0
 GAP = 0.05
 """A decade with under 5 % of the lesser of its neighbours is a gap."""
 
+_STEP = 5 * SMALL
+"""A decade's births are told in these steps: exact, they would give the few in a gap away."""
+
 _SIGMAS = 6.0
 _ENOUGH = 200
 _DAY_OF_YEAR = 1 / 365.25
@@ -102,7 +105,7 @@ def _gaps(shape: DateShape) -> Iterator[Finding]:
         # A decade with a few people in it is a value of fewer than ten records: not named.
         named = f"in the {at}s" if decades[at] == 0 else "in a decade between two full ones"
         yield _finding(
-            "decade-missing", "look", usual - decades[at],
+            "decade-missing", "look", usual // _STEP * _STEP,
             f"{'Nobody' if decades[at] == 0 else 'Almost nobody'} was born {named}.",
             "Check whether a part of the records was lost in the export.",
         )  # fmt: skip

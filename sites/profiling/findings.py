@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sites.profiling.cells import SMALL
+from sites.profiling.cells import SMALL, small
 from sites.profiling.counting import CountSummary
 from sites.profiling.tally import NEVER_SHOWN, CommonValue, FieldTally, SourceTally
 from sites.profiling.words import percent, records, shown_value
@@ -104,6 +104,15 @@ class FieldFacts:
     def field(self) -> str:
         """The study's field."""
         return self.tally.field
+
+    @property
+    def hides_few(self) -> bool:
+        """
+        Whether the few values of the field are known to all, as sexes are, and one of them has
+        fewer than ten records: then the others' counts would give its count away.
+        """
+        told = sum(one.records for one in self.common)
+        return self.field == "sex" and small(self.tally.present - told)
 
 
 def in_order(findings: Iterable[Finding], total: int) -> list[Finding]:
@@ -267,13 +276,16 @@ def of_sex(facts: FieldFacts) -> Iterator[Finding]:
         return
     share = held.get("f", 0) / known
     if not SEX_SHARE[0] <= share <= SEX_SHARE[1]:
+        most, present = max(held.values()), facts.tally.present
+        number, said = (
+            (present, "Nearly all") if facts.hides_few else (most, percent(most, present))
+        )
         yield Finding(
             "sex-share",
             "look",
             "sex",
-            max(held.values()),
-            f"{percent(max(held.values()), facts.tally.present)} of the known sexes are"
-            f" {'female' if share > 0.5 else 'male'}.",
+            number,
+            f"{said} of the known sexes are {'female' if share > 0.5 else 'male'}.",
             "Right for a maternity or prostate register; otherwise the codes may be read wrongly.",
         )
 
@@ -342,7 +354,7 @@ def _invalid(facts: FieldFacts, number: int, said: int, max_invalid: float) -> I
 
 def _main_reason(tally: FieldTally, kind: str) -> str:
     """Return the commonest reason of a kind: " (mostly: more than nine digits)"."""
-    found = {w: n for w, n in tally.why.items() if w.partition(":")[0] == kind and ":" in w}
+    found = {w: n for w, n in tally.told_why().items() if w.partition(":")[0] == kind and ":" in w}
     if not found:
         return ""
     reason = max(found, key=lambda why: (found[why], why)).partition(": ")[2]

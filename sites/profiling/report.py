@@ -41,7 +41,8 @@ NO_STUDY = "No study was given, so nothing is said about links: add --study STUD
 class FieldReport:
     """
     A field in numbers of records. present = plain + repaired. reasons: by why-text. distinct,
-    highest: different values, and records of the commonest. common: values that may be shown.
+    highest: different values, and records of the commonest. common: values that may be shown. Of
+    a sex that fewer than ten have, neither says the number: highest is present, common is empty.
     """
 
     field: str
@@ -253,11 +254,15 @@ def _field(facts: FieldFacts) -> FieldReport:
         missing=kinds["missing"],
         placeholder=kinds["placeholder"],
         invalid=kinds["invalid"],
-        reasons={why: n for why, n in sorted(facts.tally.why.items()) if ":" in why},
+        reasons={why: n for why, n in sorted(facts.tally.told_why().items()) if ":" in why},
         distinct=facts.summary.distinct,
-        highest=facts.summary.highest,
-        common=tuple((shown_value(facts.field, one.value), one.records) for one in facts.common),
+        highest=facts.tally.present if facts.hides_few else facts.summary.highest,
+        common=() if facts.hides_few else _common(facts),
     )
+
+
+def _common(facts: FieldFacts) -> tuple[tuple[str, int], ...]:
+    return tuple((shown_value(facts.field, one.value), one.records) for one in facts.common)
 
 
 def _effect(study: StudyConfig, party: Party, ability: Ability) -> Effect:

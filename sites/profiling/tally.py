@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from linkage.encoding import whys
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normalised
 from linkage.evaluation.names import first_names
+from sites.profiling.cells import small
 from sites.profiling.counting import (
     CommonValues,
     CountSummary,
@@ -39,6 +41,8 @@ NEVER_SHOWN = frozenset({"ssn", "phone", "email"})
 
 SHOWN_VALUES = 3
 """Common values shown of a field."""
+
+OTHER_OR_UNKNOWN = f"{whys.OTHER_SEX} or unknown"
 
 _NAMES = ("first_name", "middle_name", "last_name")
 
@@ -96,6 +100,17 @@ class FieldTally:
         made = dict.fromkeys(("plain", "repaired", "missing", "placeholder", "invalid"), 0)
         for why, count in self.why.items():
             made[why.partition(":")[0] or "plain"] += count
+        return made
+
+    def told_why(self) -> dict[str, int]:
+        """
+        Return records by why-text as it may be told: fewer than ten people of another sex are
+        not told from those whose sex is unknown, for that is a value of theirs.
+        """
+        made = dict(self.why)
+        if small(made.get(whys.OTHER_SEX, 0)):
+            both = made.pop(whys.OTHER_SEX) + made.pop(whys.UNKNOWN_SEX, 0)
+            made[OTHER_OR_UNKNOWN] = both
         return made
 
     @property
