@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def write_clks(
     encoder = SchemaEncoder(schema, secret)
     records = bits = 0
     making = out.with_name(f".{out.name}.making") if out else Path(os.devnull)
-    with making.open("w", encoding="ascii") as file:
+    with _own_file(making) if out else making.open("w", encoding="ascii") as file:
         file.write('{"clks": [')
         for first_row, columns in _batches(data, schema):
             filters = encoder.encode(columns, file=data.name, first_row=first_row)
@@ -75,6 +76,13 @@ def write_clks(
     density = bits / (records * schema.length) if records else 0.0
     weak = clkhash_lint.weaknesses(schema, secret, density=density)
     return ClkFile(out or data, records, density, tuple(map(str, weak)))
+
+
+def _own_file(path: Path) -> TextIO:
+    """Open a new file that only its owner can read: plain CLKs say who is in them."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    return os.fdopen(handle, "w", encoding="ascii")
 
 
 def _schema(path: Path) -> ClkhashSchema:

@@ -52,6 +52,7 @@ def test_the_clk_file_is_what_clkhash_makes(files: dict[str, Path]) -> None:
     done = run(files, RISK, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["records"] == "3"
+    assert files["clks.json"].stat().st_mode & 0o077 == 0, "plain CLKs say who is in them"
     schema = from_json_dict(json.loads(files["schema.json"].read_text()))
     theirs = generate_clks(ROWS, schema, SECRET, max_workers=1)
     found = json.loads(files["clks.json"].read_text())
