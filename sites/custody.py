@@ -127,6 +127,16 @@ def _context(signed: SignedStudy, uploader: str) -> Context:
     return Context(header.id, CUSTODIAN, uploader, STUDY_KEY, (str(header.epoch),))
 
 
+def require_new(path: Path) -> None:
+    """Raises KeyRefused where something lies at `path`: nothing of a ceremony is overwritten."""
+    if path.exists():
+        raise KeyRefused(
+            f"{path} exists and is never overwritten", hint="choose another name, or move it away"
+        )
+    if path.parent.exists() and not path.parent.is_dir():
+        raise KeyRefused(f"{path.parent} is no folder", hint="choose another path")
+
+
 def check_rotation(before: SignedStudy, after: SignedStudy, key: StudyKey) -> None:
     """
     Check that `after`, made with `key`, rotates the key of `before`.

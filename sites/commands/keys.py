@@ -48,7 +48,7 @@ def identity(
     public = folder / f"{name}.public.json"
     if name == CUSTODIAN:
         roles.require_no_broker(folder)
-        _absent(folder / roles.CUSTODIAN_KEY)
+        custody.require_new(folder / roles.CUSTODIAN_KEY)
     elif vault.keystore.has("identity.key"):
         raise KeyRefused(
             f"{vault.keystore.where('identity.key')} exists; keys are never overwritten",
@@ -81,7 +81,7 @@ def new(
 ) -> None:
     """Custodian: make a new study key. It is never shown."""
     roles.require_no_broker(file.parent)
-    _absent(file)
+    custody.require_new(file)
     if dry_run:
         would("make a study key", {"file": file}, as_json=as_json)
         return
@@ -169,7 +169,7 @@ def deactivate(
     signed = load_signed_study(signed_study)
     day = date or dt.datetime.now(dt.UTC).date().isoformat()
     notice = make_notice(signed, Identity.load(custodian), reason=reason, date=day)
-    _absent(out)
+    custody.require_new(out)
     data: dict[str, object] = {
         "study": notice.study_id,
         "epoch": notice.epoch,
@@ -260,15 +260,6 @@ def _name(name: str) -> None:
         identifier(name)
     except Fault as fault:
         raise KeyRefused(f"{name!r} {fault.rule}", hint=fault.hint) from None
-
-
-def _absent(path: Path) -> None:
-    if path.exists():
-        raise KeyRefused(
-            f"{path} exists and is never overwritten", hint="choose another name, or move it away"
-        )
-    if path.parent.exists() and not path.parent.is_dir():
-        raise KeyRefused(f"{path.parent} is no folder", hint="choose another path")
 
 
 def _read(path: Path) -> bytes:

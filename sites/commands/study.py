@@ -48,6 +48,7 @@ def sign(
 ) -> None:
     """Custodian: sign a study file, which pins the keys of everyone who takes part."""
     roles.require_no_broker(custodian.parent)
+    custody.require_new(out)
     signer, loaded = Identity.load(custodian), StudyKey.load(key)
     signed = custody.sign(study, public, loaded, signer)
     rows: dict[str, object] = {"send to everyone": out, "study hash": signed.study_hash}

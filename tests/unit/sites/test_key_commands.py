@@ -301,6 +301,11 @@ def test_a_rotation_is_checked_against_the_epoch_before(desk: Desk) -> None:
         assert said in done.err
         assert not (desk.root / "next.json").exists()
     assert "NOT COMPARED" in sign(later, new).out
+    made = (desk.root / "next.json").read_bytes()
+    again = sign(later, new, "--previous", signed)
+    assert (again.code, "never overwritten" in again.err) == (5, True)
+    assert (desk.root / "next.json").read_bytes() == made, "a signed study may be in force"
+    (desk.root / "next.json").unlink()
     told = sign(later.replace("minimum_cell", "x"), new, "--previous", signed)
     assert "new: study, epoch" in told.out
     assert load_signed_study(desk.root / "next.json").study.study.epoch == 2
