@@ -3,7 +3,8 @@ What a person sees at the terminal: progress, summaries, errors; and JSON for pr
 
 Exit codes: 0 done; 1 a bug of ours (please report it); 2 wrong usage; 3 a study, site or cohort
 file is refused; 4 the input data is refused; 5 a key or a sealed package is refused; 6 the
-broker refuses or does not answer; 7 the linkage or a delivery failed.
+broker refuses or does not answer; 7 the linkage or a delivery failed, a worker died or the disk
+is full; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from linkage import errors
-from sites.workers import without_values
+from sites.workers import A_BUG, without_values
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +50,8 @@ EXIT_CODES: tuple[tuple[type[errors.LinkageError], int], ...] = (
 
 def exit_code(fault: errors.LinkageError) -> int:
     """Return the documented exit code of an error; 7 where none other fits."""
+    if fault.message.startswith(A_BUG):  # a worker's, which comes back without its kind
+        return 1
     return next((code for kind, code in EXIT_CODES if isinstance(fault, kind)), 7)
 
 
@@ -68,13 +71,16 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
                     f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False, soft_wrap=True
                 )
             raise typer.Exit(exit_code(fault)) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter, KeyboardInterrupt):
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
+        except KeyboardInterrupt:
+            err.print("Stopped by you. The same command may be run again at any time.")
+            raise typer.Exit(130) from None
         except Exception as fault:  # its text could hold a value of a record
             bug = without_values(fault)
             err.print(f"[bold red]Error:[/] {_plain(bug.message)}", soft_wrap=True)
             err.print(f"[bold]What to do:[/] {_plain(bug.hint)}", soft_wrap=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(exit_code(bug)) from None
 
     return run
 

@@ -12,8 +12,10 @@ value.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import re
 import resource
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +36,9 @@ _AHEAD = 2
 
 _WARM = "sites.warm"
 
+A_BUG = "a bug: "
+"""How the text of a fault that nobody foresaw begins."""
+
 _prepared: Any = None
 
 
@@ -49,12 +54,25 @@ def no_core_dumps() -> None:
 
 def without_values(fault: BaseException) -> LinkageError:
     """Return an error that says where an unexpected fault arose and nothing of its text."""
+    if _disk_is_full(fault):
+        return LinkageError(
+            "no space is left to write to: the disk is full, or a quota or file size limit reached",
+            hint="free space in the private folder, or let `private` in the site file name a folder"
+            " on a larger disk; then run the same command again, it goes on where it stopped",
+        )
     frames = traceback.extract_tb(fault.__traceback__)
     at = "; ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames[-4:])
     return LinkageError(
-        f"a bug: {type(fault).__name__} at {at}",
+        f"{A_BUG}{type(fault).__name__} at {at}",
         hint="report these two lines; they hold no value",
     )
+
+
+def _disk_is_full(fault: BaseException) -> bool:
+    # numpy says how much it wrote, and no reason; that text is two numbers.
+    short = re.fullmatch(r"\d+ requested and \d+ written", str(fault))
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(fault, OSError) and (fault.errno in full or short is not None)
 
 
 class Workers:

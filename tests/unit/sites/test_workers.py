@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import resource
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import typer
 
 from linkage.encoding.columns import Coded
 from linkage.errors import LinkageError, RowRejected, SourceRefused
 from sites.sources.base import RawBatch
-from sites.workers import Workers
+from sites.terminal import exit_code, told
+from sites.workers import Workers, without_values
 
 
 def prepare(order: int) -> int:
@@ -64,9 +70,31 @@ def test_an_unexpected_fault_loses_its_text_and_says_where(count: int) -> None:
         list(workers.each(fail, range(5)))
     shown = f"{caught.value} {caught.value.__cause__} {caught.getrepr(style='short')}"
     assert "a bug: ValueError at" in caught.value.message
+    assert exit_code(caught.value) == 1
     assert "test_workers.py" in caught.value.message
     assert "CANARY" not in str(caught.value)
     assert "CANARY in the text" not in str(caught.value.__cause__), shown
+
+
+def fill(prepared: int, one: int) -> int:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(Path(folder) / "big.npy", np.zeros(one))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return one
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_full_disk_is_no_bug(count: int) -> None:
+    with Workers(count, prepare, 1) as workers, pytest.raises(LinkageError) as caught:
+        list(workers.each(fill, [100_000]))
+    assert "the disk is full" in caught.value.message
+    assert "same command again" in caught.value.hint
+    assert exit_code(caught.value) == 7
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -76,6 +104,22 @@ def test_a_refusal_comes_back_whole(count: int) -> None:
     fault = caught.value
     assert (fault.row, fault.field, fault.rule, fault.hint) == (7, "ssn", "is wrong", "mend it")
     assert fault.message == "people.csv, row 7, field 'ssn': is wrong"
+
+
+def test_a_full_disk_is_known_by_its_number_too() -> None:
+    for number, said in ((errno.ENOSPC, "the disk is full"), (errno.EIO, "a bug: OSError")):
+        assert said in without_values(OSError(number, "CANARY")).message
+
+
+def test_ctrl_c_ends_in_one_line_and_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    @told
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 130
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_killed_worker_is_said_with_a_remedy() -> None:
