@@ -17,11 +17,14 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -138,7 +141,17 @@ class Workers:
 
 def _start(prepare: Callable[[Any], Any], order: Any) -> None:
     no_core_dumps()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep(prepare(order))
+
+
+def _end_with_parent() -> None:
+    """End this process with its parent: it holds keys, and would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _keep(prepared: Any) -> None:
