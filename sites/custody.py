@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from linkage.encoding.keys import StudyKey
-from linkage.errors import KeyRefused, StudyRefused
+from linkage.errors import KeyRefused, PackageRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN, STUDY_KEY
 from linkage.schema import schema_hash
 from linkage.sealing import Context, Identity, PublicIdentity, seal, unseal
@@ -107,12 +107,21 @@ def open_key(sealed: bytes, signed: SignedStudy, uploader: str, identity: Identi
     SchemaRefused where this software is not that of the custodian.
     """
     require_same_encodings(signed)
-    opened = unseal(
-        sealed,
-        sender=signed.pin(CUSTODIAN),
-        recipient=identity,
-        context=_context(signed, uploader),
-    )
+    require_own_keys(signed, uploader, identity)
+    try:
+        opened = unseal(
+            sealed,
+            sender=signed.pin(CUSTODIAN),
+            recipient=identity,
+            context=_context(signed, uploader),
+        )
+    except PackageRefused as fault:
+        raise PackageRefused(
+            fault.message,
+            hint=f"take the file named {uploader}.study-key.sealed of epoch"
+            f" {signed.study.study.epoch}, the signed study's; if it is that one, the custodian"
+            " must send both anew",
+        ) from None
     key = StudyKey(opened)
     if key.key_check(signed.study) != signed.key_check:
         raise KeyRefused(
@@ -125,6 +134,16 @@ def open_key(sealed: bytes, signed: SignedStudy, uploader: str, identity: Identi
 def _context(signed: SignedStudy, uploader: str) -> Context:
     header = signed.study.study
     return Context(header.id, CUSTODIAN, uploader, STUDY_KEY, (str(header.epoch),))
+
+
+def require_own_keys(signed: SignedStudy, uploader: str, identity: Identity) -> None:
+    """Raises KeyRefused unless the signed study pins the keys of this machine for `uploader`."""
+    if identity.public() != signed.pin(uploader):
+        raise KeyRefused(
+            f"the signed study pins other keys for {uploader!r} than those of this machine",
+            hint="check party and contributor in the site file; if they are right, the custodian"
+            " must sign the study with your current public identity file",
+        )
 
 
 def require_new(path: Path) -> None:

@@ -16,6 +16,7 @@ from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig
 from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
+from sites.custody import require_own_keys
 from sites.vault import Vault
 
 
@@ -115,6 +116,7 @@ def session_of(site_file: Path) -> Session:
     signed = vault.signed_study(site.broker.custodian)
     identity = vault.identity()
     require_actor(site, signed.study, site_file)
+    require_own_keys(signed, site.uploader, identity)
     subject = f"{signed.study.study.id}/{site.uploader}"
     client = BrokerClient(site.broker.url, subject, identity, audience=site.broker.audience)
     return Session(site, vault, signed, identity, client)
@@ -131,3 +133,18 @@ def require_actor(site: SiteConfig, study: StudyConfig, site_file: Path) -> None
         hint = f"its contributors: {', '.join(party.contributors) or 'none, drop the line'}"
     if fault:
         raise SiteRefused(file=str(site_file), line=0, key=key, rule=fault, hint=hint)
+
+
+def require_tokenizer(site: SiteConfig, study: StudyConfig, site_file: Path) -> None:
+    """Raises SiteRefused unless who this site file names tokenizes in the study."""
+    require_actor(site, study, site_file)
+    party = study.party_named(site.party)
+    if party.contributors and not site.contributor:
+        raise SiteRefused(
+            file=str(site_file),
+            line=0,
+            key="contributor",
+            rule=f"is missing: {party.id!r} does not tokenize itself, its contributors do",
+            hint=f"a contributor names itself here, one of {', '.join(party.contributors)}; the"
+            " commons needs status and ids only",
+        )

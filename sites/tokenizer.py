@@ -32,7 +32,7 @@ from linkage.records import row_bytes
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, require_same_encodings
 from linkage.study import StudyConfig
-from sites import encoding_worker
+from sites import custody, encoding_worker
 from sites.assembly import Assembled
 from sites.changes import Changes, RowMarks, base_of, has_marks
 from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
@@ -359,11 +359,7 @@ def _check_keys(
     signed: SignedStudy, study: StudyConfig, uploader: str, key: StudyKey, identity: Identity
 ) -> None:
     require_same_encodings(signed)
-    if identity.public() != signed.pin(uploader):
-        raise KeyRefused(
-            f"the signed study pins other keys for {uploader!r} than those of this machine",
-            hint="the custodian must sign the study with your current public identity file",
-        )
+    custody.require_own_keys(signed, uploader, identity)
     if key.key_check(study) != signed.key_check:
         raise KeyRefused(
             "the study key is not the one of this signed study",

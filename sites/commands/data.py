@@ -130,11 +130,14 @@ def ids(
 
 def _ready(site: Path) -> tuple[SiteConfig, Vault, SignedStudy]:
     from sites.config import load_site
+    from sites.session import require_tokenizer
     from sites.vault import Vault
 
     config = load_site(site)
     vault = Vault(config.private, config.keys)
-    return config, vault, vault.signed_study(config.broker.custodian if config.broker else None)
+    signed = vault.signed_study(config.broker.custodian if config.broker else None)
+    require_tokenizer(config, signed.study, site)
+    return config, vault, signed
 
 
 def _check(config: SiteConfig, study: StudyConfig, *, quarantine: bool, as_json: bool) -> None:

@@ -129,13 +129,13 @@ def open_(
     """Site: open the study key that the custodian sealed to you."""
     from sites.config import load_site
     from sites.deactivation import require_active
-    from sites.session import require_actor
+    from sites.session import require_tokenizer
     from sites.vault import Vault
 
     config = load_site(site)
     vault = Vault(config.private, config.keys)
     signed = vault.signed_study(config.broker.custodian if config.broker else None)
-    require_actor(config, signed.study, site)
+    require_tokenizer(config, signed.study, site)
     require_active(signed, vault)
     opened = custody.open_key(_read(sealed), signed, config.uploader, vault.identity())
     rows: dict[str, object] = {

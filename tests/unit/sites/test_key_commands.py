@@ -19,6 +19,7 @@ from linkage.errors import KeyRefused
 from linkage.messages import BROKER, CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import load_signed_study
+from sites import cli
 from sites.commands import keys, study
 from sites.vault import Vault
 from tests.studies import STUDY
@@ -309,6 +310,28 @@ def test_a_rotation_is_checked_against_the_epoch_before(desk: Desk) -> None:
     told = sign(later.replace("minimum_cell", "x"), new, "--previous", signed)
     assert "new: study, epoch" in told.out
     assert load_signed_study(desk.root / "next.json").study.study.epoch == 2
+
+
+def test_another_sites_sealed_key_and_another_name_have_their_own_remedies(desk: Desk) -> None:
+    signed = desk.sign(WITH_HOSPITALS)
+    site = desk.take("north", signed, desk.fingerprint())
+    others = desk.root / "sealed-1" / "south.study-key.sealed"
+    done = call(keys.app, "open", others, "--site", site)
+    assert done.code == 5
+    assert "take the file named north.study-key.sealed of epoch 1" in done.err
+    mine = desk.root / "sealed-1" / "north.study-key.sealed"
+    text = site.read_text()
+    for changed, code, said in (
+        (text.replace('"north"', '"south"'), 5, "check party and contributor in the site file"),
+        (text.replace('"north"', '"nord"'), 3, "its contributors: north, south"),
+        (text.replace('contributor = "north"\n', ""), 3, "names itself here, one of north, south"),
+    ):
+        assert changed != text
+        site.write_text(changed)
+        done = call(keys.app, "open", mine, "--site", site)
+        assert (done.code, said in done.err) == (code, True), done.err
+    done = call(cli.app, "tokenize", "--site", site)
+    assert (done.code, "names itself here" in done.err) == (3, True), done.err
 
 
 def test_two_studies_are_compared_field_by_field(desk: Desk) -> None:
