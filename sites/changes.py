@@ -19,6 +19,7 @@ from linkage.delta import is_among, sorting
 from linkage.encoding.fields import NORMALISATION_VERSION
 from linkage.errors import Conflict
 from linkage.signed_study import SignedStudy
+from sites import assembly
 from sites.packages import load_manifest
 from sites.vault import Vault
 
@@ -62,22 +63,26 @@ class RowMarks:
         return cls(names, marks ^ np.where(alone, np.uint64(0), shared[group_positions]))
 
     def since(self, earlier: RowMarks, group_positions: npt.NDArray[np.uint32]) -> Changes:
-        """Return what is to be told to whoever holds the earlier version."""
-        known = is_among(self.names, earlier.names)
-        both = np.concatenate([self.names, earlier.names])
-        order = sorting(both)
-        marks = np.concatenate([self.marks, earlier.marks])[order]
-        twin = (both[order][1:] == both[order][:-1]).all(axis=1)
-        same = np.zeros(len(both), dtype=bool)
-        equal = twin & (marks[1:] == marks[:-1])
-        same[order[1:][equal]] = True
-        same[order[:-1][equal]] = True
-        different = ~same[: len(self.names)]
+        """
+        Return what is to be told to whoever holds the earlier version.
+
+        Both are in order, so they are compared a range of names at a time: memory stays bounded.
+        """
+        known, same = np.zeros(len(self.names), dtype=bool), np.zeros(len(self.names), dtype=bool)
+        removed = [np.zeros((0, 16), np.uint8)]
+        mine, theirs = _leading(self.names), _leading(earlier.names)
+        for ends in assembly.passes(len(mine) + len(theirs), assembly.PASS_ROWS):
+            new, old = (slice(*np.searchsorted(one, ends)) for one in (mine, theirs))
+            known[new] = is_among(self.names[new], earlier.names[old])
+            same[new] = _equal(self, new, earlier, old)
+            gone = ~is_among(earlier.names[old], self.names[new])
+            removed.append(earlier.names[old][gone])
+        different = ~same
         in_group = np.zeros(len(self.names), dtype=bool)
         in_group[group_positions[different]] = True
         return Changes(
             told=in_group[group_positions],
-            removed=earlier.names[~is_among(earlier.names, self.names)],
+            removed=np.concatenate(removed),
             added=int((~known).sum()),
             changed=int((different & known).sum()),
         )
@@ -113,6 +118,25 @@ class RowMarks:
             names.append(np.ascontiguousarray(rows["name"]))
             marks.append(np.ascontiguousarray(rows["mark"]))
         return cls(np.concatenate(names), np.concatenate(marks))
+
+
+def _leading(names: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    return names[:, 0].astype(np.int32) << 8 | names[:, 1]
+
+
+def _equal(
+    left: RowMarks, left_rows: slice, right: RowMarks, right_rows: slice
+) -> npt.NDArray[np.bool_]:
+    """Return which of the left rows are among the right ones, mark and all."""
+    both = np.concatenate([left.names[left_rows], right.names[right_rows]])
+    order = sorting(both)
+    marks = np.concatenate([left.marks[left_rows], right.marks[right_rows]])[order]
+    both = both[order]
+    equal = (both[1:] == both[:-1]).all(axis=1) & (marks[1:] == marks[:-1])
+    same = np.zeros(len(both), dtype=bool)
+    same[order[1:][equal]] = True
+    same[order[:-1][equal]] = True
+    return same[: left_rows.stop - left_rows.start]
 
 
 def base_of(vault: Vault, signed: SignedStudy, dataset: int) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from linkage.delta import apply_delta
+from linkage.delta import apply_delta, sorting
 from linkage.errors import Conflict
+from sites import assembly
+from sites.changes import RowMarks
 from sites.packages import load_manifest
 from sites.tokenizer import tokenize
 from tests.studies import vault_of
@@ -58,3 +61,23 @@ def test_a_delta_needs_an_earlier_version_of_the_same_study(tmp_path: Path) -> N
     other = EVERYONE.signed.model_copy(update={"rehearsal": True})
     with pytest.raises(Conflict, match="another signed study"):
         tokenize(config, "alpha", other, vault, delta=True)
+
+
+def test_versions_are_compared_alike_in_ranges_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(1)
+    pool = draw.integers(0, 256, (3_000, 16), dtype=np.uint8)
+    pool[:40, :2] = 0, 7  # many names of one leading word
+
+    def version(rows: np.ndarray) -> RowMarks:
+        names = pool[rows]
+        return RowMarks(names[sorting(names)], draw.integers(0, 2, len(rows), dtype=np.uint64))
+
+    old, new = version(np.arange(2_000)), version(np.arange(20, 3_000))
+    groups = (np.arange(len(new.names)) // 3 * 3).astype(np.uint32)
+    at_once = new.since(old, groups)
+    monkeypatch.setattr(assembly, "PASS_ROWS", 50)
+    ranged = new.since(old, groups)
+    assert (ranged.told == at_once.told).all()
+    assert (ranged.removed == at_once.removed).all()
+    assert (ranged.added, ranged.changed) == (at_once.added, at_once.changed)
+    assert (at_once.added, len(at_once.removed)) == (1_000, 20)
