@@ -130,6 +130,12 @@ class Text:
                 rule=f"is {kind.upper()} text, not {shown(given)}",
                 hint=f'set [source] encoding = "{wide}", or drop it',
             )
+        if given in ("utf-16", "utf-32") and not wide:
+            raise SourceRefused(
+                file=self._name,
+                rule=f"is not {given.upper()} text: nothing marks it so",
+                hint="drop [source] encoding, or set it to utf-8",
+            )
         if kind == "utf-16":
             how = "the file is marked so" if marked else "every other byte is zero"
             self.note = f"encoding {wide}: {how}"

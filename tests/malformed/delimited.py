@@ -110,6 +110,16 @@ CASES: dict[str, tuple[Broken, str, str]] = {
         "people.csv: is UTF-8 text, not windows-1252",
         "drop [source] encoding, or set it to utf-8",
     ),
+    "UTF-8 that the site file calls UTF-16": (
+        csv(GOOD.encode(), encoding="utf-16"),
+        "people.csv: is not UTF-16 text: nothing marks it so",
+        "drop [source] encoding, or set it to utf-8",
+    ),
+    "UTF-8 that the site file calls UTF-32": (
+        csv(GOOD.encode(), encoding="utf-32"),
+        "people.csv: is not UTF-32 text: nothing marks it so",
+        "drop [source] encoding, or set it to utf-8",
+    ),
     "wide UTF-16 that the site file calls UTF-8": (
         csv(GOOD.encode("utf-16"), encoding="utf-8"),
         "people.csv: is UTF-16 text, not utf-8",
