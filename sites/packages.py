@@ -15,8 +15,10 @@ def load_manifest(package: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((package / "manifest.json").read_bytes())
     except (OSError, ValidationError):
+        nothing = package.name == "0"  # the newest version where none was made
         raise PackageRefused(
-            f"{package} is no package", hint="run first: linkage-site tokenize"
+            "nothing is tokenized here yet" if nothing else f"{package} is no package",
+            hint="run first: linkage-site tokenize",
         ) from None
 
 

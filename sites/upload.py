@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linkage.errors import PackageRefused
-from linkage.messages import DatasetState, StudyState
+from linkage.messages import DatasetState, Part, StudyState
 from linkage.signed_study import SignedStudy
 from sites import casemaps
 from sites.client import BrokerClient
@@ -58,13 +58,7 @@ def submit(
     for part in manifest.parts:
         if part.number not in state.missing:
             continue
-        try:
-            sealed = part_file(package, part.number).read_bytes()
-        except OSError:
-            raise PackageRefused(
-                f"part {part.number} of the package is missing from {package}",
-                hint="tokenize again; that makes the next dataset version",
-            ) from None
+        sealed = whole_part(package, part)
         broker.put_part(manifest, part.number, sealed)
         sent += part.size
         progress(sent, total)
@@ -72,18 +66,25 @@ def submit(
     return broker.complete_dataset(manifest)
 
 
+def whole_part(package: Path, part: Part) -> bytes:
+    """Return a sealed part. Raises PackageRefused where it is missing or was altered here."""
+    # The broker would take it for damage on the way, and have it sent again for ever.
+    path = part_file(package, part.number)
+    sealed = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(sealed).hexdigest() != part.digest:
+        raise PackageRefused(
+            f"part {part.number} of the package is missing or altered in {package}",
+            hint="tokenize again; that makes the next dataset version",
+        )
+    return sealed
+
+
 def check_package(session: Session, dataset: int) -> dict[str, object]:
     """Return what would be sent. Raises PackageRefused unless every part is there and whole."""
     package = session.vault.package(dataset)
     manifest = load_manifest(package)
     for part in manifest.parts:
-        path = part_file(package, part.number)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
-        if digest != part.digest:
-            raise PackageRefused(
-                f"part {part.number} of the package is missing or altered in {package}",
-                hint="tokenize again; that makes the next dataset version",
-            )
+        whole_part(package, part)
     return {
         "dataset version": dataset,
         "records": f"{manifest.records:,}",

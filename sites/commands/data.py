@@ -70,15 +70,18 @@ def tokenize(
 @told
 def submit(
     site: SiteFile = Path("site.toml"),
-    dataset: Annotated[int | None, typer.Option(help="Dataset version; default: newest.")] = None,
+    dataset: Annotated[
+        int | None, typer.Option(min=1, help="Dataset version; default: newest.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Upload the sealed package; run it again to go on after an interruption."""
-    from sites.session import session_of
+    from sites.session import require_tokenizer, session_of
     from sites.upload import check_package, submit_dataset
 
     with session_of(site) as session, Steps(quiet=as_json) as steps:
+        require_tokenizer(session.site, session.signed.study, site)
         number = dataset or session.vault.newest_dataset()
         if dry_run:
             rows = check_package(session, number)

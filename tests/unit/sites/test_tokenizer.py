@@ -17,6 +17,7 @@ from sites import tokenizer
 from sites.config import SourceConfig
 from sites.packages import load_manifest, part_file
 from sites.tokenizer import tokenize
+from sites.upload import whole_part
 from sites.vault import Vault
 from tests.studies import Cast, cast, vault_of
 
@@ -140,3 +141,18 @@ def test_the_wrong_key_or_identity_is_refused_before_anything_is_made(tmp_path: 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     with pytest.raises(PackageRefused, match="no package"):
         load_manifest(Vault(tmp_path).package(1))
+    with pytest.raises(PackageRefused, match="nothing is tokenized here yet"):
+        load_manifest(Vault(tmp_path).package(Vault(tmp_path).newest_dataset()))
+
+
+def test_a_part_altered_here_is_not_sent(tmp_path: Path) -> None:
+    vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
+    package = tokenize(source(tmp_path), "alpha", EVERYONE.signed, vault).package
+    part = load_manifest(package).parts[0]
+    assert whole_part(package, part) == part_file(package, 1).read_bytes()
+    altered = bytearray(part_file(package, 1).read_bytes())
+    altered[100] ^= 1
+    for change in (lambda path: path.write_bytes(altered), lambda path: path.unlink()):
+        change(part_file(package, 1))
+        with pytest.raises(PackageRefused, match="part 1 of the package is missing or altered"):
+            whole_part(package, part)
