@@ -15,6 +15,7 @@ that of the values, but for one chance in 2^64 a pair.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,14 +81,15 @@ def digests(columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret:
     if any(len(column) != n for column in columns.values()):
         raise EncodingRefused("columns differ in length")
     made = np.zeros((n, len(rules)), np.uint64)
-    hashed: dict[tuple[str, bool], Digests] = {}
+    hashed: dict[tuple[str, int], Digests] = {}
     for place, rule in enumerate(rules):
         says = np.ones(n, dtype=bool)
         for ref in rule.fields:
             column = _column(columns, ref, rule)
-            if (ref, rule.all_fields) not in hashed:
-                hashed[ref, rule.all_fields] = _hashed(ref, column, secret)
-            made[:, place] ^= hashed[ref, rule.all_fields]
+            known = ref, id(column.values)  # the rules share what no transform changes
+            if known not in hashed:
+                hashed[known] = _hashed(ref, column, secret)
+            made[:, place] ^= hashed[known]
             if not rule.all_fields:
                 says &= column.present()
         if rule.all_fields:
@@ -188,9 +190,9 @@ def _tells_people_apart(columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
 
 
 def _hashed(ref: str, column: Coded, secret: bytes) -> Digests:
-    # The field is part of what is hashed, or a first name would cancel an equal last name.
-    texts = np.array([f"{ref}|{value}" for value in column.values], dtype=object)
-    key = secret[:8].hex()  # pandas takes 16 ASCII characters
+    # Each field has a key of its own, or a first name would cancel an equal last name.
+    key = hashlib.blake2b(ref.encode(), key=secret, digest_size=8).hexdigest()
+    texts = np.array(column.values, dtype=object)
     values = pd.util.hash_array(texts, hash_key=key, categorize=False)
     return np.asarray(values, np.uint64)[column.codes]
 
