@@ -21,7 +21,8 @@ def next_epoch(
     Check that `new` is a later epoch of `old`; return what the audit log says of the change.
 
     Raises Conflict for the same or an earlier epoch, another custodian, a rehearsal in place of a
-    real study or the other way round, or other parties than before unless they are allowed.
+    real study or the other way round, an uploader of another party, or other parties than before
+    unless they are allowed.
     """
     config, before, after = new.study, old.config.study.epoch, new.study.study.epoch
     if after <= before:
@@ -46,6 +47,14 @@ def next_epoch(
             "the new epoch has other parties or contributors than the one before",
             hint="if all have agreed: linkage-broker study register --allow-changed-parties",
         )
+    # Records of earlier runs stay with who uploaded them: moved, they would be told to a stranger.
+    for uploader in set(config.uploaders) & set(old.config.uploaders):
+        left, right = (one.party_of_uploader(uploader).id for one in (old.config, config))
+        if left != right:
+            raise Conflict(
+                f"the new epoch moves {uploader!r} from {left!r} to {right!r}",
+                hint="give it another id there",
+            )
     both = set(new.pins) & set(old.signed.pins)
     renewed = sorted(name for name in both if new.pins[name] != old.signed.pins[name])
     return {

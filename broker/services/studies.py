@@ -12,7 +12,7 @@ from broker.config import Home
 from broker.policy import ADMIN, Action, Caller, Grant, check
 from broker.registered import RegisteredStudy
 from broker.services.epochs import next_epoch
-from broker.store import studies
+from broker.store import access, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import NotAllowed, NotFound, PackageRefused, StudyRefused
 from linkage.messages import BROKER, Deactivation, PartyState, StudyState
@@ -99,6 +99,7 @@ class Studies:
                 detail = next_epoch(old, signed, allow_changed_parties=allow_changed_parties)
                 action = "study epoch registered"
                 studies.replace_study(connection, made, found, old.config.study.epoch)
+                access.forget_study(connection, study_id)
             if new:
                 audit.record(
                     connection,

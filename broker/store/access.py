@@ -84,6 +84,11 @@ def find_token(connection: Connection, digest: str) -> TokenRow | None:
     return next((TokenRow(**row) for row in found), None)
 
 
+def forget_study(connection: Connection, study_id: str) -> None:
+    """Drop every access token of a study: its callers sign in again, with the keys pinned now."""
+    connection.execute(delete(access_token).where(access_token.c.study_id == study_id))
+
+
 def forget_expired(connection: Connection, *, assertions: int, tokens: int) -> None:
     """Drop assertions and tokens that expired before the given times."""
     connection.execute(delete(assertion).where(assertion.c.expires_at < assertions))

@@ -58,11 +58,14 @@ def test_a_study_lives_through_its_epochs(world: World) -> None:
     half_sent = late_package(world)
 
     _refused_successors(world)
+    signed_in = world.actor("enclave")
+    assert signed_in.get(world.path).status_code == 200
     rotated = signed_again(world, at_epoch(2))
     admin, imaging = world.actor("admin"), world.actor("imaging")
     made = admin.post("/v1/studies", rotated)
     assert (made.status_code, made.json()["epoch"]) == (201, 2)
     assert admin.post("/v1/studies", rotated).status_code == 200
+    assert signed_in.get(world.path).status_code == 401, "its keys may have been renewed"
     told = imaging.get(world.path).json()["parties"]
     assert [(one["uploader"], one["dataset"], one["outdated"]) for one in told] == [
         ("imaging", None, 1),
@@ -90,7 +93,7 @@ def test_a_study_lives_through_its_epochs(world: World) -> None:
     _deactivate(world)
     third = signed_again(world, at_epoch(3))
     assert admin.post("/v1/studies", third).status_code == 201
-    assert imaging.get(world.path).json()["deactivated"] is None
+    assert world.actor("imaging").get(world.path).json()["deactivated"] is None
     world.signed = third
     world.upload(packages(world, dataset=9)["imaging"])
 
@@ -122,6 +125,10 @@ def _refused_successors(world: World) -> None:
         'id = "claims"\n', 'id = "claims"\ncontributors = ["north", "south"]\n'
     )
     assert "other parties or contributors" in said(signed_again(world, fewer))
+    moved = at_epoch(2).replace('id = "claims"\n', 'id = "other"\ncontributors = ["claims"]\n')
+    assert "moves 'claims' from 'claims' to 'other'" in said(
+        signed_again(world, moved), allow_changed_parties=True
+    )
     assert admin.get(world.path).json()["epoch"] == 1
 
 
