@@ -86,13 +86,13 @@ class Keystore:
 
     def _do(self, what: str, name: str, *values: str) -> object:
         # Imported here: most sites keep files, and a keyring asks the desktop at import.
-        import keyring
-        from keyring.errors import KeyringError
-
         try:
+            import keyring
+
             return getattr(keyring, what)(SERVICE, self._entry(name), *values)
-        except KeyringError as fault:
+        except Exception as fault:  # of a backend's own kind, also while one is looked for
             raise KeyRefused(
                 f"the system keyring refuses ({type(fault).__name__})",
-                hint='unlock it, or set keys = "file" in the site file',
+                hint="unlock it, or choose its backend with `keyring --list-backends`; or set"
+                ' keys = "file" in the site file',
             ) from None

@@ -105,6 +105,23 @@ def test_secrets_can_live_in_the_keyring(tmp_path: Path) -> None:
     assert not other.keystore.has("identity.key")
 
 
+def test_a_keyring_backend_that_fails_in_its_own_way_is_no_bug(tmp_path: Path) -> None:
+    from keyring.backends.null import Keyring
+
+    class Odd(Keyring):
+        def get_password(self, service: str, username: str) -> str | None:
+            raise ModuleNotFoundError("CANARY")
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Odd())
+    try:
+        with pytest.raises(KeyRefused, match="ModuleNotFoundError") as caught:
+            Keystore(tmp_path, "keyring").has("study.key")
+    finally:
+        keyring.set_keyring(before)
+    assert "CANARY" not in str(caught.value)
+
+
 def test_a_keyring_that_is_not_there_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
