@@ -163,8 +163,8 @@ def _verified(assertion: str, identity: PublicIdentity) -> dict[str, Any]:
 def _unknown() -> NoReturn:
     _refuse(
         "unknown caller, or the signature is not that of its registered key",
-        "check the study's id and party, and which identity file signs; an admin must be added"
-        " with `linkage-broker admin add`",
+        "check the study's id and party, which identity file signs, and with the broker's admin"
+        " that this study is registered; an admin is added with `linkage-broker admin add`",
     )
 
 

@@ -254,7 +254,8 @@ class BrokerClient:
     def _unreachable(self, fault: httpx.TransportError) -> Unreachable:
         return Unreachable(
             f"{self.url} does not answer ({type(fault).__name__})",
-            hint="check [broker] url and the network; what was sent before is kept",
+            hint="check [broker] url (https:// or http://, host, port) and the network; what was"
+            " sent before is kept",
         )
 
 
@@ -272,6 +273,11 @@ def _raise_for(response: httpx.Response) -> None:
             f"the broker's address answered with HTTP {response.status_code}",
             hint="check [broker] url: is it the broker, and does a proxy stand between?",
         ) from None
+    if response.status_code in (404, 405) and problem.code not in _BY_CODE:
+        raise Unreachable(
+            f"{response.request.url.host} has no such address",
+            hint="check [broker] url; both sides need the same software version",
+        )
     made = _BY_CODE.get(problem.code, errors.LinkageError)
     fault = made.__new__(made)
     LinkageError.__init__(fault, problem.detail, hint=problem.hint)

@@ -31,14 +31,19 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 class BrokerConfig(Strict):
     """The table [broker]. custodian: the custodian's fingerprint as read out by telephone."""
 
-    url: str = Field(pattern=r"^https?://[^\s]+$")
+    url: str
     audience: str = "commons-linkage-broker"
     custodian: str | None = None
 
     @field_validator("url")
     @classmethod
-    def _not_in_the_clear(cls, value: str) -> str:
-        if value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK:
+    def _safe_to_call(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+            raise Fault("is no web address", 'write it like "https://broker.example.org"')
+        if parts.path.rstrip("/").endswith("/v1"):
+            raise Fault("is an address inside the broker", "leave out /v1")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             raise Fault("would send access tokens in the clear", "use https://")
         return value
 

@@ -128,6 +128,11 @@ def test_tokens_do_not_travel_in_the_clear() -> None:
     for url in ("http://broker.example.org", "http://127.0.0.1.example.org", "http://127.0.0.1@x"):
         with pytest.raises(ValueError, match="in the clear"):
             BrokerConfig(url=url)
+    for url in ("broker.example.org", "127.0.0.1:8400", "ftp://broker.example.org", "https://"):
+        with pytest.raises(ValueError, match="no web address"):
+            BrokerConfig(url=url)
+    with pytest.raises(ValueError, match="inside the broker"):
+        BrokerConfig(url="https://broker.example.org/v1/")
 
 
 def test_a_file_of_ids_is_its_owners(tmp_path: Path) -> None:
