@@ -92,7 +92,8 @@ def parse(
             line=line,
             key="",
             rule=f"is not valid TOML ({re.sub(r' [(]at .*', '', str(fault))})",
-            hint="text values need quotes; a table starts with [name]",
+            hint="text values need quotes, 'single' ones around a backslash; a table starts with"
+            " [name]",
         ) from None
     try:
         return model.model_validate(raw, context={"base": base})

@@ -56,6 +56,7 @@ def test_the_small_study_is_read_whole() -> None:
         ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 4096', "= 4096", "more diffusion", "gate"),
         (LATER_FIELDS, SPARSE_FIELDS, "fields = [", "10 to 55 %", "bits"),
         ('title = "A small study"', "title = A", "title = A", "not valid TOML", "quotes"),
+        ('title = "A small study"', 'title = "\\d"', "title = ", "not valid TOML", "backslash"),
     ],
 )
 def test_a_fault_is_named_with_line_and_remedy(
