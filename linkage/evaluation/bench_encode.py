@@ -348,7 +348,13 @@ def _clkhash(work: Path, python: Path) -> dict[str, Any]:
     program = work / "clkhash_program.py"
     program.write_text(_CLKHASH_PROGRAM, encoding="utf-8")
     files = [work / name for name in ("plain.csv", "schema.json", "plain.secret")]
-    done = subprocess.run([python, program, *files], capture_output=True, text=True, cwd=work)
+    try:
+        done = subprocess.run([python, program, *files], capture_output=True, text=True, cwd=work)
+    except OSError as fault:
+        raise LinkageError(
+            f"{python} cannot be run ({type(fault).__name__})",
+            hint="name a Python that has clkhash, or leave out --clkhash-python: then one is made",
+        ) from None
     if done.returncode:
         raise LinkageError(
             f"clkhash fails in {python}", hint="is clkhash installed there? try it by hand"

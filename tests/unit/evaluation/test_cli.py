@@ -95,3 +95,6 @@ def test_bench_encode_compares_every_bit_with_clkhash(tmp_path: Path) -> None:
     rates = ("records_per_second", "hardened_records_per_second", "clkhash_records_per_second")
     assert all(made[rate] > 0 for rate in (*rates, "ratio", "peak_memory_mb"))
     assert list(tmp_path.iterdir()) == []
+    none = _run("bench", "encode", "--records", 1_000, "--clkhash-python", tmp_path / "none")
+    assert none.exit_code == 7
+    assert "cannot be run (FileNotFoundError)" in none.stderr
