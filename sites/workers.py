@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
+from multiprocessing.context import ForkServerContext
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -78,6 +79,19 @@ def _disk_is_full(fault: BaseException) -> bool:
     return isinstance(fault, OSError) and (fault.errno in full or short is not None)
 
 
+def start_early() -> None:
+    """Start the fork server: what workers need is loaded while this process still gets ready."""
+    _server()
+    forkserver.ensure_running()
+
+
+def _server() -> ForkServerContext:
+    """Return the server that imports and compiles what all workers need, then forks them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_WARM])
+    return context
+
+
 class Workers:
     """
     `count` processes, or none for 0. A context manager; leaving it waits for them.
@@ -89,12 +103,9 @@ class Workers:
         self._pool: ProcessPoolExecutor | None = None
         self._count = count
         if count:
-            # One server imports and compiles what all workers need, then forks them.
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([_WARM])
             self._pool = ProcessPoolExecutor(
                 count,
-                mp_context=context,
+                mp_context=_server(),
                 initializer=_start,
                 initargs=(prepare, order),
             )

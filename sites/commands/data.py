@@ -13,13 +13,16 @@ import typer
 
 from sites.commands import summaries
 from sites.terminal import DryRun, Steps, show, told, would
-from sites.workers import no_core_dumps
+from sites.workers import no_core_dumps, start_early
 
 if TYPE_CHECKING:
     from linkage.signed_study import SignedStudy
     from linkage.study import StudyConfig
     from sites.config import SiteConfig
     from sites.vault import Vault
+
+_LARGE = 8 * 1024 * 1024
+"""Bytes; about two batches of records."""
 
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -45,9 +48,11 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Turn this site's records into a sealed package. Nothing leaves the machine yet."""
+    no_core_dumps()
+    if not dry_run and workers != 0 and _is_large(site):
+        start_early()
     from sites.tokenizer import tokenize as make_package
 
-    no_core_dumps()
     config, vault, signed = _ready(site)
     if dry_run:
         _check(config, signed.study, quarantine=reject_file is not None, as_json=as_json)
@@ -141,6 +146,14 @@ def _ready(site: Path) -> tuple[SiteConfig, Vault, SignedStudy]:
     signed = vault.signed_study(config.broker.custodian if config.broker else None)
     require_tokenizer(config, signed.study, site)
     return config, vault, signed
+
+
+def _is_large(site: Path) -> bool:
+    """Say whether the source is a file so large that worker processes will be wanted."""
+    from sites.config import load_site
+
+    file = getattr(load_site(site).source, "file", None)
+    return isinstance(file, Path) and file.is_file() and file.stat().st_size > _LARGE
 
 
 def _check(config: SiteConfig, study: StudyConfig, *, quarantine: bool, as_json: bool) -> None:
