@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sites.profiling.cells import SMALL
+from sites.profiling.cells import SMALL, small
 from sites.profiling.dates import DateShape
 from sites.profiling.findings import Finding
 from sites.profiling.words import percent, records
@@ -36,9 +36,10 @@ def of_dates(shape: DateShape, this_year: int) -> Iterator[Finding]:
     """Yield what is odd in the spread of birth dates; nothing below 200 dates but old ages."""
     old = shape.born_by(this_year - OLDEST - 1)
     if old:
+        said = f"Fewer than {SMALL} records" if small(old) else records(old)
         yield _finding(
-            "age-over-110", "fix", old,
-            f"{records(old)} would be of somebody over {OLDEST} years old.",
+            "age-over-110", "fix", max(old, SMALL - 1),
+            f"{said} would be of somebody over {OLDEST} years old.",
             "Dates typed for 'not known' look like this, and two-digit years of another century.",
         )  # fmt: skip
     if shape.records < _ENOUGH:

@@ -52,3 +52,11 @@ def test_a_gap_between_decades_does_not_count_who_is_in_it(tmp_path: Path) -> No
         people = [person(i, dob=f"01/02/{year}") for i, year in enumerate(years)]
         numbers.add(codes(profiled(tmp_path, people))["decade-missing"].records)
     assert numbers == {500}
+
+
+@pytest.mark.parametrize(("old", "said"), [(3, "Fewer than 10 records"), (12, "12 records")])
+def test_a_few_very_old_people_are_not_counted(tmp_path: Path, old: int, said: str) -> None:
+    people = [person(i, **({"dob": "02/03/1912"} if i < old else {})) for i in range(300)]
+    found = codes(profiled(tmp_path, people))["age-over-110"]
+    assert found.records == max(old, 9)
+    assert found.text.startswith(said)
