@@ -170,6 +170,9 @@ class Vault:
         handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(_MAGIC + nonce + sealed)
+            # A power failure must not leave the name without the content: nothing would tell.
+            file.flush()
+            os.fsync(file.fileno())
         making.rename(path)
 
     def read_private(self, path: Path, name: str) -> bytes:
