@@ -54,6 +54,7 @@ class Draft:
     party: str
     source: Mapping[str, Any]
     broker: str = ""
+    contributor: str = ""
 
 
 @dataclass
@@ -146,6 +147,8 @@ def site_file(draft: Draft, seen: Look) -> str:
         "",
         "# Your party id in the study file.",
         f"party = {_toml(draft.party)}",
+        "# Where you tokenize for a commons: the party is the commons, and this is your own id.",
+        f"contributor = {_toml(draft.contributor)}" if draft.contributor else _NO_CONTRIBUTOR,
         "",
         "# Folder of keys and sealed packages; nobody but you may read it."
         " Back up contributor.secret.",
@@ -307,6 +310,8 @@ def _share(column: pa.Array) -> float:
 def _name(raw: Mapping[str, Any]) -> str:
     return Path(str(raw.get("file") or raw.get("folder") or "query")).name
 
+
+_NO_CONTRIBUTOR = '# contributor = "hospital-a"'
 
 _COMMENTS = {
     "kind": "delimited, parquet, fhir, omop, sql or dicom",

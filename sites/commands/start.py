@@ -8,12 +8,16 @@ columns and shares of values, never a value.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkage.errors import Conflict, SourceRefused
+from linkage.errors import LinkageError, SiteRefused, SourceRefused
+from linkage.strict_toml import Fault
+from linkage.study import identifier
 from sites.terminal import DryRun, err, out, show, told, would
 
 if TYPE_CHECKING:
@@ -26,6 +30,9 @@ KINDS = ("delimited", "parquet", "fhir", "omop", "sql", "dicom")
 def init(
     folder: Annotated[Path, typer.Argument(help="A new folder for this site.")] = Path(),
     party: Annotated[str, typer.Option(help="Your party id in the study.")] = "",
+    contributor: Annotated[
+        str, typer.Option(help="Your own id, where you tokenize for a commons: the party.")
+    ] = "",
     source: Annotated[str, typer.Option(help="A file, a folder, or a URL without password.")] = "",
     url_file: Annotated[
         Path | None, typer.Option(help="In place of --source: a file of mode 600 with the URL.")
@@ -46,9 +53,15 @@ def init(
 
     path = folder / "site.toml"
     if path.exists():
-        raise Conflict(f"{path} exists and is not overwritten", hint="choose another folder")
+        raise SiteRefused(
+            file=str(path),
+            line=0,
+            key="",
+            rule="exists and is not overwritten",
+            hint="change it by hand, or choose another folder",
+        )
     ask = _Asker(yes=yes)
-    party = party or ask.text("Your party id in the study", option="--party")
+    party = party or ask.text("Your party id in the study", option="--party", check=identifier)
     place = _place(source, url_file, ask)
     kind = _kind(kind, "://" if url_file else place, ask)
     raw = _table(kind, place, folder, url_file)
@@ -59,7 +72,7 @@ def init(
         table = pii_table or ask.text("Table of names, by person_id (empty: none)", default="")
         more["pii_table"] = table
     raw |= {key: value for key, value in more.items() if value}
-    draft = guide.Draft(party, raw, broker)
+    draft = guide.Draft(party, raw, broker, contributor)
     seen = guide.look(draft, folder)
     _tell(kind, seen)
     draft, seen = _settled(draft, seen, folder, ask)
@@ -73,7 +86,7 @@ def init(
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
     rows: dict[str, object] = {"look through": path}
-    rows["next"] = f"linkage-site keys identity {folder / 'private'} --name {party}"
+    rows["next"] = f"linkage-site keys identity {folder / 'private'} --name {contributor or party}"
     show("Site file written", rows)
 
 
@@ -84,9 +97,25 @@ class _Asker:
         self.asks = not yes and sys.stdin.isatty()
         self._yes = yes
 
-    def text(self, question: str, *, option: str = "", default: str | None = None) -> str:
-        if self.asks:
-            return str(typer.prompt(question, default=default, show_default=bool(default))).strip()
+    def text(
+        self,
+        question: str,
+        *,
+        option: str = "",
+        default: str | None = None,
+        check: Callable[[str], object] = str,
+    ) -> str:
+        while self.asks:
+            shown = bool(default)
+            said = str(typer.prompt(question, default=default, show_default=shown)).strip()
+            try:
+                check(said)
+            except Fault as fault:
+                err.print(f"{fault.rule}: {fault.hint}", highlight=False, markup=False)
+            except LinkageError as fault:
+                err.print(f"{fault.message}: {fault.hint}", highlight=False, markup=False)
+            else:
+                return said
         if default is not None:
             return default
         raise _usage(f"{option} is needed where there is no terminal to ask")
@@ -110,17 +139,25 @@ def _place(source: str, url_file: Path | None, ask: _Asker) -> str:
         if source:
             raise _usage("give either --source or --url-file")
         return str(url_file)
-    return source or ask.text("Your records: a file, a folder or a database URL", option="--source")
+    from sites import guide
+
+    question = "Your records: a file, a folder or a database URL"
+    return source or ask.text(question, option="--source", check=guide.kind_of)
 
 
 def _kind(kind: str, place: str, ask: _Asker) -> str:
     from sites import guide
 
     if not kind:
-        kind = ask.text("Kind of source", default=guide.kind_of(place))
+        kind = ask.text("Kind of source", default=guide.kind_of(place), check=_known_kind)
     if kind not in KINDS:
         raise _usage(f"--kind is one of {', '.join(KINDS)}")
     return kind
+
+
+def _known_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise Fault("there is no such kind", f"one of {', '.join(KINDS)}")
 
 
 def _table(kind: str, place: str, folder: Path, url_file: Path | None) -> dict[str, Any]:
@@ -159,11 +196,11 @@ def _settled(draft: Draft, seen: Look, folder: Path, ask: _Asker) -> tuple[Draft
 
     if seen.header and not seen.record_id:
         name = _column("record_id", seen, ask, option="--record-id")
-        draft = guide.Draft(draft.party, {**draft.source, "record_id": name}, draft.broker)
+        draft = replace(draft, source={**draft.source, "record_id": name})
         seen = guide.look(draft, folder)
     if ask.asks and seen.doubtful:
         named = {name: _column(name, seen, ask) for name in seen.doubtful}
-        draft = guide.Draft(draft.party, {**draft.source, "columns": named}, draft.broker)
+        draft = replace(draft, source={**draft.source, "columns": named})
         seen = guide.look(draft, folder)
     if seen.text_dates and "date_format" not in draft.source:
         seen.date_formats = [_date_format(seen, ask)]
@@ -181,11 +218,17 @@ def _column(name: str, seen: Look, ask: _Asker, *, option: str = "") -> str:
 
 
 def _date_format(seen: Look, ask: _Asker) -> str:
+    from sites.sources.config import readable_format
+
     found = seen.date_formats
     if ask.asks:
         if len(found) > 1:
             out.print("The days seen fit several formats alike: look which one it is.")
-        return ask.text("Date format", default=found[0] if found else "MM/DD/YYYY")
+        elif not found:
+            out.print("No usual format fits: write it like DD/MM/YYYY, as the dates stand there.")
+        # Where the days cannot tell, Enter must not choose for them.
+        default = found[0] if len(found) == 1 else None
+        return ask.text("Date format", default=default, check=readable_format)
     if len(found) == 1:
         return found[0]
     raise SourceRefused(

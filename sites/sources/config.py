@@ -37,7 +37,8 @@ _TOKEN = re.compile("MON|Y+|M+|D+|[A-Za-z]+")
 _HOW_TO_WRITE = 'write it like "MM/DD/YYYY", "YYYY-MM-DD", "YYYYMMDD" or "DD-MON-YYYY"'
 
 
-def _date_format(text: str) -> str:
+def readable_format(text: str) -> str:
+    """Return a date format in tokens if dates can be read by it. Raises Fault."""
     parts = _TOKEN.findall(text)
     for token, known in (("YYYY", _YEAR), ("MM", _MONTH), ("DD", _DAY)):
         if sum(part in known for part in parts) != 1:
@@ -58,7 +59,7 @@ def _as_names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-DateFormat = Annotated[str, AfterValidator(_date_format)]
+DateFormat = Annotated[str, AfterValidator(readable_format)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names), Field(min_length=1)]
 
 

@@ -77,7 +77,7 @@ def test_nothing_is_overwritten_and_a_dry_run_writes_nothing(tmp_path: Path) -> 
     assert run("new", *given, "--yes", cwd=tmp_path).exit_code == 0
     before = (tmp_path / "new" / "site.toml").read_bytes()
     again = run("new", *given, "--yes", cwd=tmp_path)
-    assert again.exit_code == 6
+    assert again.exit_code == 3
     assert "is not overwritten" in again.stderr
     assert (tmp_path / "new" / "site.toml").read_bytes() == before
 
@@ -240,17 +240,36 @@ class Terminal:
 def test_a_person_is_asked_and_may_correct(tmp_path: Path) -> None:
     people(tmp_path, PEOPLE.replace("LName", "surname").replace("Race", "family_name"))
     person = Terminal("new", cwd=tmp_path)
-    person.answer("party id", "north")
-    person.answer("Your records", "people.txt")
-    person.answer("Kind of source [delimited]", "")
+    person.answer("party id", "North Hospital")
+    person.answer("not a valid name: 2 to 64 small letters", "north")
+    person.answer("Your records", "gone.txt")
+    person.answer("no such file, or it cannot be read: check the path", "people.txt")
+    person.answer("Kind of source [delimited]", "csv")
+    person.answer("there is no such kind: one of", "")
     person.answer("column for last_name", "3")
-    person.answer("Date format [MM/DD/YYYY]", "")
+    person.answer("Date format [MM/DD/YYYY]", "month first")
+    person.answer("needs YYYY exactly once", "")
     person.answer("Write new/site.toml?", "y")
     assert person.end() == 0, person.seen
     assert CANARY not in person.seen
     source: Any = load_site(tmp_path / "new" / "site.toml").source
     assert source.columns["last_name"] == ("surname",)
     assert source.date_format == "MM/DD/YYYY"
+
+
+def test_enter_does_not_choose_between_formats_that_fit_alike(tmp_path: Path) -> None:
+    people(tmp_path, PEOPLE.replace("12/31", "12/11"))
+    person = Terminal("new", "--party", "commons", "--contributor", "north", cwd=tmp_path)
+    person.answer("Your records", "people.txt")
+    person.answer("Kind of source", "")
+    person.answer("several formats alike", "")
+    person.answer("Date format: ", "DD/MM/YYYY")
+    person.answer("Write new/site.toml?", "y")
+    assert person.end() == 0, person.seen
+    assert "--name north" in person.seen
+    site = load_site(tmp_path / "new" / "site.toml")
+    assert (site.party, site.contributor) == ("commons", "north")
+    assert site.source.date_format == "DD/MM/YYYY"
 
 
 def test_a_person_may_say_no(tmp_path: Path) -> None:
