@@ -9,6 +9,8 @@ does not name is as it was, group and all, and the whole can be put together wit
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -97,8 +99,17 @@ def in_pseudonym_order(records: EncodedRecords) -> EncodedRecords:
 
 def sorting(pseudonyms: Bytes2D) -> npt.NDArray[np.int64]:
     """Return the row numbers that put uint8[N, 16] in order."""
-    halves = np.ascontiguousarray(pseudonyms).view(">u8")
-    return np.lexsort((halves[:, 1], halves[:, 0]))
+    halves = np.ascontiguousarray(pseudonyms).view(">u8").astype(np.uint64)
+    return in_order(halves[:, 0], halves[:, 1])
+
+
+def in_order(first: npt.NDArray[np.uint64], *others: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the order by `first`, random numbers, and among equal ones by the others in turn."""
+    order = np.argsort(first)
+    ordered = first[order]
+    if (ordered[1:] == ordered[:-1]).any():  # hardly ever, and then all is sorted properly
+        return np.lexsort((*reversed(others), first))
+    return order
 
 
 def is_among(some: Bytes2D, others: Bytes2D) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from linkage.delta import in_order
 from linkage.encoding.duplicates import settle, unite
 from sites.spool import Batch, Spool
 
@@ -62,7 +63,7 @@ class Assembled:
         for low, high in passes(self.rows, PASS_ROWS):
             names, rows, numbers = self._range(low, high)
             # By pseudonym, then by place in the source: of two equal ones the first is kept.
-            sorting = np.lexsort((numbers, names[:, 1], names[:, 0]))
+            sorting = in_order(names[:, 0], names[:, 1], numbers)
             names, rows, numbers = names[sorting], rows[sorting], numbers[sorting]
             same = np.zeros(len(rows), dtype=bool)
             same[1:] = (names[1:] == names[:-1]).all(axis=1)

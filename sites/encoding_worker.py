@@ -136,7 +136,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     record_ids = table.column(RECORD_ID).to_pylist()
     pseudonyms = worker.pseudonyms(record_ids)
     order = sorting(pseudonyms)
-    made = worker.encoder.encode(columns)
+    made = worker.encoder.encode(columns, normalised=True)
     found = digests(columns, worker.grouping, worker.grouping_secret)
     clks = {clk.id: made.clks[clk.id] for clk in worker.study.clks_of(worker.party)}
     keys = {rule.id: made.match_keys[rule.id] for rule in worker.study.rules_of(worker.party)}
@@ -182,13 +182,15 @@ def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:
     groups, kept = worker.spool.load("groups"), worker.spool.load("kept")
     lost = np.zeros(whole.rows, dtype=bool)
     pairs = 0
-    for low, high in passes(whole.rows, PASS_ROWS):
+    ranges = list(passes(whole.rows, PASS_ROWS))
+    for low, high in ranges:
         found_keys, found_rows = [], []
         for batch, first in whole.batches:
-            keys = batch.column("keys")[:, place]
-            leading = keys[:, 0].astype(np.int32) << 8 | keys[:, 1]
-            chosen = (low <= leading) & (leading < high)
-            chosen &= batch.column("has_key")[:, place] & kept[first : first + batch.rows]
+            keys = np.ascontiguousarray(batch.column("keys")[:, place])
+            chosen = batch.column("has_key")[:, place] & kept[first : first + batch.rows]
+            if len(ranges) > 1:
+                leading = keys[:, 0].astype(np.int32) << 8 | keys[:, 1]
+                chosen &= (low <= leading) & (leading < high)
             rows = np.flatnonzero(chosen)
             found_keys.append(keys[rows])
             found_rows.append(rows + first)
@@ -289,13 +291,13 @@ def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
         local = rows[here].astype(np.int64) - first
         # One run of rows, for batches are in pseudonym order as the package is.
         start, stop = int(local[0]), int(local[-1]) + 1
-        local -= start
-        pseudonyms[here] = batch.read("pseudonyms", start, stop)[local]
-        has_clk[here] = batch.read("has_clk", start, stop)[local]
-        for clk, made in zip(clks, bits, strict=True):
-            made[here] = batch.read(f"bits_{clk.id}", start, stop)[local]
-        keys[here] = batch.read("keys", start, stop)[local]
-        has_key[here] = batch.read("has_key", start, stop)[local]
+        columns: list[tuple[str, npt.NDArray[Any]]]
+        columns = [("pseudonyms", pseudonyms), ("has_clk", has_clk)]
+        columns += [(f"bits_{clk.id}", made) for clk, made in zip(clks, bits, strict=True)]
+        columns += [("keys", keys), ("has_key", has_key)]
+        for name, made in columns:
+            read = batch.read(name, start, stop)
+            made[here] = read if len(read) == len(here) else read[local - start]
     for place in range(len(rules)):
         packed = spool.load(f"lost-{place}")
         has_key[:, place] &= (packed[rows >> 3] >> (7 - (rows & 7)).astype(np.uint8)) & 1 == 0

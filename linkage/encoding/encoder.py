@@ -74,14 +74,15 @@ class BatchEncoder:
         self._clks = {clk.id: ClkEncoder(study, clk, key) for clk in study.clks_of(party)}
         self._rules = {rule.id: MatchKeyEncoder(rule, study, key) for rule in study.rules_of(party)}
 
-    def encode(self, columns: Mapping[str, Coded]) -> EncodedBatch:
+    def encode(self, columns: Mapping[str, Coded], *, normalised: bool = False) -> EncodedBatch:
         """
         Encode N records. columns: by field, normalised; fields the party lacks are ignored.
+        normalised: they come from a Normaliser as they are, so they need no second look.
 
         Raises EncodingRefused for a field of the party without a column, columns of unequal
         length, or values that were not normalised.
         """
-        held = self._checked(columns)
+        held = self._checked(columns, normalised=normalised)
         refs = {ref for one in self._encoders() for ref in one.refs}
         values = {ref: fields.apply(ref, held[ref.partition(":")[0]]) for ref in refs}
         made = EncodedBatch({}, {}, {}, {})
@@ -96,7 +97,7 @@ class BatchEncoder:
     def _encoders(self) -> list[ClkEncoder | MatchKeyEncoder]:
         return [*self._clks.values(), *self._rules.values()]
 
-    def _checked(self, columns: Mapping[str, Coded]) -> dict[str, Coded]:
+    def _checked(self, columns: Mapping[str, Coded], *, normalised: bool) -> dict[str, Coded]:
         held: dict[str, Coded] = {}
         for field in self._party.fields:
             if field not in columns:
@@ -104,7 +105,8 @@ class BatchEncoder:
                     f"party {self._party.id!r} holds {field!r}, but there is no such column",
                     hint="name its column in the site file, or drop it from the party's fields",
                 )
-            fields.require_normalised(field, columns[field])
+            if not normalised:
+                fields.require_normalised(field, columns[field])
             held[field] = columns[field]
         if len({len(column) for column in held.values()}) > 1:
             raise EncodingRefused("the columns do not have a value for every record each")
