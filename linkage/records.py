@@ -136,7 +136,8 @@ def from_arrow(
     """
     Read record batches of one dataset version of a party.
 
-    Raises EncodingRefused for another schema, or for a CLK or key the party should not have.
+    Raises EncodingRefused for another schema, nulls in columns that have none, or a CLK or key the
+    party should not have.
     """
     expected = arrow_schema(study)
     kept: list[pa.RecordBatch] = list(batches)
@@ -147,6 +148,12 @@ def from_arrow(
                 hint="tokenize again with the signed study file",
             )
         batch.validate(full=True)
+        # Arrow's own validation lets nulls stand in columns that are declared without.
+        if any(batch.column(f.name).null_count for f in expected if not f.nullable):
+            raise EncodingRefused(
+                "a part has nulls where every record has a value",
+                hint="tokenize again with the current program",
+            )
     table = pa.Table.from_batches(kept, schema=expected).combine_chunks()
     party = study.party_named(party_id)
     n = table.num_rows
