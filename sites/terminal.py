@@ -141,7 +141,9 @@ class Steps:
         now = time.monotonic()
         if name != self._step:
             self._step, self._since, self._first = name, now, done
-        label = f"{name} {done:,}" + (f" of about {total:,}" if total else "")
+        label = f"{name} {done:,} of about {total:,}" if total else f"{name} {done:,}"
+        if not done and not total:
+            label = name
         spent, made = now - self._since, done - self._first
         if spent > 1 and made > 0:
             rate = made / spent

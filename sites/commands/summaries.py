@@ -37,7 +37,7 @@ def tell(done: TokenizeSummary, reject_file: Path | None, *, as_json: bool) -> N
     if done.base:
         rows["delta"] = f"holds only what differs from dataset version {done.base}"
     if done.resumed:
-        rows["resumed"] = f"{done.resumed} batches of an interrupted run were kept"
+        rows["resumed"] = f"{_counted(done.resumed, 'batch', 'batches')} of an interrupted run kept"
     if done.same_as:
         rows["unchanged"] = f"made of the same input as dataset version {done.same_as}"
     rows["next"] = "linkage-site submit"
@@ -69,7 +69,8 @@ def _remarks(
     left_out: Mapping[tuple[str, str], int], notes: tuple[str, ...], warnings: tuple[str, ...]
 ) -> None:
     for (field, rule), count in left_out.items():
-        err.print(f"left out: {count:,} records, {field or 'whole record'}: {rule}", markup=False)
+        said = f"left out: {_counted(count, 'record')}, {field or 'whole record'}: {rule}"
+        err.print(said, markup=False)
     for note in notes:
         err.print(f"note: {note}", markup=False, highlight=False)
     for warning in warnings:
@@ -79,16 +80,23 @@ def _remarks(
 def _by_field(why: Mapping[str, Mapping[str, int]]) -> dict[str, object]:
     rows: dict[str, object] = {}
     for field, counts in _kept(why).items():
-        usual = sorted(counts.items(), key=lambda one: -one[1])
+        usual = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
         if usual:
             more = len(usual) - _SHOWN
             said = ", ".join(f"{n:,} {text}" for text, n in usual[:_SHOWN])
-            rows[field] = said + (f", and {more} more reasons" if more > 0 else "")
+            rows[field] = said + (f", and {_counted(more, 'more reason')}" if more > 0 else "")
     return rows
 
 
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def _kept(why: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    return {field: {t: n for t, n in counts.items() if t and n} for field, counts in why.items()}
+    return {
+        field: {text: n for text, n in sorted(counts.items()) if text and n}
+        for field, counts in why.items()
+    }
 
 
 def _listed(left_out: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
