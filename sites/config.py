@@ -74,4 +74,12 @@ class SiteConfig(Strict):
 
 def load_site(path: Path) -> SiteConfig:
     """Read a site file; its paths come back absolute. Raises SiteRefused with line and remedy."""
+    if not path.exists():
+        raise SiteRefused(
+            file=str(path),
+            line=0,
+            key="",
+            rule="there is no such file",
+            hint="run this in the folder of the site file, or name it with --site",
+        )
     return strict_toml.load(path, SiteConfig, SiteRefused)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from linkage import idtables
-from linkage.errors import PackageRefused
+from linkage.errors import NotFound, PackageRefused
 from linkage.messages import CROSSWALK
 from linkage.pseudonyms import format_id
 from sites import casemaps
@@ -22,7 +22,11 @@ def fetch_ids(session: Session, release: str = "") -> dict[str, str]:
 
     Raises NotFound where there is none yet, PackageRefused where it is not for these records.
     """
-    _, opened = session.receive(CROSSWALK, subject=release)
+    try:
+        _, opened = session.receive(CROSSWALK, subject=release)
+    except NotFound as fault:
+        said = f"release {release!r} holds no IDs" if release else "no IDs are released yet"
+        raise NotFound(f"{said} for {session.party!r}", hint=fault.hint) from None
     table = idtables.unpack(opened, idtables.CROSSWALK)
     record_ids = casemaps.covering(session, table["record_pseudonym"])
     found = {

@@ -80,6 +80,12 @@ class Vault:
 
     def identity(self) -> Identity:
         """Read this site's private keys."""
+        if not self.keystore.has(IDENTITY) and any(self.folder.glob("*.public.json")):
+            raise KeyRefused(
+                f"{self.keystore.where(IDENTITY)} is missing, though it was made",
+                hint="restore it from your backup. New ones, by `linkage-site keys identity`, count"
+                " only once the custodian has signed the study with them",
+            )
         self._needs(IDENTITY, "linkage-site keys identity")
         return Identity.from_bytes(self.keystore.read(IDENTITY))
 

@@ -213,7 +213,7 @@ class Uploads:
         if newest.number > row.number:
             raise Conflict(
                 f"dataset version {newest.number} is newer than {row.number}",
-                hint=f"use version {newest.number + 1} or higher",
+                hint=f"tokenize as version {newest.number + 1}: --dataset {newest.number + 1}",
             )
         if newest.state != "receiving":
             return []

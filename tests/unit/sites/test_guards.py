@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from linkage import delivery, idtables
-from linkage.errors import KeyRefused, NotAllowed, PackageRefused
+from linkage.errors import KeyRefused, NotAllowed, PackageRefused, SiteRefused
 from linkage.messages import (
     BROKER,
     CUSTODIAN,
@@ -30,7 +30,7 @@ from sites import terminal
 from sites.answers import pack_answer, send_rows, unpack_answer
 from sites.cohort.attrition import Attrition, Step
 from sites.cohort.bundle import SERIES_SCHEMA, rows_to_bytes
-from sites.config import BrokerConfig, SiteConfig
+from sites.config import BrokerConfig, SiteConfig, load_site
 from sites.crosswalk import write_ids
 from sites.enclave import _open_rows
 from sites.packages import load_manifest
@@ -133,6 +133,12 @@ def test_tokens_do_not_travel_in_the_clear() -> None:
             BrokerConfig(url=url)
     with pytest.raises(ValueError, match="inside the broker"):
         BrokerConfig(url="https://broker.example.org/v1/")
+
+
+def test_a_missing_site_file_is_said_with_the_option_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SiteRefused, match="there is no such file") as caught:
+        load_site(tmp_path / "site.toml")
+    assert "--site" in caught.value.hint
 
 
 def test_a_file_of_ids_is_its_owners(tmp_path: Path) -> None:

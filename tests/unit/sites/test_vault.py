@@ -39,6 +39,17 @@ def test_nothing_private_is_readable_without_the_secret(tmp_path: Path) -> None:
     assert "backup" in caught.value.hint
 
 
+def test_a_lost_identity_is_told_from_one_never_made(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    with pytest.raises(KeyRefused, match="is missing") as caught:
+        vault.identity()
+    assert caught.value.hint == "run first: linkage-site keys identity"
+    (tmp_path / "north.public.json").write_text("{}")
+    with pytest.raises(KeyRefused, match="though it was made") as caught:
+        vault.identity()
+    assert "backup" in caught.value.hint
+
+
 def test_a_private_file_opens_under_its_own_name_only(tmp_path: Path) -> None:
     vault = Vault(tmp_path)
     vault.keep("one", b"1")
