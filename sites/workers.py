@@ -12,6 +12,7 @@ value.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import multiprocessing
 import os
@@ -43,6 +44,8 @@ _WARM = "sites.warm"
 A_BUG = "a bug: "
 """How the text of a fault that nobody foresaw begins."""
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
 _prepared: Any = None
 
 
@@ -54,6 +57,19 @@ def processors() -> int:
 def no_core_dumps() -> None:
     """Let no crash write this process's memory, which holds records and a key, to a disk."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def keep_freed_memory() -> None:
+    """
+    Let the C library use freed memory again and not give it back at once: every batch needs the
+    same few arrays of some MB, and having them mapped and cleared anew took a tenth of the time.
+
+    Only glibc has this; elsewhere nothing happens. Source: mallopt(3).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def without_values(fault: BaseException) -> LinkageError:
@@ -110,6 +126,7 @@ class Workers:
                 initargs=(prepare, order),
             )
         else:
+            keep_freed_memory()
             _keep(prepare(order))
 
     def __enter__(self) -> Self:
@@ -152,6 +169,7 @@ class Workers:
 
 def _start(prepare: Callable[[Any], Any], order: Any) -> None:
     no_core_dumps()
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _keep(prepare(order))
