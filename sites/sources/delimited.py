@@ -82,6 +82,12 @@ class DelimitedSource:
         return found
 
 
+_UNENDED = (
+    "the last row has no line end, as in a file that was cut short or is still being written:"
+    " compare the number of records with your export's"
+)
+
+
 class _Rows:
     """One reading of one file. Rows parsed, and not yet in a batch, wait in `_rows`."""
 
@@ -101,6 +107,8 @@ class _Rows:
             if self._text.note not in ("", *self._source.notes):
                 self._source.notes.append(self._text.note)
             yield batch
+        if self._text.unended:
+            self._source.notes.append(_UNENDED)
 
     def start(self) -> None:
         """Find the delimiter and read the header."""

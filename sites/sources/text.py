@@ -46,7 +46,8 @@ def shown(encoding: str) -> str:
 class Text:
     """
     The text of `file`. given: its encoding if known. encoding: what it is read as; note: why, for
-    a person, "" where there is nothing to say. nul: whether a NUL character was met.
+    a person, "" where there is nothing to say. nul: whether a NUL character was met. unended:
+    whether the last line has no end.
 
     Iterate `pieces` once. Raises SourceRefused where the bytes plainly have another encoding than
     the one given, Undecodable, after all text before it, at a byte that has no meaning.
@@ -57,6 +58,7 @@ class Text:
         marked = next(((m, e) for m, e in _MARKS if file.start().startswith(m)), None)
         self._mark = marked[0] if marked else b""
         self.nul, self.note = False, ""
+        self.unended = False
         self.encoding = self._by_start(marked[1] if marked else "")
         self._open = (not marked and self.encoding == "utf-8") or given in _ONE_BYTE
 
@@ -82,6 +84,7 @@ class Text:
             if lines:
                 yield lines
         if rest:
+            self.unended = not rest.endswith(("\n", "\r"))
             yield rest
 
     def _decoded(self) -> Iterator[str]:

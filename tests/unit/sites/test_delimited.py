@@ -83,6 +83,16 @@ def test_delimiter_encoding_and_line_ends_are_found_out(
     assert any("utf-16" in note for note in opened.notes) == encoding.startswith("utf-16")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
+def test_a_last_row_without_a_line_end_is_read_and_said(tmp_path: Path, end: str) -> None:
+    whole = GOOD.rstrip("\n").replace("\n", end or "\n")
+    config = source(write(tmp_path, whole + end))
+    assert rows(config) == EVERYONE
+    opened = open_source(config, FIELDS)
+    list(opened.batches())
+    assert any("no line end" in note for note in opened.notes) == (not end)
+
+
 def test_old_exports_are_windows_1252(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("Ada", "Zoë").encode("cp1252"))
     opened = open_source(source(path), FIELDS)
