@@ -23,7 +23,7 @@ import math
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,6 +172,19 @@ class Spool:
     def remove(self) -> None:
         """Remove the folder: the package is complete."""
         shutil.rmtree(self.folder)
+
+
+def sweep(spools: Path, is_done: Callable[[int], bool]) -> None:
+    """
+    Remove what somebody who was killed at the very end left of dataset versions that are done.
+
+    It would say which records of the site share a match key.
+    """
+    for path in spools.glob("[0-9]*"):
+        if path.name.isdecimal() and is_done(int(path.name)):
+            # Held by another process it is about to go anyway.
+            with suppress(Conflict), Spool(path).held():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _mapped(path: Path) -> Array:

@@ -40,7 +40,7 @@ from sites.intake import Intake
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import open_source
-from sites.spool import SPOOL_LAYOUT, Spool
+from sites.spool import SPOOL_LAYOUT, Spool, sweep
 from sites.tokenized import Tally, TokenizeSummary
 from sites.vault import Vault
 from sites.workers import Workers, processors
@@ -80,6 +80,7 @@ def tokenize(
     _check_keys(signed, study, uploader, vault.study_key(), vault.identity())
     number = dataset or vault.newest_dataset() + 1
     spool = Spool(vault.spool(number))
+    sweep(spool.folder.parent, lambda done: vault.package(done).exists())
     with spool.held():
         if vault.package(number).exists():
             raise Conflict(

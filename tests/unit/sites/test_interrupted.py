@@ -81,6 +81,23 @@ def test_a_map_is_copied_where_a_file_system_has_no_links(
     assert len(vault.load_map(1)) == 20
 
 
+def test_what_a_finished_version_left_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, vault = source(tmp_path, people(20)), vault_of(EVERYONE, "alpha", tmp_path / "private")
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "remove", killed)
+        with pytest.raises(Killed):
+            tokenize(config, "alpha", EVERYONE.signed, vault)
+    assert vault.package(1).exists()
+    assert vault.spool(1).exists()
+    with Spool(vault.spool(1)).held():
+        tokenize(config, "alpha", EVERYONE.signed, vault)
+        assert vault.spool(1).exists()
+    tokenize(config, "alpha", EVERYONE.signed, vault)
+    assert not [path for path in (vault.folder / "spool").iterdir() if path.is_dir()]
+
+
 def test_who_waited_for_the_other_process_finds_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
