@@ -102,6 +102,10 @@ def would(what: str, rows: dict[str, object], *, as_json: bool = False) -> None:
     show(f"Dry run: would {what}; nothing was written or sent", rows, as_json=as_json, data=data)
 
 
+_ESTIMATED = frozenset({"check", "encode", "resume", "profile"})
+"""Steps that count a source's records, whose number is known only at its end."""
+
+
 class Steps:
     """Progress of a long job on a terminal; silent in a pipe. An `Observer` of rehearsals."""
 
@@ -141,7 +145,8 @@ class Steps:
         now = time.monotonic()
         if name != self._step:
             self._step, self._since, self._first = name, now, done
-        label = f"{name} {done:,} of about {total:,}" if total else f"{name} {done:,}"
+        about = "about " if name in _ESTIMATED else ""
+        label = f"{name} {done:,} of {about}{total:,}" if total else f"{name} {done:,}"
         if not done and not total:
             label = name
         spent, made = now - self._since, done - self._first

@@ -92,7 +92,9 @@ def submit(
             rows = check_package(session, number)
             would("upload", {"to": session.broker.url, **rows}, as_json=as_json)
             return
-        state = submit_dataset(session, number, lambda done, n: steps.step("upload", done, n))
+        state = submit_dataset(
+            session, number, lambda done, n: steps.step("upload MB", *_mb(done, n))
+        )
     rows = {"study": state.study_id, "dataset version": state.dataset, "state": state.state}
     show("Submitted", rows, as_json=as_json)
 
@@ -134,6 +136,10 @@ def ids(
         return
     write_ids(found, out)
     show("IDs fetched", {"file": out, "records": len(found)}, as_json=as_json)
+
+
+def _mb(done: int, total: int) -> tuple[int, int]:
+    return done // 1_000_000, max(1, total // 1_000_000)
 
 
 def _ready(site: Path) -> tuple[SiteConfig, Vault, SignedStudy]:
