@@ -69,7 +69,8 @@ def tokenize(
             workers=workers,
             progress=steps.step,
         )
-    summaries.tell(done, reject_file, as_json=as_json)
+    secret = vault.keystore.where("contributor.secret")
+    summaries.tell(done, reject_file, secret=secret, as_json=as_json)
 
 
 @told
@@ -96,7 +97,8 @@ def submit(
             session, number, lambda done, n: steps.step("upload MB", *_mb(done, n))
         )
     rows = {"study": state.study_id, "dataset version": state.dataset, "state": state.state}
-    show("Submitted", rows, as_json=as_json)
+    later = "" if session.site.contributor else ", then linkage-site ids once IDs are released"
+    show("Submitted", rows | {"next": f"linkage-site status{later}"}, as_json=as_json, data=rows)
 
 
 @told

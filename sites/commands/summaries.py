@@ -17,8 +17,11 @@ _SHOWN = 3
 """Reasons named a field; the reject file and --json have them all."""
 
 
-def tell(done: TokenizeSummary, reject_file: Path | None, *, as_json: bool) -> None:
-    """Show what came of a tokenization, and what to look at before it is sent."""
+def tell(done: TokenizeSummary, reject_file: Path | None, *, secret: str, as_json: bool) -> None:
+    """
+    Show what came of a tokenization, and what to look at before it is sent. secret: where the
+    contributor's secret is, to be backed up before anything depends on it.
+    """
     rows: dict[str, object] = {
         "dataset version": done.dataset,
         "records": f"{done.records:,}",
@@ -40,6 +43,8 @@ def tell(done: TokenizeSummary, reject_file: Path | None, *, as_json: bool) -> N
         rows["resumed"] = f"{_counted(done.resumed, 'batch', 'batches')} of an interrupted run kept"
     if done.same_as:
         rows["unchanged"] = f"made of the same input as dataset version {done.same_as}"
+    if done.dataset == 1:
+        rows["back up now"] = f"{secret}; without it records get other pseudonyms"
     rows["next"] = "linkage-site submit"
     data = {**asdict(done), "left_out": _listed(done.left_out), "warnings": done.warnings}
     show("Tokenized", rows, as_json=as_json, data=data)
