@@ -26,6 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")
 def encode(
     records: Annotated[int, typer.Option(min=1_000, help="Simulated people.")] = 1_000_000,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes, hardened job.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of ours; the median counts.")] = 3,
     folder: Annotated[
         Path | None, typer.Option(help="Where files are made; about 1 kB a record.")
     ] = None,
@@ -42,6 +43,7 @@ def encode(
         made = bench_encode(
             records,
             workers=workers,
+            repeats=repeats,
             folder=folder,
             clkhash_python=clkhash_python,
             progress=lambda step: status.update(step),
