@@ -67,6 +67,16 @@ class Keystore:
             )
         self._do("set_password", name, base64.b64encode(secret).decode("ascii"))
 
+    def replace(self, name: str, secret: bytes) -> None:
+        """Keep a secret in place of the one before, which is there until the new one is."""
+        if self.kind == "file":
+            making = self.folder / f".{name}.making"
+            making.unlink(missing_ok=True)
+            write_secret(making, secret)
+            making.replace(self.folder / name)
+        else:
+            self._do("set_password", name, base64.b64encode(secret).decode("ascii"))
+
     def destroy(self, name: str) -> None:
         """Remove a secret; one that is not there is no fault."""
         if self.kind == "file":

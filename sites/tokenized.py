@@ -57,7 +57,7 @@ class TokenizeSummary:
             f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
             " the broker takes nothing else: too many of its fields are missing"
             for clk, share in self.density.items()
-            if not low <= share <= high
+            if share and not low <= share <= high
         )
 
 

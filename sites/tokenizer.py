@@ -24,14 +24,11 @@ import pyarrow as pa
 
 from linkage.encoding.duplicates import grouping_rules
 from linkage.encoding.fields import NORMALISATION_VERSION
-from linkage.encoding.keys import StudyKey
 from linkage.encoding.matchkeys import COLLISION_ROUNDING
 from linkage.errors import Conflict, KeyRefused, SourceRefused
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
-from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, require_same_encodings
-from linkage.study import StudyConfig
 from sites import custody, encoding_worker
 from sites.assembly import Assembled
 from sites.changes import Changes, RowMarks, base_of, has_marks
@@ -77,7 +74,7 @@ def tokenize(
     Raises SourceRefused, RowRejected, KeyRefused, Conflict; nothing half-written is seen.
     """
     study = signed.study
-    _check_keys(signed, study, uploader, vault.study_key(), vault.identity())
+    require_keys(signed, uploader, vault)
     number = dataset or vault.newest_dataset() + 1
     spool = Spool(vault.spool(number))
     sweep(spool.folder.parent, lambda done: vault.package(done).exists())
@@ -356,9 +353,9 @@ class _Making:
         )
 
 
-def _check_keys(
-    signed: SignedStudy, study: StudyConfig, uploader: str, key: StudyKey, identity: Identity
-) -> None:
+def require_keys(signed: SignedStudy, uploader: str, vault: Vault) -> None:
+    """Raise KeyRefused unless this site's keys are those of the signed study."""
+    study, key, identity = signed.study, vault.study_key(), vault.identity()
     require_same_encodings(signed)
     custody.require_own_keys(signed, uploader, identity)
     if key.key_check(study) != signed.key_check:

@@ -118,8 +118,7 @@ class Vault:
 
     def keep_study_key(self, key: StudyKey) -> None:
         """Keep the opened study key in place of the one before."""
-        self.keystore.destroy(STUDY_KEY)
-        self.keystore.write(STUDY_KEY, key.to_bytes())
+        self.keystore.replace(STUDY_KEY, key.to_bytes())
 
     def forget_study_key(self) -> None:
         """Destroy this site's copy of the study key."""

@@ -63,7 +63,7 @@ def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limi
 def _check_names(manifest: Manifest, study: RegisteredStudy) -> None:
     low, high = DENSITIES
     for density in manifest.densities.values():
-        if not low <= density <= high:
+        if density and not low <= density <= high:  # 0: no record has this CLK
             raise PackageRefused(
                 f"a CLK of the dataset sets {density:.4f} of its bits; {low} to {high} are safe",
                 hint="change bits or length in the study file; too many fields may be missing",

@@ -51,10 +51,12 @@ def tokenize(
     no_core_dumps()
     if not dry_run and workers != 0 and _is_large(site):
         start_early()
+    from sites.tokenizer import require_keys
     from sites.tokenizer import tokenize as make_package
 
     config, vault, signed = _ready(site)
     if dry_run:
+        require_keys(signed, config.uploader, vault)
         _check(config, signed.study, quarantine=reject_file is not None, as_json=as_json)
         return
     with Steps(quiet=as_json) as steps:

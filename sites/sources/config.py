@@ -72,8 +72,9 @@ class SourceConfig(Strict):
     phone_region: where a telephone number without a country code is (ISO 3166).
     on_bad_row: "refuse" the source, or "quarantine" the record and go on. max_invalid: share of
     a field's values that may be invalid (nulled, counted) before the source is refused, because
-    then it is the format that is wrong. subgroups: what the profile counts by ("race"), and the
-    column that holds it.
+    then it is the format that is wrong. lacks: fields of the party that this source has not, as
+    where one of several contributors has no street; they count as missing. subgroups: what the
+    profile counts by ("race"), and the column that holds it.
     """
 
     dates: ClassVar[str] = ""
@@ -85,7 +86,17 @@ class SourceConfig(Strict):
     phone_region: str = Field(default="US", pattern=r"^[A-Z]{2}$")
     on_bad_row: Literal["refuse", "quarantine"] = "refuse"
     max_invalid: float = Field(default=0.10, ge=0, le=1)
+    lacks: tuple[str, ...] = ()
     subgroups: dict[str, Names] = Field(default_factory=dict)
+
+    @field_validator("lacks")
+    @classmethod
+    def _known_lacks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for field in value:
+            if field not in FIELDS:
+                hint = f"known fields: {', '.join(FIELDS)}"
+                raise Fault(f"unknown field {field!r}", hint, "source", "lacks")
+        return value
 
     @classmethod
     def model_for(cls, raw: Any) -> type[SourceConfig]:

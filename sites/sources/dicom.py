@@ -8,6 +8,7 @@ All headers are read before the first record is given, and only patients are kep
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections import Counter
@@ -50,7 +51,8 @@ class DicomSource:
             raise SourceRefused(
                 file=self.name,
                 rule=f"a DICOM file has no {', '.join(strange)}",
-                hint="ask for a study file that does not want it of this party",
+                hint=f"say so in the site file: [source] lacks = {json.dumps(strange)}; links that"
+                " need it are lost",
             )
         for name, given in extra.items():
             if not set(given) & set(_ETHNICITY):

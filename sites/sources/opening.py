@@ -6,11 +6,14 @@ The one door to every kind of source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+import pyarrow as pa
+
 from linkage.errors import SourceRefused
-from sites.sources.base import Source
+from sites.sources.base import RawBatch, Source
 from sites.sources.config import (
     DelimitedConfig,
     DicomConfig,
@@ -25,7 +28,8 @@ from sites.sources.config import (
 class NotedSource(Source, Protocol):
     """A source that says what it found out by itself: `notes`, complete once it is read."""
 
-    notes: list[str]
+    @property
+    def notes(self) -> list[str]: ...
 
 
 def open_source(
@@ -41,6 +45,9 @@ def open_source(
 
     Raises SourceRefused for a field that this kind of source can never have.
     """
+    if lacking := [field for field in fields if field in config.lacks]:
+        held = tuple(field for field in fields if field not in lacking)
+        return _Lacking(open_source(config, held, extra), lacking)
     wanted = dict(extra or {})
     if isinstance(config, DelimitedConfig):
         from sites.sources.delimited import DelimitedSource
@@ -74,3 +81,20 @@ def open_source(
             " contributors tokenize has none",
         )
     raise SourceRefused(file="[source]", rule=f"kind {config.kind!r} cannot be read")
+
+
+class _Lacking:
+    """A source without some fields, which are missing in every record of it."""
+
+    def __init__(self, source: NotedSource, lacking: list[str]) -> None:
+        self._source, self._lacking = source, lacking
+        self.name, self.unit = source.name, source.unit
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self._source.notes, f"without {', '.join(self._lacking)}, as [source] lacks says"]
+
+    def batches(self) -> Iterator[RawBatch]:
+        for batch in self._source.batches():
+            nothing = {field: pa.nulls(len(batch), pa.string()) for field in self._lacking}
+            yield dataclasses.replace(batch, columns={**batch.columns, **nothing})

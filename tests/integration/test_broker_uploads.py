@@ -101,7 +101,7 @@ def test_a_manifest_that_does_not_fit(
     assert said in detail
 
 
-@pytest.mark.parametrize("density", [0.10, 0.55])
+@pytest.mark.parametrize("density", [0.0, 0.10, 0.55])
 def test_the_density_bounds_are_inclusive(world: World, imaging: Actor, density: float) -> None:
     made = package(world, densities={"name-dob-sex": density})
     assert imaging.post(f"{world.path}/datasets", made.manifest).status_code == 201

@@ -271,3 +271,22 @@ def test_a_bad_table_of_sql_is_refused_by_line(lines: str, line: int, rule: str)
         parse(text, SiteConfig, SiteRefused, file="site.toml")
     assert caught.value.line == line
     assert "canary" not in str(caught.value)
+
+
+def test_a_source_may_lack_a_field_in_so_many_words(tmp_path: Path) -> None:
+    """One contributor of a commons has no street; its records still link by the rest."""
+    path = tmp_path / "people.csv"
+    path.write_text("id,first,last\n1,Ada,Lovelace\n2,Alan,Turing\n")
+    columns = {"first_name": "first", "last_name": "last"}
+    table = {"file": path, "record_id": "id", "columns": columns}
+    config = SourceConfig.model_validate({**table, "lacks": ["street"]})
+    source = open_source(config, ("first_name", "last_name", "street"))
+    (batch,) = source.batches()
+    assert batch.columns["street"].to_pylist() == [None, None]
+    assert batch.columns["first_name"].to_pylist() == ["Ada", "Alan"]
+    assert any("without street" in note for note in source.notes)
+    silent = open_source(SourceConfig.model_validate(table), ("first_name", "street"))
+    with pytest.raises(SourceRefused, match="street"):
+        list(silent.batches())
+    with pytest.raises(ValueError, match="unknown field"):
+        SourceConfig.model_validate({**table, "lacks": ["shoe_size"]})
