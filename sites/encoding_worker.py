@@ -33,7 +33,7 @@ from linkage.pseudonyms import length_prefixed
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, PublicIdentity, seal
 from linkage.study import Party, StudyConfig
-from sites.assembly import PASS_ROWS, Assembled, passes
+from sites.assembly import PASS_ROWS, Assembled, Repeated, passes
 from sites.packages import part_file
 from sites.sources.base import RawBatch
 from sites.spool import Spool, Unused
@@ -170,6 +170,13 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     # The chunk of the map comes and goes with its batch: a batch that is kept has the right one.
     worker.spool.write(raw.number, arrays, facts, unused, write_map)
     return facts
+
+
+def assemble(worker: Prepared, _: None) -> tuple[list[Repeated], int, int]:
+    """Order and group the whole dataset; return repeated record ids, groups and records kept."""
+    repeated = worker.whole.order_records()
+    groups = worker.whole.group_records(len(worker.grouping))
+    return repeated, groups, len(worker.spool.load("order"))
 
 
 def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from linkage.encoding.duplicates import grouping_rules
 from linkage.encoding.fields import NORMALISATION_VERSION
 from linkage.encoding.matchkeys import COLLISION_ROUNDING
 from linkage.errors import Conflict, KeyRefused, SourceRefused
@@ -30,7 +29,6 @@ from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
 from linkage.signed_study import SignedStudy, require_same_encodings
 from sites import custody, encoding_worker
-from sites.assembly import Assembled
 from sites.changes import Changes, RowMarks, base_of, has_marks
 from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
@@ -131,7 +129,7 @@ class _Making:
             self._encode(pool, _chained(ahead, batches))
             self.intake.check(self.tally.why, self.tally.first_invalid)
             self.spool.cut(self.batches)
-            groups, kept = self._assemble()
+            groups, kept = self._assemble(pool)
             collisions = self._null_repeats(pool)
             making = self.vault.package(self.order.dataset).with_name(
                 f".{self.order.dataset}.making"
@@ -190,16 +188,14 @@ class _Making:
         keyed.update(data)
         return keyed.hexdigest()
 
-    def _assemble(self) -> tuple[int, int]:
+    def _assemble(self, pool: Workers) -> tuple[int, int]:
         """Leave out repeated record ids, order and group the rest: groups and records kept."""
         self.progress("order", 0, 0)
-        whole = Assembled(self.spool)
-        for repeated in whole.order_records():
-            self.intake.repeated_id(repeated.earlier, repeated.later)
+        ((repeated, groups, kept),) = pool.each(encoding_worker.assemble, [None])
+        for one in repeated:
+            self.intake.repeated_id(one.earlier, one.later)
         self.intake.require_mostly_good()
-        party = self.study.party_of_uploader(self.order.uploader)
-        groups = whole.group_records(len(grouping_rules(party.fields)))
-        return groups, len(self.spool.load("order"))
+        return groups, kept
 
     def _null_repeats(self, pool: Workers) -> dict[str, int]:
         """Null the match keys that two groups share; return the attested collisions by rule."""
