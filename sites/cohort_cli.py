@@ -105,9 +105,7 @@ def approve(
 
 @app.command()
 @told
-def deny(
-    question: Question, site: SiteFile = Path("site.toml"), dry_run: DryRun = False
-) -> None:
+def deny(question: Question, site: SiteFile = Path("site.toml"), dry_run: DryRun = False) -> None:
     """Steward: deny a question's delivery, signed with this party's key."""
     _decide(question, site, approved=False, dry_run=dry_run)
 
