@@ -4,8 +4,9 @@ What changed since an earlier dataset version, told by marks that never leave th
     marks = RowMarks.of(names, row_marks, group_positions)
     changes = marks.since(earlier)
 
-A mark is a keyed digest of a record's encodings, and of who else is in its group. So a record is
-unchanged exactly if the broker need not hear of it again.
+A mark is a keyed digest of a record's values, of which of its keys are sent, and of who else is in
+its group; under the keys of one study its encodings are a function of these. So the broker need not
+hear again of a record whose mark is the same.
 """
 
 from __future__ import annotations

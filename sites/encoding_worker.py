@@ -97,6 +97,9 @@ def packed(raw: RawBatch) -> pa.Buffer:
     return sink.getvalue()
 
 
+Contents = npt.NDArray[np.uint64]
+
+
 class Prepared:
     """One worker's keys, normalisers and encoder; it lives as long as its process."""
 
@@ -111,7 +114,10 @@ class Prepared:
         self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
         self.grouping_secret = self.key.derive(order.study, "duplicates")
         self._namer = self.secret.keyed(Tagger)
-        self.marker = Tagger(self.secret.derive("marks"))
+        seeds = hashlib.shake_128(self.secret.derive("marks")).digest(
+            8 * len(order.study.match_key)
+        )
+        self.key_marks = np.frombuffer(seeds, np.uint64)
         self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
         self.encoder = BatchEncoder(order.study, self.party, self.key)
 
@@ -137,7 +143,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     pseudonyms = worker.pseudonyms(record_ids)
     order = sorting(pseudonyms)
     made = worker.encoder.encode(columns, normalised=True)
-    found = digests(columns, worker.grouping, worker.grouping_secret)
+    found, contents = digests(columns, worker.grouping, worker.grouping_secret)
     clks = {clk.id: made.clks[clk.id] for clk in worker.study.clks_of(worker.party)}
     keys = {rule.id: made.match_keys[rule.id] for rule in worker.study.rules_of(worker.party)}
     n = len(record_ids)
@@ -145,6 +151,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "pseudonyms": pseudonyms[order],
         "numbers": np.asarray(table.column(NUMBER), np.int64)[order],
         "digests": found[order],
+        "contents": contents[order],
         "has_clk": _stacked([c.present[order] for c in clks.values()], n),
         "keys": np.stack([k.values[order] for k in keys.values()], axis=1)
         if keys
@@ -211,7 +218,7 @@ def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:
 
 def mark_rows(worker: Prepared, rows: Stretch) -> int:
     """Write the marks of a stretch of records (sites.changes); return its number."""
-    _mark(worker, rows, _gathered(worker, rows))
+    _mark(worker, rows, *_gathered(worker, rows))
     return rows.number
 
 
@@ -219,9 +226,9 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
     """Seal one part of the package and write it."""
     records = _removed(worker, part.removed) if part.removed is not None else None
     if records is None:
-        records = _gathered(worker, part.rows)
+        contents, records = _gathered(worker, part.rows)
         if part.mark:
-            _mark(worker, part.rows, records)
+            _mark(worker, part.rows, contents, records)
     batch = to_arrow(records, worker.study)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -265,13 +272,17 @@ def _normalised(
     return columns, why, sorted(unused)
 
 
-def _mark(worker: Prepared, rows: Stretch, records: EncodedRecords) -> None:
-    columns = [*records.clks.values(), *records.match_keys.values()]
-    parts = [np.hstack([c.values, c.present[:, None].astype(np.uint8)]) for c in columns]
-    rows_as_bytes = np.hstack(parts)
-    starts = np.arange(len(records) + 1, dtype=np.int64) * rows_as_bytes.shape[1]
-    made = worker.marker.tags(rows_as_bytes.reshape(-1), starts)
-    worker.spool.save(f"marks-{rows.number}", made.view(np.uint64)[:, 0])
+def _mark(worker: Prepared, rows: Stretch, contents: Contents, records: EncodedRecords) -> None:
+    """
+    Write the marks of a stretch: of what its records' values are, and of the keys they lost.
+
+    Encodings are a function of these two, under the keys of one study.
+    """
+    present = [column.present for column in records.match_keys.values()]
+    marks = contents.copy()
+    for place, has_key in enumerate(present):
+        marks[has_key] ^= worker.key_marks[place]
+    worker.spool.save(f"marks-{rows.number}", marks)
 
 
 def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedRecords:
@@ -281,12 +292,13 @@ def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedReco
     return removals(pseudonyms, clk_bytes, rules, MATCH_KEY_BYTES)
 
 
-def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
+def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords]:
+    """Return a stretch of records from all batches, and the digests of their values."""
     spool, study = worker.spool, worker.study
     rows = np.asarray(spool.load("order")[part.start : part.stop])
     clks, rules = study.clks_of(worker.party), study.rules_of(worker.party)
     n = len(rows)
-    pseudonyms = np.zeros((n, 16), np.uint8)
+    pseudonyms, contents = np.zeros((n, 16), np.uint8), np.zeros(n, np.uint64)
     bits = [np.zeros((n, clk.length // 8), np.uint8) for clk in clks]
     has_clk = np.zeros((n, len(clks)), dtype=bool)
     keys = np.zeros((n, len(rules), MATCH_KEY_BYTES), np.uint8)
@@ -299,7 +311,7 @@ def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
         # One run of rows, for batches are in pseudonym order as the package is.
         start, stop = int(local[0]), int(local[-1]) + 1
         columns: list[tuple[str, npt.NDArray[Any]]]
-        columns = [("pseudonyms", pseudonyms), ("has_clk", has_clk)]
+        columns = [("pseudonyms", pseudonyms), ("contents", contents), ("has_clk", has_clk)]
         columns += [(f"bits_{clk.id}", made) for clk, made in zip(clks, bits, strict=True)]
         columns += [("keys", keys), ("has_key", has_key)]
         for name, made in columns:
@@ -309,7 +321,7 @@ def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
         packed = spool.load(f"lost-{place}")
         has_key[:, place] &= (packed[rows >> 3] >> (7 - (rows & 7)).astype(np.uint8)) & 1 == 0
     keys[~has_key] = 0
-    return EncodedRecords(
+    records = EncodedRecords(
         pseudonyms=pseudonyms,
         groups=np.asarray(spool.load("group_positions")[part.start : part.stop]),
         clks={
@@ -321,6 +333,7 @@ def _gathered(worker: Prepared, part: Stretch) -> EncodedRecords:
             for i, rule in enumerate(rules)
         },
     )
+    return contents, records
 
 
 def _stacked(columns: list[npt.NDArray[np.bool_]], n: int) -> npt.NDArray[np.bool_]:

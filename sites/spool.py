@@ -13,6 +13,7 @@ Columns of a batch of n rows:
     pseudonyms uint8[n, 16]   numbers int64[n]           as the source counts
     digests uint64[n, G]      of the grouping rules      bits_<clk> uint8[n, L / 8]
     has_clk bool[n, C]        keys uint8[n, R, 16]       has_key bool[n, R]
+    contents uint64[n]        keyed digests of all values
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import numpy.typing as npt
 
 from linkage.errors import Conflict
 
-SPOOL_LAYOUT = 2
+SPOOL_LAYOUT = 3
 """Raised where files of a batch change: a batch of another layout is made again."""
 
 Array = npt.NDArray[Any]

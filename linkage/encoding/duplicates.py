@@ -69,9 +69,12 @@ def grouping_rules(fields: Sequence[str]) -> tuple[GroupingRule, ...]:
     return tuple(found)
 
 
-def digests(columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret: bytes) -> Digests:
+def digests(
+    columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret: bytes
+) -> tuple[Digests, Digests]:
     """
-    Return uint64[N, G]: equal where the records agree under the rule, 0 where it says nothing.
+    Return uint64[N, G]: equal where the records agree under the rule, 0 where it says nothing;
+    and uint64[N]: equal where all values are equal, nulls among them.
 
     columns: normalised, all of length N. secret: 16 bytes or more, the same for all batches of
     a dataset. The digest of a record is the XOR of keyed SipHash values of its fields (Zobrist
@@ -81,7 +84,11 @@ def digests(columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret:
     if any(len(column) != n for column in columns.values()):
         raise EncodingRefused("columns differ in length")
     made = np.zeros((n, len(rules)), np.uint64)
-    hashed: dict[tuple[str, int], Digests] = {}
+    hashed = {
+        (field, id(column.values)): _hashed(field, column, secret)
+        for field, column in columns.items()
+    }
+    contents = np.bitwise_xor.reduce([*hashed.values(), np.zeros(n, np.uint64)])
     for place, rule in enumerate(rules):
         says = np.ones(n, dtype=bool)
         for ref in rule.fields:
@@ -96,7 +103,7 @@ def digests(columns: Mapping[str, Coded], rules: Sequence[GroupingRule], secret:
             says = _tells_people_apart(columns)
         made[made[:, place] == 0, place] = 1
         made[~says, place] = 0
-    return made
+    return made, contents
 
 
 def unite(groups: Groups, digest: Digests, rows: Rows) -> None:
@@ -122,7 +129,7 @@ def group_duplicates(columns: Mapping[str, Coded]) -> Groups:
     rules = grouping_rules(sorted(columns))
     n = len(next(iter(columns.values()))) if columns else 0
     groups = np.arange(n, dtype=np.uint32)
-    found = digests(columns, rules, bytes(16))
+    found, _ = digests(columns, rules, bytes(16))
     for place in range(len(rules)):
         unite(groups, found[:, place], np.arange(n, dtype=np.int64))
     settle(groups)
