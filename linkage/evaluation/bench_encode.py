@@ -37,6 +37,7 @@ import numpy.typing as npt
 
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
+from linkage.evaluation.memory import watch
 from linkage.evaluation.mistakes import RATES, as_registered
 from linkage.evaluation.population import draw_persons, draw_vitals, stream
 from linkage.messages import BROKER, CUSTODIAN
@@ -52,7 +53,6 @@ CLKHASH = "0.18.3"
 PLAIN = ("first_name", "middle_name", "last_name", "date_of_birth", "sex")
 HARDENED = (*PLAIN, "street")
 _SLICE = 25_000
-_SAMPLE_S = 0.2
 
 Record = tuple[str, ...]
 Progress = Callable[[str], None]
@@ -382,7 +382,7 @@ def _tokenize(work: Path, workers: int) -> tuple[float, float]:
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
         peak = [0.0]
-        sampler = threading.Thread(target=_watch, args=(running, peak))
+        sampler = threading.Thread(target=watch, args=(running, peak))
         sampler.start()
         said = running.stderr.read() if running.stderr else b""
         running.wait()
@@ -394,33 +394,3 @@ def _tokenize(work: Path, workers: int) -> tuple[float, float]:
             hint="install commons-linkage[site]",
         )
     return seconds, peak[0]
-
-
-def _watch(running: subprocess.Popen[bytes], peak: list[float]) -> None:
-    while running.poll() is None:
-        peak[0] = max(peak[0], sum(_memory_mb(one) for one in _family(running.pid)))
-        time.sleep(_SAMPLE_S)
-
-
-def _family(process: int) -> list[int]:
-    """Return a process and all its descendants."""
-    found = [process]
-    for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            found += [int(child) for child in _read(children).split()]
-    return found
-
-
-def _memory_mb(process: int) -> float:
-    """Return a process's proportional set size: what it shares counts by its share."""
-    for line in _read(Path(f"/proc/{process}/smaps_rollup")).splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # it has ended meanwhile
-        return ""
