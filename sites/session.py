@@ -112,14 +112,19 @@ def session_of(site_file: Path) -> Session:
             rule="names no broker",
             hint='add [broker] with url = "https://..."',
         )
-    vault = Vault(site.private, site.keys)
-    signed = vault.signed_study(site.broker.custodian)
+    vault, signed = trusted_study(site)
     identity = vault.identity()
     require_actor(site, signed.study, site_file)
     require_own_keys(signed, site.uploader, identity)
     subject = f"{signed.study.study.id}/{site.uploader}"
     client = BrokerClient(site.broker.url, subject, identity, audience=site.broker.audience)
     return Session(site, vault, signed, identity, client)
+
+
+def trusted_study(site: SiteConfig) -> tuple[Vault, SignedStudy]:
+    """Return a site's vault and the signed study in it, which its custodian signed: KeyRefused."""
+    vault = Vault(site.private, site.keys)
+    return vault, vault.signed_study(site.broker.custodian if site.broker else None)
 
 
 def require_actor(site: SiteConfig, study: StudyConfig, site_file: Path) -> None:

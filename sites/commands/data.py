@@ -16,10 +16,8 @@ from sites.terminal import DryRun, Steps, show, told, would
 from sites.workers import no_core_dumps, start_early
 
 if TYPE_CHECKING:
-    from linkage.signed_study import SignedStudy
     from linkage.study import StudyConfig
-    from sites.config import SiteConfig
-    from sites.vault import Vault
+    from sites.config import SiteConfig, SourceConfig
 
 _LARGE = 8 * 1024 * 1024
 """Bytes; about two batches of records."""
@@ -49,12 +47,17 @@ def tokenize(
 ) -> None:
     """Turn this site's records into a sealed package. Nothing leaves the machine yet."""
     no_core_dumps()
-    if not dry_run and workers != 0 and _is_large(site):
+    from sites.config import load_site
+
+    config = load_site(site)
+    if not dry_run and workers != 0 and _is_large(config.source):
         start_early()
+    from sites.session import require_tokenizer, trusted_study
     from sites.tokenizer import require_keys
     from sites.tokenizer import tokenize as make_package
 
-    config, vault, signed = _ready(site)
+    vault, signed = trusted_study(config)
+    require_tokenizer(config, signed.study, site)
     if dry_run:
         require_keys(signed, config.uploader, vault)
         _check(config, signed.study, quarantine=reject_file is not None, as_json=as_json)
@@ -146,23 +149,9 @@ def _mb(done: int, total: int) -> tuple[int, int]:
     return done // 1_000_000, max(1, total // 1_000_000)
 
 
-def _ready(site: Path) -> tuple[SiteConfig, Vault, SignedStudy]:
-    from sites.config import load_site
-    from sites.session import require_tokenizer
-    from sites.vault import Vault
-
-    config = load_site(site)
-    vault = Vault(config.private, config.keys)
-    signed = vault.signed_study(config.broker.custodian if config.broker else None)
-    require_tokenizer(config, signed.study, site)
-    return config, vault, signed
-
-
-def _is_large(site: Path) -> bool:
+def _is_large(source: SourceConfig) -> bool:
     """Say whether the source is a file so large that worker processes will be wanted."""
-    from sites.config import load_site
-
-    file = getattr(load_site(site).source, "file", None)
+    file = getattr(source, "file", None)
     return isinstance(file, Path) and file.is_file() and file.stat().st_size > _LARGE
 
 

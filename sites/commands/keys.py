@@ -129,12 +129,10 @@ def open_(
     """Site: open the study key that the custodian sealed to you."""
     from sites.config import load_site
     from sites.deactivation import require_active
-    from sites.session import require_tokenizer
-    from sites.vault import Vault
+    from sites.session import require_tokenizer, trusted_study
 
     config = load_site(site)
-    vault = Vault(config.private, config.keys)
-    signed = vault.signed_study(config.broker.custodian if config.broker else None)
+    vault, signed = trusted_study(config)
     require_tokenizer(config, signed.study, site)
     require_active(signed, vault)
     opened = custody.open_key(_read(sealed), signed, config.uploader, vault.identity())
@@ -201,11 +199,10 @@ def retire(
     from linkage.signed_study import check_deactivation
     from sites import deactivation
     from sites.config import load_site
-    from sites.vault import Vault
+    from sites.session import trusted_study
 
     config = load_site(site)
-    vault = Vault(config.private, config.keys)
-    signed = vault.signed_study(config.broker.custodian if config.broker else None)
+    vault, signed = trusted_study(config)
     read = deactivation.read_notice(notice)
     check_deactivation(read, signed)
     rows: dict[str, object] = {
