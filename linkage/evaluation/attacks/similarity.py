@@ -8,8 +8,9 @@ Similarities, as the broker can compute them from CLKs and as an attacker expect
 Keyed diffusion makes each output bit the XOR of t input bits. Two plain CLKs that differ in a
 share d of their bits therefore agree after it on a share (1 + (1 - 2d)^t) / 2, whatever the key. So
 an attacker need not diffuse anything: plain CLKs under keys of his own give d, and (1 - 2d)^t is
-what he should see, free of diffusion's noise. If two keys' encodings correlate with rho, he reaches
-up to sqrt(rho) (figures: docs/threat-model.md). Diffusion: Armknecht, Heng and Schnell, PoPETs 2023.
+what he should see, free of diffusion's noise. If two keys' encodings correlate with rho, he
+reaches up to sqrt(rho) (figures: docs/threat-model.md).
+Diffusion: Armknecht, Heng and Schnell, PoPETs 2023.
 """
 
 from __future__ import annotations
