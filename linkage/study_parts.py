@@ -1,0 +1,203 @@
+"""
+The tables of a study file, each checked by itself; linkage.study checks them together.
+
+    [study] Header   [[party]] Party   [[clk]] ClkSpec   [[match_key]] MatchKeyRule
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from linkage.match_key_presets import PRESETS
+from linkage.strict_toml import Fault, Strict
+
+NAME_TRANSFORMS = frozenset({"initial", "sound", "formal"})
+TRANSFORMS: Mapping[str, frozenset[str]] = {
+    "first_name": NAME_TRANSFORMS,
+    "middle_name": NAME_TRANSFORMS,
+    "last_name": frozenset({"initial", "sound", "first_surname", "last_surname"}),
+    "date_of_birth": frozenset({"year", "month", "day", "year_month", "month_day"}),
+    "sex": frozenset(),
+    "ssn": frozenset({"first5", "last4"}),
+    "zip": frozenset(),
+    "phone": frozenset({"last7"}),
+    "email": frozenset(),
+    "street": frozenset({"house_number", "street_name"}),
+}
+"""What a rule may make of a field, besides its first N characters (`field:N`)."""
+
+FIELDS = tuple(TRANSFORMS)
+MINIMUM_CELL = 11
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
+
+
+def identifier(text: str) -> str:
+    """Return `text` if it may name a study, a party, a CLK or a rule. Raises Fault."""
+    if not _IDENTIFIER.fullmatch(text):
+        raise Fault(
+            "is not a valid name", "2 to 64 small letters, digits and hyphens, a letter first"
+        )
+    return text
+
+
+def _field_ref(text: str) -> str:
+    parse_field(text)
+    return text
+
+
+def _party_id(text: str) -> str:
+    if text in {"broker", "custodian"}:
+        raise Fault(f"no party may be named {text!r}", "the name is taken by that role")
+    return text
+
+
+Identifier = Annotated[str, AfterValidator(identifier)]
+PartyId = Annotated[Identifier, AfterValidator(_party_id)]
+FieldRef = Annotated[str, AfterValidator(_field_ref)]
+
+
+def parse_field(text: str) -> tuple[str, str]:
+    """
+    Split `field` or `field:transform` and check both; the transform of a bare field is "".
+
+    Raises Fault for an unknown field or a transform that the field does not have.
+    """
+    field, colon, transform = text.partition(":")
+    if field not in TRANSFORMS:
+        raise Fault(f"unknown field {field!r}", f"known fields: {', '.join(FIELDS)}")
+    prefix = transform.isascii() and transform.isdigit() and 1 <= int(transform) <= 20
+    if colon and not prefix and transform not in TRANSFORMS[field]:
+        known = ", ".join([*sorted(TRANSFORMS[field]), "1 to 20 (first characters)"])
+        raise Fault(f"{field!r} has no transform {transform!r}", f"it has: {known}")
+    return field, transform
+
+
+class Header(Strict):
+    """
+    The table [study]. release_gate_exception: why the study may run without a certificate that
+    passes (linkage.certificate); signed with the file, and shown to everyone who uses it.
+    """
+
+    id: Identifier
+    title: str = Field(min_length=1, max_length=200)
+    purpose: str = Field(min_length=1, max_length=2000)
+    profile: Literal["hardened", "clkhash"] = "hardened"
+    epoch: int = Field(default=1, ge=1, le=10_000)
+    expires: dt.date | None = None
+    minimum_cell: int = Field(default=MINIMUM_CELL, le=1000)
+    image_retrieval: Literal["cover", "mirror", "disclosed"] = "cover"
+    release_to: tuple[Identifier, ...] = ()
+    accept_graph_matching_risk: bool = False
+    match_key_presets: tuple[str, ...] | None = None
+    release_gate_exception: str | None = None
+
+    @field_validator("match_key_presets")
+    @classmethod
+    def _presets(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for i, one in enumerate(value or ()):
+            if one not in PRESETS:
+                raise Fault(f"there is no preset {one!r}", f"presets: {', '.join(PRESETS)}")
+            if one in (value or ())[:i]:
+                raise Fault(f"the preset {one!r} is named twice", "name it once")
+        return value
+
+    @field_validator("release_gate_exception")
+    @classmethod
+    def _exception(cls, value: str | None) -> str | None:
+        if value is not None and not (20 <= len(value.strip()) <= 500 and value.isprintable()):
+            raise Fault(
+                "a release-gate exception is a reason of 20 to 500 characters on one line",
+                "say why this study may run unmeasured; every party reads it",
+            )
+        return value
+
+    @field_validator("minimum_cell")
+    @classmethod
+    def _cell(cls, value: int) -> int:
+        if value < MINIMUM_CELL:
+            raise Fault(
+                f"a minimum cell below {MINIMUM_CELL} is too weak",
+                "use 11 (CMS), 20 (N3C) or 21 (All of Us)",
+            )
+        return value
+
+
+class Party(Strict):
+    """
+    One [[party]]: a commons in the study.
+
+    kind: "imaging" holds image rows, "enclave" holds OMOP rows and receives cohorts,
+    "records" only links. fields: the identifier fields that the party holds.
+    contributors: who tokenizes for a commons that holds no identifiers itself; empty: it does.
+    records: the most that its newest dataset versions may hold, all contributors together; what
+    the release gate measures for. None: not declared, and no more than the broker takes.
+    """
+
+    id: PartyId
+    title: str = ""
+    kind: Literal["imaging", "enclave", "records"] = "records"
+    fields: tuple[str, ...] = Field(min_length=2)
+    contributors: tuple[PartyId, ...] = ()
+    records: int | None = Field(default=None, ge=1, le=2**31)
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for field in value:
+            if field not in TRANSFORMS:
+                raise Fault(f"unknown field {field!r}", f"known fields: {', '.join(FIELDS)}")
+        return value
+
+
+class ClkField(Strict):
+    """One field of a CLK: its tokens are n-grams, and each value sets about `bits` positions."""
+
+    field: FieldRef
+    bits: int = Field(default=100, ge=20, le=400)
+    ngram: int = Field(default=2, ge=1, le=4)
+
+
+class ClkSpec(Strict):
+    """
+    One [[clk]]: a Bloom filter over a named field set.
+
+    length: bits, a power of two. diffusion: t, the input bits XORed into each output bit;
+    0 only in the profile clkhash. min_fields: a record with fewer fields present has no such CLK.
+    """
+
+    id: Identifier
+    fields: tuple[ClkField, ...]
+    length: int = 2048
+    diffusion: int | None = Field(default=None, ge=0, le=64)
+    min_fields: int = Field(default=3, ge=2)
+
+    @field_validator("fields")
+    @classmethod
+    def _enough(cls, value: tuple[ClkField, ...]) -> tuple[ClkField, ...]:
+        if len(value) < 4:
+            raise Fault("a CLK needs at least 4 fields", "fewer are easily attacked")
+        return value
+
+    @field_validator("length")
+    @classmethod
+    def _length(cls, value: int) -> int:
+        if value not in (512, 1024, 2048, 4096):
+            raise Fault(f"{value} bits are not possible", "use 512, 1024, 2048 or 4096")
+        return value
+
+
+class MatchKeyRule(Strict):
+    """One [[match_key]]: an exact keyed token over a combination of fields."""
+
+    id: Identifier
+    fields: tuple[FieldRef, ...] = Field(min_length=2, max_length=8)
+
+
+def expected_density(clk: ClkSpec) -> float:
+    """Return the share of bits that a full record sets: 1 - (1 - 1/l)^(sum of bits)."""
+    return float(1 - (1 - 1 / clk.length) ** sum(field.bits for field in clk.fields))
