@@ -1,0 +1,416 @@
+"""
+Parameters of a CLK, and what each choice costs: quality of the link against leakage.
+
+    sides = simulated_sides(study, "name-dob-sex", n=10_000, seed=1)
+    sweep = Sweep(study, sides)
+    for one in measure_all([sweep], settings(study, "name-dob-sex"), Path("frontier.jsonl")): ...
+
+Quality is F1 between two desks that registered partly the same people. `clk_f1` is what the CLK
+alone allows: pairs taken best first by z, one to one, at the best threshold with hindsight; cheap,
+and good for ranking settings. `linked_f1` is the whole program with match keys, at the threshold
+that it chose itself without the truth.
+
+Leakage is measured on the first people of one side: the correlation of similarities between two
+keys' encodings, and between one key's encodings and what an attacker expects to see from a list
+(`similarity.expected`). Measured on few people; for a declared size the share of people found
+with some of them known is foretold (`foretold_share`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, roots_hermitenorm
+
+from linkage.encoding.clk import ClkEncoder
+from linkage.encoding.encoder import encode_records
+from linkage.encoding.fields import apply
+from linkage.encoding.keys import StudyKey
+from linkage.errors import LinkageError
+from linkage.evaluation.attacks.crowds import Crowd, simulated
+from linkage.evaluation.attacks.similarity import (
+    Floats2D,
+    centred,
+    correlation,
+    encoded,
+    expected,
+    observed,
+)
+from linkage.evaluation.mistakes import RATES
+from linkage.matching.dataset import POPCOUNT_BAND, Dataset, popcounts, words_of
+from linkage.matching.dice import pairs_reaching
+from linkage.matching.engine import link
+from linkage.matching.zscore import bound_for, calibrate, zscores
+from linkage.records import FixedColumn
+from linkage.study import ClkField, ClkSpec, Party, StudyConfig, expected_density, parse_field
+
+LEAK_PEOPLE = 2_000
+DRAWS = 2
+"""Key draws a setting: enough to rank settings; a release gate takes more."""
+KNOWN_SHARE = 0.05
+SIZES = (4_000, 20_000, 100_000, 1_000_000)
+"""Declared sizes, in people, for which the share found is foretold."""
+LEAST_Z = 3.0
+"""Pairs below it are never looked at: far below any threshold that links at these sizes."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """
+    One choice of parameters for one CLK of a study.
+
+    scale: factor on every field's bits. without: field refs left out. added: "field=bits" put in.
+    """
+
+    clk: str
+    length: int
+    diffusion: int
+    scale: float = 1.0
+    without: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> str:
+        """Return in words how the fields differ from the study's; "" where they do not."""
+        return " ".join([*(f"-{ref}" for ref in self.without), *(f"+{one}" for one in self.added)])
+
+    def spec(self, study: StudyConfig) -> ClkSpec:
+        """
+        Return the CLK so changed. The study file's limits are not asked: a sweep looks past them.
+
+        Raises LinkageError where the study has no such CLK, or it has no such field.
+        """
+        clk = next((one for one in study.clk if one.id == self.clk), None)
+        if clk is None or not set(self.without) <= {one.field for one in clk.fields}:
+            raise LinkageError(
+                f"the study has no CLK {self.clk!r} with these fields",
+                hint=f"its CLKs: {', '.join(one.id for one in study.clk)}",
+            )
+        fields = [one for one in clk.fields if one.field not in self.without]
+        for text in self.added:
+            ref, _, bits = text.partition("=")
+            fields.append(ClkField(field=ref, bits=int(bits or 100)))
+        scaled = [one.model_copy(update={"bits": round(one.bits * self.scale)}) for one in fields]
+        return clk.model_copy(
+            update={"fields": tuple(scaled), "length": self.length, "diffusion": self.diffusion}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """
+    What a setting costs and gives. f1, precision, recall lie in [0, 1]; None: not linked.
+
+    density: share of bits that a full record sets before diffusion. people, true_pairs: of a side,
+    and common to both. correlation, attacker_correlation: the worst of `draws`, on `leak_people`.
+    foretold: share of people found, by declared size, with 5 % of them known.
+    said_precision, said_recall: what the program expected of its links.
+    """
+
+    setting: Setting
+    density: float
+    people: int
+    true_pairs: int
+    leak_people: int
+    draws: int
+    correlation: float
+    attacker_correlation: float
+    foretold: Mapping[int, float]
+    clk_f1: float
+    linked_f1: float | None = None
+    linked_precision: float | None = None
+    linked_recall: float | None = None
+    said_precision: float | None = None
+    said_recall: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "foretold": {str(n): share for n, share in self.foretold.items()}}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Measured:
+        """Read what `as_json` wrote."""
+        chosen = plain["setting"]
+        lists = {name: tuple(chosen[name]) for name in ("without", "added")}
+        foretold = {int(n): share for n, share in plain["foretold"].items()}
+        return cls(**{**plain, "setting": Setting(**{**chosen, **lists}), "foretold": foretold})
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sides:
+    """Two desks' files of partly the same people: equal `person` numbers are one person."""
+
+    left: Crowd
+    right: Crowd
+    name: str
+
+    def __reduce__(self) -> Any:
+        raise TypeError("the sides of a sweep refuse pickling: they hold identifiers")
+
+    @property
+    def true_pairs(self) -> int:
+        return len(np.intersect1d(self.left.person, self.right.person))
+
+
+def holders(study: StudyConfig, clk: ClkSpec) -> tuple[Party, Party]:
+    """Return the first two parties that compute the CLK. Raises LinkageError if there are not."""
+    held = [party for party in study.party if clk in study.clks_of(party)]
+    if len(held) < 2:
+        raise LinkageError(
+            f"no two parties compute the CLK {clk.id!r}", hint="sweep a CLK that two parties hold"
+        )
+    return held[0], held[1]
+
+
+def common_fields(study: StudyConfig, clk: ClkSpec) -> tuple[str, ...]:
+    """Return the identifier fields that both parties of the CLK hold, in the first one's order."""
+    one, other = holders(study, clk)
+    return tuple(field for field in one.fields if field in other.fields)
+
+
+def simulated_sides(study: StudyConfig, clk_id: str, *, n: int, seed: int = 1) -> Sides:
+    """
+    Return `n` simulated people a side, half of them common, each as its desk wrote them down.
+
+    A desk is that of the party's own name where the simulation knows one, else imaging, enclave.
+    """
+    clk = next(one for one in study.clk if one.id == clk_id)
+    fields = common_fields(study, clk)
+    total = n + n // 2
+    order = np.random.default_rng([seed, 77]).permutation(total)
+    sides = []
+    for party, desk, rows in zip(
+        holders(study, clk), ("imaging", "enclave"), (order[:n], order[-n:]), strict=True
+    ):
+        registered = party.id if party.id in RATES else desk
+        crowd = simulated(total, seed=seed, fields=fields, registered=registered)
+        sides.append(crowd.rows(rows))
+    return Sides(sides[0], sides[1], f"simulated, seed {seed}, {n:,} a side")
+
+
+class Sweep:
+    """Measures settings of one study on two sides of people. Keeps what settings share."""
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        sides: Sides,
+        *,
+        leak_people: int = LEAK_PEOPLE,
+        draws: int = DRAWS,
+        seed: int = 1,
+    ) -> None:
+        self.study, self.sides, self.draws, self.seed = study, sides, draws, seed
+        # Whole households: people in the order of the simulation, not of the file.
+        order = np.argsort(sides.left.person, kind="stable")[:leak_people]
+        self._watched = sides.left.rows(order)
+        self._agreement: tuple[Setting, Floats2D] | None = None
+
+    def measure(self, setting: Setting, *, whole: bool = False) -> Measured:
+        """Measure one setting; `whole` also runs the whole program with match keys."""
+        clk = setting.spec(self.study)
+        study = self.study.model_copy(update={"clk": (clk,)})
+        two_keys, attacker = self._leakage(study, clk, setting)
+        made = Measured(
+            setting=setting,
+            density=expected_density(clk),
+            people=len(self.sides.left),
+            true_pairs=self.sides.true_pairs,
+            leak_people=len(self._watched),
+            draws=self.draws,
+            correlation=two_keys,
+            attacker_correlation=attacker,
+            foretold={n: foretold_share(attacker, n) for n in SIZES},
+            clk_f1=self._clk_f1(study, clk),
+        )
+        return replace(made, **self._linked(study, clk)) if whole else made
+
+    def _leakage(self, study: StudyConfig, clk: ClkSpec, setting: Setting) -> tuple[float, float]:
+        """Return the worst correlation between two keys, and with what an attacker expects."""
+        columns = [
+            encoded(study, clk, self._watched, StudyKey.generate()) for _ in range(self.draws)
+        ]
+        seen = [centred(observed(column), column.present) for column in columns]
+        present = columns[0].present
+        agreement = self._expected(study, clk, setting)
+        guessed = centred(agreement ** max(setting.diffusion, 1), present)
+        between = [correlation(seen[0], other) for other in seen[1:]]
+        return max(between, default=0.0), max(correlation(one, guessed) for one in seen)
+
+    def _expected(self, study: StudyConfig, clk: ClkSpec, setting: Setting) -> Floats2D:
+        """Return 1 - 2d from the attacker's own keys: the same at every t, so kept for the next."""
+        same = replace(setting, diffusion=0)
+        if self._agreement is None or self._agreement[0] != same:
+            plain = clk.model_copy(update={"diffusion": 0})
+            self._agreement = same, expected(study, plain, self._watched, keys=2, depth=0)
+        return self._agreement[1]
+
+    def _clk_f1(self, study: StudyConfig, clk: ClkSpec) -> float:
+        key = _fixed_key(self.seed)
+        left, right = (
+            ClkEncoder(study, clk, key).encode(
+                {f.field: apply(f.field, side.columns[parse_field(f.field)[0]]) for f in clk.fields}
+            )[0]
+            for side in (self.sides.left, self.sides.right)
+        )
+        return clk_f1(left, right, self.sides, seed=self.seed)
+
+    def _linked(self, study: StudyConfig, clk: ClkSpec) -> dict[str, float]:
+        """Return precision, recall and F1 of the whole program, and what it expected itself."""
+        fields = common_fields(self.study, next(c for c in self.study.clk if c.id == clk.id))
+        held = {*fields, *(parse_field(one.field)[0] for one in clk.fields)}
+        rules = [r for r in study.match_key if {parse_field(f)[0] for f in r.fields} <= held]
+        parties = [
+            party.model_copy(update={"fields": tuple(held)}) for party in holders(study, clk)
+        ]
+        study = study.model_copy(update={"party": tuple(parties), "match_key": tuple(rules)})
+        key, made = _fixed_key(self.seed), []
+        for number, (party, side) in enumerate(
+            zip(parties, (self.sides.left, self.sides.right), strict=True)
+        ):
+            draw = np.random.default_rng([self.seed, number])
+            names = draw.integers(0, 256, (len(side), 16), dtype=np.uint8)
+            one = encode_records(side.columns, names, study=study, party=party, key=key)
+            made.append(Dataset(party.id, one.records, one.collisions))
+        result = link(made, seed=self.seed)
+        one, other = (result.entities.of[party.id] for party in parties)
+        _, i, j = np.intersect1d(one, other, return_indices=True)
+        right = int((self.sides.left.person[i] == self.sides.right.person[j]).sum())
+        said = result.weights.comparisons[0].estimate.chosen
+        true = self.sides.true_pairs
+        return {
+            "linked_f1": 2 * right / max(1, len(i) + true),
+            "linked_precision": right / max(1, len(i)),
+            "linked_recall": right / max(1, true),
+            "said_precision": said.precision,
+            "said_recall": said.recall,
+        }
+
+
+def clk_f1(left: FixedColumn, right: FixedColumn, sides: Sides, *, seed: int) -> float:
+    """Return the best F1 over all thresholds of z, pairs taken best first and one to one."""
+    rows, columns = _usable(left), _usable(right)
+    one, other = words_of(left)[rows], words_of(right)[columns]
+    bits = one.shape[1] * 64
+    calibration = calibrate(one, other, seed=seed, label="sweep")
+    a, b = popcounts(one), popcounts(other)
+    found = pairs_reaching(one, other, bound_for(a, b, bits, calibration, LEAST_Z))
+    z = zscores(found.ones, a[found.left], b[found.right], bits, calibration)
+    order = np.argsort(-z, kind="stable")
+    i, j = found.left[order].astype(np.int64), found.right[order].astype(np.int64)
+    taken = _one_to_one(i, j, len(rows), len(columns))
+    correct = sides.left.person[rows[i[taken]]] == sides.right.person[columns[j[taken]]]
+    f1 = 2 * np.cumsum(correct) / (np.arange(1, len(correct) + 1) + sides.true_pairs)
+    return float(f1.max(initial=0.0))
+
+
+def foretold_share(attacker_correlation: float, n: int, *, known: float = KNOWN_SHARE) -> float:
+    """
+    Return the share of `n` people that an attacker finds who knows a share `known` of them.
+
+    He compares a record's similarities to the s known people with those that he expects of each
+    candidate: the right one scores N(c sqrt(s), 1), the n - s - 1 others N(0, 1), and he takes the
+    largest. One round, independent scores; a release gate measures (docs/release-gate.md).
+    """
+    s = int(n * known)
+    others = max(n - s - 1, 1)
+    nodes, weights = roots_hermitenorm(80)
+    wins = np.exp(others * np.log(np.clip(ndtr(nodes + attacker_correlation * s**0.5), 1e-300, 1)))
+    return float((weights * wins).sum() / weights.sum())
+
+
+def settings(
+    study: StudyConfig,
+    clk_id: str,
+    *,
+    lengths: Iterable[int] = (1024, 2048, 4096),
+    scales: Iterable[float] = (1.0, 1.5, 2.0),
+    depths: Iterable[int] = (5, 6, 8, 10, 12, 14, 16),
+    density: tuple[float, float] = (0.08, 0.60),
+) -> list[Setting]:
+    """Return the grid of settings of one CLK whose density lies in the range; t changes fastest."""
+    made = [
+        Setting(clk_id, length, t, scale) for length, scale, t in product(lengths, scales, depths)
+    ]
+    low, high = density
+    return [one for one in made if low <= expected_density(one.spec(study)) <= high]
+
+
+def measure_all(
+    sweep: Sweep,
+    wanted: Sequence[Setting],
+    record: Path | None = None,
+    *,
+    whole: Callable[[Setting], bool] = lambda setting: False,
+    progress: Progress | None = None,
+) -> Iterator[Measured]:
+    """
+    Measure the settings in order. What `record` (JSON lines) holds already is not measured again.
+
+    A broken last line, as a killed run leaves it, is ignored. Raises LinkageError where the file
+    is of other people, other draws or another seed.
+    """
+    tell = progress or (lambda done, total: None)
+    run = {"people": sweep.sides.name, "seed": sweep.seed, "draws": sweep.draws}
+    done = {} if record is None else _read(record, run)
+    for number, setting in enumerate(wanted):
+        tell(number, len(wanted))
+        known = done.get(setting)
+        if known is None or (known.linked_f1 is None and whole(setting)):
+            known = sweep.measure(setting, whole=whole(setting))
+            if record is not None:
+                with record.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"run": run, **known.as_json()}) + "\n")
+        yield known
+    tell(len(wanted), len(wanted))
+
+
+def _read(record: Path, run: Mapping[str, Any]) -> dict[Setting, Measured]:
+    found: dict[Setting, Measured] = {}
+    if not record.exists():
+        return found
+    lines = record.read_text(encoding="utf-8").split("\n")
+    if lines[-1]:  # killed while writing: what comes next starts a line of its own
+        record.write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
+    for line in lines[:-1]:
+        plain = json.loads(line)
+        if plain.pop("run") != run:
+            raise LinkageError(
+                f"{record.name} holds a sweep over other people",
+                hint="name another file, or delete it",
+            )
+        one = Measured.from_json(plain)
+        found[one.setting] = one
+    return found
+
+
+def _usable(column: FixedColumn) -> npt.NDArray[np.int64]:
+    share = popcounts(words_of(column)) / (column.values.shape[1] * 8)
+    low, high = POPCOUNT_BAND
+    return np.flatnonzero(column.present & (share >= low) & (share <= high))
+
+
+def _fixed_key(seed: int) -> StudyKey:
+    """Return the key of a seed: settings are compared under one key. Simulated people only."""
+    return StudyKey(np.random.default_rng([seed, 78]).bytes(32))
+
+
+@numba.njit(cache=True, nogil=True)
+def _one_to_one(left, right, rows, columns):  # type: ignore[no-untyped-def]
+    """Return bool[P]: which pairs, best first, are taken while both records are free."""
+    free_row, free_column = np.ones(rows, np.bool_), np.ones(columns, np.bool_)
+    taken = np.zeros(len(left), np.bool_)
+    for k in range(len(left)):
+        if free_row[left[k]] and free_column[right[k]]:
+            free_row[left[k]] = free_column[right[k]] = False
+            taken[k] = True
+    return taken
