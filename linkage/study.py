@@ -40,6 +40,7 @@ from linkage.study_parts import (
 )
 
 __all__ = [
+    "DEFAULT_DIFFUSION",
     "FIELDS",
     "MINIMUM_CELL",
     "NAME_TRANSFORMS",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from linkage.errors import StudyRefused
-from linkage.study import expected_density, load_study, parse_study
+from linkage.study import DEFAULT_DIFFUSION, expected_density, load_study, parse_study
 from tests.studies import STUDY
 
 LATER_FIELDS = """\
@@ -30,7 +30,7 @@ def line_of(text: str, part: str) -> int:
 def test_the_small_study_is_read_whole() -> None:
     study = parse_study(STUDY)
     assert [p.id for p in study.party] == ["alpha", "beta"]
-    assert study.diffusion_of(study.clk[0]) == 10
+    assert study.diffusion_of(study.clk[0]) == DEFAULT_DIFFUSION
     assert study.study.minimum_cell == 11
     assert 0.15 < expected_density(study.clk[0]) < 0.20
 
@@ -51,9 +51,10 @@ def test_the_small_study_is_read_whole() -> None:
         ('["alpha", "beta"]', '["alpha", "gamma"]', "gamma", "is no party", "alpha, beta"),
         ('purpose = "To', 'minimum_cell = 5\npurpose = "To', "= 5", "too weak", "N3C"),
         ('purpose = "To', 'profile = "clkhash"\npurpose = "To', "clkhash", "graph", "accept"),
-        ('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 5', "= 5", "too weak", "10 or more"),
+        ('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 4', "= 4", "graph", "never below 5"),
+        ("[study]", '[study]\nrelease_gate_exception = "no"', "= ", "20 to 500", "every party"),
+        ('id = "beta"', 'id = "beta"\nrecords = 0', "= 0", "greater than or equal to 1", "correct"),
         ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 999', "= 999", "not possible", "2048"),
-        ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 4096', "= 4096", "more diffusion", "gate"),
         (LATER_FIELDS, SPARSE_FIELDS, "fields = [", "10 to 55 %", "bits"),
         ('title = "A small study"', "title = A", "title = A", "not valid TOML", "quotes"),
         ('title = "A small study"', 'title = "\\d"', "title = ", "not valid TOML", "backslash"),
@@ -83,13 +84,26 @@ def test_a_plain_profile_needs_the_risk_in_words_and_no_diffusion() -> None:
         parse_study(plain.replace('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 10'))
 
 
-def test_more_clks_of_one_party_than_were_measured_are_refused() -> None:
+def test_what_only_the_gate_can_judge_is_left_to_the_gate() -> None:
+    """Length, depth from 5 on, and the number of CLKs had fixed limits before there was a gate."""
     clk = STUDY[STUDY.index("[[clk]]") : STUDY.index("[[match_key]]")]
-    two = STUDY + clk.replace("name-dob-sex", "second")
-    assert len(parse_study(two).clk) == 2
-    with pytest.raises(StudyRefused, match="3 CLKs a record") as caught:
-        parse_study(two + clk.replace("name-dob-sex", "third"))
-    assert caught.value.line == line_of(STUDY, 'fields = ["first_name"')
+    more = clk.replace("name-dob-sex", "second") + clk.replace("name-dob-sex", "third")
+    shallow = STUDY.replace('id = "name-dob-sex"', 'id = "name-dob-sex"\ndiffusion = 5')
+    assert len(parse_study(STUDY + more).clk) == 3
+    assert parse_study(shallow).diffusion_of(parse_study(shallow).clk[0]) == 5
+    long = clk.replace('id = "name-dob-sex"', 'id = "long"\nlength = 4096').replace("140", "400")
+    assert parse_study(STUDY + long).clk[1].length == 4096
+
+
+@pytest.mark.parametrize(("length", "taken"), [(19, False), (20, True), (500, True), (501, False)])
+def test_an_exception_from_the_gate_is_a_reason_in_words(length: int, taken: bool) -> None:
+    words = "why it may run unmeasured".ljust(length, ".")[:length]
+    text = STUDY.replace("[study]", f'[study]\nrelease_gate_exception = "{words}"')
+    if taken:
+        assert parse_study(text).study.release_gate_exception == words
+    else:
+        with pytest.raises(StudyRefused, match="20 to 500"):
+            parse_study(text)
 
 
 def test_a_party_computes_only_what_its_fields_allow() -> None:
