@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 
-.PHONY: help setup demo test test-long lint format bench lock clean
+.PHONY: help setup demo test test-long threats lint format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ test: $(DEV_READY) ## Run the tests, except the long ones
 
 test-long: $(DEV_READY) ## Run the long tests
 	$(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
+
+threats: $(DEV_READY) ## Run the tests behind docs/threat-model.md and write its table
+	$(BIN)/python -m tests.threats --run $(ROWS)
 
 lint: $(DEV_READY) ## Check style, types and import boundaries
 	$(BIN)/ruff check .

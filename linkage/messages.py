@@ -232,7 +232,7 @@ class RunState(Message):
     state: queued, running, done, failed. stage: candidates, weights, solve, identity.
 
     progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
-    pseudonym. failure: cause and remedy.
+    pseudonym. failure: cause and remedy; a party is told only that it failed.
     """
 
     run_id: Id

@@ -19,6 +19,8 @@ from linkage.errors import Conflict, NotFound
 from linkage.messages import RunRequest, RunState
 
 SOFTWARE = version("commons-linkage")
+_FAILED = "the run failed; the broker's admin can read why"
+"""All that a party is told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,10 @@ class Runs:
         return _state(row, grant)
 
     def state(self, grant: Grant, run_id: str) -> RunState:
-        """Return a run. Its report and figures are for admins: counts would help probing."""
+        """
+        Return a run. Its report, figures and why it failed are for admins: counts would help
+        probing, and a failure may name how many records look alike.
+        """
         with self.database.read() as connection:
             return _state(existing(connection, grant.study.id, run_id), grant)
 
@@ -126,6 +131,6 @@ def _state(row: runs.RunRow, grant: Grant) -> RunState:
             "seconds": json.loads(row.seconds) if shown else {},
             "result_digest": row.result_digest if shown else None,
             "report": json.loads(row.report) if shown and row.report else None,
-            "failure": row.failure,
+            "failure": row.failure if shown or not row.failure else _FAILED,
         }
     )
