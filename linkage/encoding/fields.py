@@ -25,6 +25,7 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
 from linkage.encoding import date_fit, dates, emails, names, phones, sexes, streets, whys
@@ -106,12 +107,13 @@ class Normaliser:
         Raises EncodingRefused for a text column that is not UTF-8.
         """
         rows, different = _different(values, self.field)
-        found = (
-            self._remembered(different)
-            if self.field in _SHARED
-            else [self._found(value) for value in different]
-        )
-        return Normalised(_coded(rows, found, 0), _coded(rows, found, 1))
+        if self.field in _SHARED:
+            found = self._remembered(different)
+        elif isinstance(self._rule, streets.StreetRule):
+            found = self._streets(different, self._rule)
+        else:
+            found = [self._found(value) for value in different]
+        return Normalised(_coded(rows, [one[0] for one in found]), _whys(rows, found))
 
     def _remembered(self, different: list[object]) -> list[Found]:
         known = self._known
@@ -123,6 +125,13 @@ class Normaliser:
                 one = known[value] = self._found(value)
             found.append(one)
         return found
+
+    def _streets(self, different: list[object], rule: streets.StreetRule) -> list[Found]:
+        quick = rule.quick
+        return [
+            (value, "") if type(raw) is str and (value := quick(raw)) else self._found(raw)
+            for raw in different
+        ]
 
     def _found(self, value: object) -> Found:
         if type(value) is str:
@@ -217,10 +226,15 @@ def _tagged(value: object) -> object:
     return type(value), value
 
 
-def _coded(rows: npt.NDArray[np.int64], found: list[Found], part: int) -> Coded:
-    number: dict[str, int] = {}
-    codes = [number.setdefault(pair[part], len(number)) for pair in found]
-    return Coded(np.array(codes, np.int32)[rows], list(number))
+def _coded(rows: npt.NDArray[np.int64], texts: list[str]) -> Coded:
+    codes, values = pd.factorize(np.array(texts, dtype=object))
+    return Coded(codes.astype(np.int32)[rows], values.tolist())
+
+
+def _whys(rows: npt.NDArray[np.int64], found: list[Found]) -> Coded:
+    if any(one[1] for one in found):
+        return _coded(rows, [one[1] for one in found])
+    return Coded(np.zeros(len(rows), np.int32), [""])
 
 
 def _rule(field: str, reading: Reading) -> tuple[Rule, Rule]:

@@ -11,7 +11,15 @@ from __future__ import annotations
 import re
 
 from linkage.encoding import whys
-from linkage.encoding.rules import Found, fold, null, said_missing, without_mojibake, word_set
+from linkage.encoding.rules import (
+    LONGEST,
+    Found,
+    fold,
+    null,
+    said_missing,
+    without_mojibake,
+    word_set,
+)
 
 _DIRECTIONS = {
     "n": "north nth no", "s": "south sth so", "e": "east", "w": "west",
@@ -92,12 +100,29 @@ class StreetRule:
         known = self._known.get(rest) or self._worked_out(rest)
         return (number + known, "") if known else street(text)
 
+    def quick(self, raw: str) -> str:
+        """
+        Return the value of a cell as it is read, if it is a number and plain words, else "".
+
+        Such a cell needs no cleaning: letters, digits, blanks and signs is all that
+        `_worked_out` takes, and nothing that begins with a number says "not known".
+        """
+        number, _, rest = raw.partition(" ")
+        if not (number.isdigit() and number.isascii()) or len(raw) > LONGEST:
+            return ""
+        tail = self._known.get(rest)
+        if tail is None:
+            tail = self._worked_out(rest) if rest == rest.strip() else ""
+        return number + tail if tail else ""
+
     def _worked_out(self, rest: str) -> str:
         """Return what stands behind any number, with a blank in front; "" if that depends."""
         lowered = rest.lower()
-        if not (rest.isascii() and lowered.replace(" ", "").replace("#", "").isalnum()):
+        signed = "#" in lowered
+        letters = lowered.replace("#", "") if signed else lowered
+        if not (letters.isascii() and letters.replace(" ", "").isalnum()):
             return ""
-        words = lowered.replace("#", " # ").split()
+        words = (lowered.replace("#", " # ") if signed else lowered).split()
         if _DWELLING.isdisjoint(words):
             kept = [_ONE_FORM.get(word, word) for word in words]
         else:
