@@ -9,11 +9,10 @@ Broken quoting is an error here; lenient readers lose whole rows to it silently.
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, compress, islice
+from itertools import compress, islice
 from operator import itemgetter
 from typing import TypeVar
 
@@ -27,6 +26,7 @@ from sites.sources.base import BATCH_RECORDS, BadRow, RawBatch
 from sites.sources.columns import RECORD_ID, find_columns, guessed
 from sites.sources.config import DelimitedConfig
 from sites.sources.files import ByteFile
+from sites.sources.lines import Lines, plain_columns
 from sites.sources.names import usual_field
 from sites.sources.text import Text, Undecodable
 
@@ -98,12 +98,14 @@ class _Rows:
         self._bad: list[BadRow] = []
         self._jumps: list[tuple[int, int]] = []  # before which of `_rows` how many lines are lost
         self._lost = 0  # their sum
+        self._plain_lines = 0  # read past `_reader`, which counts its own
 
     def batches(self) -> Iterator[RawBatch]:
         self.start()
         at = self._source.columns_of(self.header)
-        while blocks := list(islice(self._blocks(at), BATCH_RECORDS // _BLOCK_ROWS)):
-            batch = self._joined(blocks)
+        blocks = self._blocks(at)
+        while some := list(_taken(blocks, BATCH_RECORDS)):
+            batch = self._joined(some)
             if self._text.note not in ("", *self._source.notes):
                 self._source.notes.append(self._text.note)
             yield batch
@@ -113,15 +115,13 @@ class _Rows:
     def start(self) -> None:
         """Find the delimiter and read the header."""
         source = self._source
-        pieces = self._text.pieces(self._next_row)
-        first = self._read(lambda: next(pieces, ""))
+        self._lines = Lines(self._text.pieces(self._next_row))
+        first = self._read(self._lines.first)
         delimiter = source.config.delimiter or _sniffed(re.split("[\r\n]", first, maxsplit=1)[0])
-        lines = chain.from_iterable(
-            io.StringIO(piece, newline="") for piece in chain([first], pieces)
-        )
-        self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        self._delimiter = delimiter
+        self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self.header = self._read(lambda: next(self._reader, []))
-        self._before, self._line = 1, self._reader.line_num
+        self._before, self._line = 1, self._line_num
         if not self.header:
             rule, hint = "has no header: row 1 is blank", "export it again, with a header"
             raise SourceRefused(file=source.name, rule=rule, hint=hint)
@@ -131,9 +131,29 @@ class _Rows:
         if not source.config.delimiter:
             source.notes.append(f"delimiter {_toml(delimiter)}")
 
+    @property
+    def _line_num(self) -> int:
+        return self._reader.line_num + self._plain_lines
+
     def _blocks(self, at: dict[str, int]) -> Iterator[Block]:
-        while self._fill():
-            yield self._block(at)
+        """Yield blocks of rows: a plain piece of the file at once, the others row by row."""
+        while True:
+            while self._fill():
+                yield self._block(at)
+            piece = self._read(self._lines.next_piece)
+            if not piece:
+                return
+            width = len(self.header)
+            found = plain_columns(piece, self._delimiter, width=width, at=at)
+            if found is None or not self._good_ids(found[RECORD_ID], at):
+                self._lines.feed(piece)
+                continue
+            rows = len(found[RECORD_ID])
+            numbers = np.arange(rows, dtype=np.int64) + self._before + 1
+            self._before += rows
+            self._plain_lines += rows
+            self._line = self._line_num
+            yield numbers, found
 
     def _fill(self) -> bool:
         """Parse the next rows; return whether there were any, good or bad."""
@@ -173,7 +193,7 @@ class _Rows:
         """Leave out the row whose quoting is broken, and the lines that it swallowed."""
         start = self._jumps[-1][0] if self._jumps else 0
         first = self._line + sum(1 + _line_ends(row) for row in self._rows[start:]) + 1
-        self._line = self._reader.line_num
+        self._line = self._line_num
         lost = self._line - first + 1
         swallowed = f"lines {first} to {self._line} are left out; " if lost > 1 else ""
         self._bad.append(
@@ -192,7 +212,7 @@ class _Rows:
         rows, numbers = self._rows, np.arange(len(self._rows), dtype=np.int64) + self._before + 1
         for start, lost in self._jumps:
             numbers[start:] += lost
-        self._before, self._line = self._next_row() - 1, self._reader.line_num
+        self._before, self._line = self._next_row() - 1, self._line_num
         self._rows, self._jumps, self._lost = [], [], 0
         if not self._plain(rows, at[RECORD_ID]):
             kept = [self._fits(row, int(n), at) for row, n in zip(rows, numbers, strict=True)]
@@ -223,6 +243,12 @@ class _Rows:
         ids = set(map(itemgetter(id_at), rows))
         return self.header[id_at] not in ids and all(map(str.strip, ids))
 
+    def _good_ids(self, ids: pa.StringArray, at: dict[str, int]) -> bool:
+        """The same look as `_plain`, at a piece whose rows all have the right width."""
+        if self._text.nul or pc.any(pc.equal(ids, self.header[at[RECORD_ID]])).as_py():
+            return False
+        return bool(pc.min(pc.binary_length(pc.utf8_trim_whitespace(ids))).as_py())
+
     def _fits(self, row: list[str], number: int, at: dict[str, int]) -> bool:
         if not any(map(str.strip, row)):
             return False  # a blank row, as spreadsheets leave at the end
@@ -243,6 +269,16 @@ class _Rows:
         else:
             return True
         return False
+
+
+def _taken(blocks: Iterator[Block], least: int) -> Iterator[Block]:
+    """Yield the next blocks, until they have `least` rows."""
+    rows = 0
+    for numbers, texts in blocks:
+        yield numbers, texts
+        rows += len(numbers)
+        if rows >= least:
+            return
 
 
 class _BrokenQuote(Exception):
