@@ -31,6 +31,9 @@ from linkage.study import ClkField, ClkSpec, StudyConfig, parse_field
 NORMALISATION_VERSION = "2"
 """Version of the rules of linkage.encoding.fields; part of the schema hash."""
 
+NULL_KEYS_FILLED = "commons-linkage/fillers/v1"
+"""What the schema hash covers where null match keys are filled (linkage.encoding.fillers)."""
+
 LABEL = "commons-linkage/clk/v1"
 KEY_SIZE = 64
 """Bytes of each field key: the most that keyed BLAKE2b takes."""
@@ -111,8 +114,8 @@ def schema_hash(study: StudyConfig) -> str:
     """
     Return the hex SHA-256 over the canonical JSON (RFC 8785) of all that shapes encodings.
 
-    Covers the CLK schemas, t, min_fields, the match-key rules and the normalisation version.
-    The epoch is not in it: it is an input of its own to key derivation.
+    Covers the CLK schemas, t, min_fields, the match-key rules, whether their nulls are filled and
+    the normalisation version. The epoch is not in it: it is an input of its own to key derivation.
     """
     shape: Any = {
         "format": "commons-linkage/encodings/1",
@@ -128,6 +131,8 @@ def schema_hash(study: StudyConfig) -> str:
         ],
         "match_keys": [{"id": rule.id, "fields": list(rule.fields)} for rule in study.match_key],
     }
+    if study.study.fills_null_keys:
+        shape["null_keys"] = NULL_KEYS_FILLED
     return hashlib.sha256(rfc8785.dumps(shape)).hexdigest()
 
 
@@ -148,6 +153,8 @@ def differences(
     told.compare("the study ID", a.study.id, b.study.id)
     told.compare("the epoch", a.study.epoch, b.study.epoch)
     told.compare("the normalisation version", *normalisation)
+    filled = ("filled" if one.study.fills_null_keys else "left null" for one in (a, b))
+    told.compare("what becomes of null match keys", *filled)
     for clk, other in told.matched("CLK", a.clk, b.clk):
         about = f"CLK {clk.id!r}: "
         told.compare(f"{about}the length", clk.length, other.length)
@@ -268,7 +275,10 @@ def _features(found: object) -> tuple[Feature, ...]:
         raise refused("features", "is not a list", _FIRST_REMEDY)
     if len(found) < MINIMUM_FEATURES:
         raise refused("features", "has fewer than 4 entries", "a CLK of few fields falls easily")
-    return tuple(_feature(one, f"features[{i + 1}]") for i, one in enumerate(found))
+    features = tuple(_feature(one, f"features[{i + 1}]") for i, one in enumerate(found))
+    if len({parse_field(one.field)[0] for one in features}) < MINIMUM_FEATURES:
+        raise refused("features", "has fewer than 4 different fields", "parts of one count once")
+    return features
 
 
 def _feature(found: object, place: str) -> Feature:

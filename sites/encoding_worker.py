@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import GroupingRule, digests, grouping_rules, repeats
 from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser, Reading
+from linkage.encoding.fillers import Fillers
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
@@ -114,6 +115,7 @@ class Prepared:
         self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
         self.grouping_secret = self.key.derive(order.study, "duplicates")
         self._namer = self.secret.keyed(Tagger)
+        self.fillers = Fillers(order.study, self.key, self.secret)
         seeds = hashlib.shake_128(self.secret.derive("marks")).digest(
             8 * len(order.study.match_key)
         )
@@ -229,6 +231,8 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
         contents, records = _gathered(worker, part.rows)
         if part.mark:
             _mark(worker, part.rows, contents, records)
+        if worker.study.study.fills_null_keys:
+            records = _filled(worker, records)
     batch = to_arrow(records, worker.study)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -283,6 +287,12 @@ def _mark(worker: Prepared, rows: Stretch, contents: Contents, records: EncodedR
     for place, has_key in enumerate(present):
         marks[has_key] ^= worker.key_marks[place]
     worker.spool.save(f"marks-{rows.number}", marks)
+
+
+def _filled(worker: Prepared, records: EncodedRecords) -> EncodedRecords:
+    """Fill null match keys, last of all: the marks say which keys there are."""
+    leaders = np.asarray(worker.spool.load("names")[records.groups])
+    return replace(records, match_keys=worker.fillers.fill(records.match_keys, leaders))
 
 
 def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedRecords:

@@ -163,8 +163,13 @@ class Spool:
                 shutil.rmtree(path)
 
     def save(self, name: str, values: Array) -> None:
-        """Write what is worked out over all batches."""
-        np.save(self.folder / f"{name}.npy", values, allow_pickle=False)
+        """
+        Write what is worked out over all batches. In one rename: whoever has mapped what was there
+        before still reads that.
+        """
+        making = self.folder / f".{name}.making.npy"
+        np.save(making, values, allow_pickle=False)
+        making.rename(self.folder / f"{name}.npy")
 
     def load(self, name: str) -> Array:
         """Return what `save` wrote, memory-mapped and read-only."""

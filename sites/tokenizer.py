@@ -224,7 +224,8 @@ class _Making:
                 hint="there is nothing to submit",
             )
         place = np.cumsum(changes.told, dtype=np.int64) - 1
-        self.spool.save("order", np.asarray(self.spool.load("order"))[changes.told])
+        for name in ("order", "names"):
+            self.spool.save(name, np.asarray(self.spool.load(name))[changes.told])
         told = place[positions[changes.told]].astype(np.uint32)
         self.spool.save("group_positions", told)
         return changes

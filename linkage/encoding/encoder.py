@@ -22,9 +22,11 @@ from linkage.encoding import fields
 from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import group_duplicates
+from linkage.encoding.fillers import Fillers, leaders_of
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, null_repeats
 from linkage.errors import EncodingRefused
+from linkage.pseudonyms import ContributorSecret
 from linkage.records import EncodedRecords, FixedColumn
 from linkage.study import Party, StudyConfig
 
@@ -120,12 +122,14 @@ def encode_records(
     study: StudyConfig,
     party: Party,
     key: StudyKey,
+    secret: ContributorSecret | None = None,
 ) -> Encoded:
     """
     Encode a dataset of N records in memory: the reference for the streaming tokenizer.
 
-    columns: by field, normalised (linkage.encoding.fields). pseudonyms: uint8[N, 16]. Raises
-    EncodingRefused as BatchEncoder.encode does, or for another number of pseudonyms.
+    columns: by field, normalised (linkage.encoding.fields). pseudonyms: uint8[N, 16]. secret: the
+    contributor's, which a study needs that fills null keys. Raises EncodingRefused as
+    BatchEncoder.encode does, for another number of pseudonyms, or where the secret is missing.
     """
     batch = BatchEncoder(study, party, key).encode(columns)
     held = {field: columns[field] for field in party.fields}
@@ -138,6 +142,13 @@ def encode_records(
         keys[rule], collisions[rule] = null_repeats(column, groups)
         if repeated := int(column.present.sum() - keys[rule].present.sum()):
             batch.missing[rule]["repeated"] = repeated
+    if study.study.fills_null_keys:
+        if secret is None:
+            raise EncodingRefused(
+                "the study fills null match keys, but there is no secret to make fillers of",
+                hint="give the contributor's secret that made the pseudonyms",
+            )
+        keys = Fillers(study, key, secret).fill(keys, leaders_of(pseudonyms, groups))
     return Encoded(
         EncodedRecords(pseudonyms=pseudonyms, groups=groups, clks=batch.clks, match_keys=keys),
         {name: density(column, batch.bits_set[name]) for name, column in batch.clks.items()},

@@ -49,6 +49,7 @@ from linkage.matching.dataset import POPCOUNT_BAND, Dataset, popcounts, words_of
 from linkage.matching.dice import pairs_reaching
 from linkage.matching.engine import link
 from linkage.matching.zscore import bound_for, calibrate, zscores
+from linkage.pseudonyms import ContributorSecret
 from linkage.records import FixedColumn
 from linkage.study import ClkField, ClkSpec, Party, StudyConfig, expected_density, parse_field
 
@@ -279,7 +280,10 @@ class Sweep:
         ):
             draw = np.random.default_rng([self.seed, number])
             names = draw.integers(0, 256, (len(side), 16), dtype=np.uint8)
-            one = encode_records(side.columns, names, study=study, party=party, key=key)
+            secret = ContributorSecret(draw.bytes(32))
+            one = encode_records(
+                side.columns, names, study=study, party=party, key=key, secret=secret
+            )
             made.append(Dataset(party.id, one.records, one.collisions))
         result = link(made, seed=self.seed)
         one, other = (result.entities.of[party.id] for party in parties)

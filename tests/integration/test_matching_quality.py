@@ -25,6 +25,7 @@ from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import LinkageResult, link
+from linkage.pseudonyms import ContributorSecret
 from linkage.study import load_study
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -103,8 +104,14 @@ def datasets(folder: Path, key_number: int) -> tuple[list[Dataset], dict[str, li
         }
         draw = np.random.default_rng([key_number, *party.encode()])
         pseudonyms = draw.integers(0, 256, (len(rows), 16), dtype=np.uint8)
+        secret = ContributorSecret(hashlib.sha256(f"{party} {key_number}".encode()).digest())
         encoded = encode_records(
-            values, pseudonyms, study=study, party=study.party_named(party), key=key
+            values,
+            pseudonyms,
+            study=study,
+            party=study.party_named(party),
+            key=key,
+            secret=secret,
         )
         made.append(Dataset(party, encoded.records, encoded.collisions))
         person = {row[truth_column]: row["truth_id"] for row in truth}

@@ -71,6 +71,7 @@ def in_memory(rows: list[tuple[str, ...]], config: SourceConfig, vault: Vault) -
         study=study,
         party=study.party_named("alpha"),
         key=EVERYONE.key,
+        secret=vault.secret(),
     ).records
 
 

@@ -70,7 +70,10 @@ def test_a_package_holds_every_record_once_in_pseudonym_order(tmp_path: Path) ->
     assert records.groups[by_id["r2"]] == records.groups[by_id["r3"]]
     assert len(np.unique(records.groups)) == 4
     assert all(records.groups[g] == g for g in records.groups)
-    assert not records.match_keys["first-last-dob"].present[by_id["r4"]]
+    assert manifest.null_reasons["first-last-dob"] == {"missing:date_of_birth": 5}
+    for column in records.match_keys.values():
+        assert column.present.all()  # r4 has a filler
+        assert len(np.unique(column.values, axis=0)) == 4
     assert done.why["date_of_birth"] == {"missing": 1}
 
 
