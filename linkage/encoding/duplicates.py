@@ -154,6 +154,17 @@ def group_duplicates_reference(columns: Mapping[str, Sequence[str]]) -> list[int
     return group
 
 
+def equal_ones(digest: Digests) -> npt.NDArray[np.bool_]:
+    """
+    Return which of n uniform numbers have an equal, bool[n].
+
+    Few have: a table of places finds them in a tenth of the time that ordering all would take.
+    """
+    size = 1 << max(4, (2 * len(digest)).bit_length())
+    found: npt.NDArray[np.bool_] = _equal_ones(digest, np.full(size, -1, np.int32))
+    return found
+
+
 def repeats(keys: npt.NDArray[np.uint8], groups: Groups) -> tuple[npt.NDArray[np.bool_], int]:
     """
     Return which of n keys occur in two or more groups, bool[n], and how many values do in two.
@@ -163,13 +174,7 @@ def repeats(keys: npt.NDArray[np.uint8], groups: Groups) -> tuple[npt.NDArray[np
     """
     found = np.zeros(len(keys), dtype=bool)
     halves = np.ascontiguousarray(keys).view(np.uint64).reshape(len(keys), 2)
-    # Few keys repeat: one quick sort of their first halves finds the rows worth a closer look.
-    order = np.argsort(halves[:, 0])
-    same = halves[order[1:], 0] == halves[order[:-1], 0]
-    close = np.zeros(len(keys), dtype=bool)
-    close[1:] = same
-    close[:-1] |= same
-    rows = order[close]
+    rows = np.flatnonzero(equal_ones(np.ascontiguousarray(halves[:, 0])))
     rows = rows[np.lexsort((groups[rows], halves[rows, 1], halves[rows, 0]))]
     ordered, group = halves[rows], groups[rows]
     new_value = np.ones(len(rows), dtype=bool)
@@ -202,6 +207,24 @@ def _hashed(ref: str, column: Coded, secret: bytes) -> Digests:
     texts = np.array(column.values, dtype=object)
     values = pd.util.hash_array(texts, hash_key=key, categorize=False)
     return np.asarray(values, np.uint64)[column.codes]
+
+
+@numba.njit(nogil=True, cache=True)
+def _equal_ones(digest, table):  # type: ignore[no-untyped-def]
+    """table: int32[S], all -1; S a power of two, larger than n. Open addressing, step one."""
+    last = np.uint64(len(table) - 1)
+    found = np.zeros(len(digest), np.bool_)
+    for row in range(len(digest)):
+        place = digest[row] & last
+        while table[place] >= 0:
+            other = table[place]
+            if digest[other] == digest[row]:
+                found[row] = found[other] = True
+                break
+            place = (place + np.uint64(1)) & last
+        else:
+            table[place] = row
+    return found
 
 
 @numba.njit(nogil=True, cache=True)
