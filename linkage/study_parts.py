@@ -191,6 +191,11 @@ class ClkSpec(Strict):
     def _enough(cls, value: tuple[ClkField, ...]) -> tuple[ClkField, ...]:
         if len(value) < 4:
             raise Fault("a CLK needs at least 4 fields", "fewer are easily attacked")
+        if len({parse_field(one.field)[0] for one in value}) < 4:
+            raise Fault(
+                "a CLK needs at least 4 different fields",
+                "parts of one field count once; fewer are easily attacked",
+            )
         return value
 
     @field_validator("length")
@@ -206,6 +211,16 @@ class MatchKeyRule(Strict):
 
     id: Identifier
     fields: tuple[FieldRef, ...] = Field(min_length=2, max_length=8)
+
+    @field_validator("fields")
+    @classmethod
+    def _combines(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len({parse_field(ref)[0] for ref in value}) < 2:
+            raise Fault(
+                "a match key needs at least 2 different fields",
+                "a token over one field falls to counting how often each value occurs",
+            )
+        return value
 
 
 def expected_density(clk: ClkSpec) -> float:

@@ -136,4 +136,4 @@ def test_a_fault_is_named_with_its_line(text: str, line_of: str, rule: str, hint
 def test_no_rule_that_two_parties_can_compute_is_refused() -> None:
     only = _with('["opentoken"]').replace('"date_of_birth", "sex"]', '"date_of_birth", "phone"]')
     with pytest.raises(StudyRefused, match="no match-key rule"):
-        parse_study(only.replace('{ field = "sex", bits = 40 }', '{ field = "last_name:3" }'))
+        parse_study(only.replace('{ field = "sex", bits = 40 }', '{ field = "phone" }'))
