@@ -22,13 +22,14 @@ from linkage.encoding.fields import Normaliser, Reading, apply
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, null_repeats
 from linkage.errors import LinkageError
-from linkage.evaluation.mistakes import RATES, as_registered
+from linkage.evaluation.mistakes import RATES, Rates, as_registered
 from linkage.evaluation.people import PARTIES, simulate
 from linkage.evaluation.population import BLOCK, draw_persons, draw_vitals, stream
 from linkage.records import MATCH_KEY_BYTES, PSEUDONYM_BYTES, EncodedRecords, FixedColumn
 from linkage.study import Party, StudyConfig
 
 _VITALS, _TRUE, _VIEW, _HELD = 1, 3, 40, 70
+_TRUTH = Rates(**dict.fromkeys(Rates.__dataclass_fields__, 0.0))
 _SHARE = 0.6
 """Of people held by a fourth party and those after it."""
 
@@ -39,6 +40,7 @@ def simulated_registers(
     *,
     seed: int,
     nulled: bool = True,
+    listed: bool = False,
     parties: Collection[str] | None = None,
 ) -> dict[str, EncodedRecords]:
     """
@@ -46,7 +48,8 @@ def simulated_registers(
 
     The first three parties hold whom `people.simulate` says, .44, .58 and .73 of them. CLKs have no
     bytes: uint8[N, 0], with who has one. nulled: keys that repeat inside a dataset are left out, as
-    sites do; False shows what that is for. parties: only these, by default all of the study.
+    sites do; False shows what that is for. listed: as a list of the people has them, without
+    gaps and typing errors. parties: only these, by default all of the study.
 
     Pseudonyms say who it is, for the attack to be scored: the person's number, 8 bytes, big-endian.
     """
@@ -54,8 +57,8 @@ def simulated_registers(
         raise LinkageError("an attack needs people", hint="ask for one or more")
     key = StudyKey.generate()
     return {
-        party.id: _register(study, party, place, people, seed, key, nulled)
-        for place, party in enumerate(study.party)
+        party.id: _register(study, party, people, seed, key, nulled, listed)
+        for party in study.party
         if parties is None or party.id in parties
     }
 
@@ -69,11 +72,11 @@ def persons_of(records: EncodedRecords) -> npt.NDArray[np.int64]:
 def _register(
     study: StudyConfig,
     party: Party,
-    place: int,
     people: int,
     seed: int,
     key: StudyKey,
     nulled: bool,
+    listed: bool,
 ) -> EncodedRecords:
     rules = {rule.id: MatchKeyEncoder(rule, study, key) for rule in study.rules_of(party)}
     grouping = grouping_rules(sorted(party.fields))
@@ -81,7 +84,7 @@ def _register(
     clks: dict[str, list[npt.NDArray[np.bool_]]] = {clk.id: [] for clk in study.clks_of(party)}
     persons: list[npt.NDArray[np.int64]] = []
     same: list[npt.NDArray[np.uint64]] = []
-    for person, columns in _blocks(party, place, people, seed):
+    for person, columns in _blocks(party, study.party.index(party), people, seed, listed):
         refs = {ref for rule in rules.values() for ref in rule.refs}
         values = {ref: apply(ref, columns[ref.partition(":")[0]]) for ref in refs}
         spelt = {ref: Spelt.of(values[ref]) for ref in refs}
@@ -120,14 +123,14 @@ def _register(
 
 
 def _blocks(
-    party: Party, place: int, people: int, seed: int
+    party: Party, place: int, people: int, seed: int, listed: bool
 ) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, Coded]]]:
     """Yield, block by block, whom the party holds and their normalised columns."""
     reading = Reading(date_format="%Y%m%d")
     held = None
     if place < len(PARTIES):
         held = np.sort(simulate(people, seed).holdings(PARTIES[place]).person)
-    rates = RATES[PARTIES[place % len(PARTIES)]]
+    rates = _TRUTH if listed else RATES[PARTIES[place % len(PARTIES)]]
     for block, first in enumerate(range(0, people, BLOCK)):
         m = min(BLOCK, people - first)
         vitals = draw_vitals(m, stream(seed, block, _VITALS))

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import LinkageError
+from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.records import EncodedRecords, FixedColumn
 
 Colours = npt.NDArray[np.uint64]
@@ -105,6 +107,34 @@ def unique_by_structure(
     ends = np.cumsum([0, *map(len, datasets)])
     per = [int(alone[low:high].sum()) for low, high in pairwise(ends)]
     return UniqueByStructure(len(alone), int(alone.sum()), len(counts), colours.rounds, tuple(per))
+
+
+def named_by_structure(
+    seen: Sequence[EncodedRecords],
+    listed: Sequence[EncodedRecords],
+    who: tuple[Ints, Ints],
+    *,
+    rules: Collection[str] | None = None,
+    fillers: bool = False,
+    clk_fillers: bool = False,
+) -> Reidentified:
+    """
+    Return how many records an attacker names rightly who knows who is in which dataset, but has
+    a list of his own and not the datasets' mistakes: what of `unique_by_structure` is left to him.
+
+    seen, listed: the same datasets in the same order, under any keys. who: the person of each
+    record seen and listed, int64. He names a record whose colour is unique on both sides.
+    """
+    refine = partial(refined, rules=rules, fillers=fillers, clk_fillers=clk_fillers)
+    depth = min(refine(side).rounds for side in (seen, listed))
+    sides = []
+    for side in (seen, listed):
+        colours = refine(side, rounds=depth).colours
+        values, first, counts = np.unique(colours, return_index=True, return_counts=True)
+        sides.append((values[counts == 1], first[counts == 1]))
+    _, one, other = np.intersect1d(sides[0][0], sides[1][0], return_indices=True)
+    right = who[0][sides[0][1][one]] == who[1][sides[1][1][other]]
+    return Reidentified(n=len(who[0]), correct=int(right.sum()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
