@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from broker.config import Home
     from broker.container import Broker
     from broker.policy import Caller
+    from linkage.messages import StudyState
 
 
 class _Refusing(typer.Typer):
@@ -194,10 +195,19 @@ def study_register(
         allow_changed_parties=allow_changed_parties,
     )
     said = "registered" if new else "registered already"
-    text = f"Study {state.study_id} is {said}."
+    text = f"Study {state.study_id} is {said}. Release gate: {state.release_gate}."
     if again := [one.uploader for one in state.parties if one.outdated]:
         text += f" Epoch {state.epoch}: to upload anew: {', '.join(again)}."
     _show(as_json, state.model_dump(mode="json"), text)
+
+
+@study.command("list")
+def study_list(home: HomeOption, as_json: JsonOption = False) -> None:
+    """List the studies: epoch, whether each passed the release gate, who has uploaded."""
+    states = _services(home).studies.all()
+    data = [one.model_dump(mode="json") for one in states]
+    lines = "\n".join(_study_line(one) for one in states)
+    _show(as_json, data, lines or "There is no study yet: `linkage-broker study register`.")
 
 
 @study.command("deactivate")
@@ -327,6 +337,14 @@ def _console() -> Caller:
     from broker.policy import Caller
 
     return Caller("console", None)
+
+
+def _study_line(state: StudyState) -> str:
+    there = sum(one.dataset is not None for one in state.parties)
+    return (
+        f"{state.study_id}  epoch {state.epoch}  {there} of {len(state.parties)} uploaded"
+        f"  release gate: {state.release_gate}"
+    )
 
 
 def _run_line(run: dict[str, Any]) -> str:

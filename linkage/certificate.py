@@ -108,15 +108,21 @@ class GateCertificate(_Frozen):
     structure_people: People
     combined_reidentified: Share
 
-    def passed(self, study: StudyConfig) -> bool:
+    def passed(self, study: StudyConfig, *, schema: str | None = None) -> bool:
         """Whether `study` may run on this certificate."""
-        return not self.reasons(study)
+        return not self.reasons(study, schema=schema)
 
-    def reasons(self, study: StudyConfig) -> list[str]:
-        """Return why `study` may not run on this certificate: figure, limit, remedy; or nothing."""
-        return [*self._foreign(study), *self._small(study), *self._leaks(study)]
+    def reasons(self, study: StudyConfig, *, schema: str | None = None) -> list[str]:
+        """
+        Return why `study` may not run on this certificate: figure, limit, remedy; or nothing.
 
-    def _foreign(self, study: StudyConfig) -> Iterator[str]:
+        schema: the schema hash that was signed with the study; default: what this software gives
+        it. A site compares the two before it encodes (`require_same_encodings`).
+        """
+        schema = schema or schema_hash(study)
+        return [*self._foreign(study, schema), *self._small(study), *self._leaks(study)]
+
+    def _foreign(self, study: StudyConfig, schema: str) -> Iterator[str]:
         """It must be about this very study."""
         header = study.study
         if self.study_id != header.id:
@@ -124,13 +130,13 @@ class GateCertificate(_Frozen):
         if self.epoch != header.epoch:
             # Of a later epoch the broker holds more encodings of the same people.
             yield f"it is for epoch {self.epoch}, this is epoch {header.epoch}: {_RERUN}"
-        if self.schema_hash != (wanted := schema_hash(study)):
+        if self.schema_hash != schema:
             yield (
-                f"it is for encodings {self.schema_hash[:16]}, the study's are {wanted[:16]}"
-                f" (older than its schema, or another software version): {_RERUN}"
+                f"it is for encodings {self.schema_hash[:16]}, the study's are {schema[:16]}"
+                f" (it is older than the schema, or of another software version): {_RERUN}"
             )
-        elif self.study_shape != study_shape(study):
-            yield f"parties, their fields or [study] changed after it was measured: {_RERUN}"
+        if self.study_shape != study_shape(study):
+            yield f"parties or their fields changed after it was measured: {_RERUN}"
 
     def _small(self, study: StudyConfig) -> Iterator[str]:
         """It must have measured enough."""
@@ -215,15 +221,10 @@ def declared_size(study: StudyConfig) -> int | None:
 
 def study_shape(study: StudyConfig) -> str:
     """
-    Return the hex SHA-256 over what decides on leakage besides the encodings' own shape: which
-    party computes what, and the rules of [study] for its encodings. Sizes are compared apart.
+    Return the hex SHA-256 over what decides on leakage and is not in the schema hash: which party
+    holds which fields, and so computes what. Sizes are not in it: they are compared as numbers.
     """
-    # A key that a later version adds counts only where a study uses it.
-    header = study.study.model_dump(
-        mode="json", include={"profile", "fill_null_keys"}, exclude_defaults=True
-    )
-    parties = [{"id": one.id, "fields": sorted(one.fields)} for one in study.party]
-    shape: Any = {"encodings": schema_hash(study), "study": header, "parties": parties}
+    shape: Any = {one.id: sorted(one.fields) for one in study.party}
     return hashlib.sha256(rfc8785.dumps(shape)).hexdigest()
 
 

@@ -210,7 +210,10 @@ class PartyState(Message):
 
 
 class StudyState(Message):
-    """deactivated: of the epoch's study key, when and why; None while it is in use."""
+    """
+    deactivated: of the epoch's study key, when and why; None while it is in use. release_gate: the
+    verdict in words, "" from brokers that know none.
+    """
 
     study_id: str
     title: str
@@ -218,6 +221,7 @@ class StudyState(Message):
     rehearsal: bool
     epoch: int = 1
     deactivated: str | None = None
+    release_gate: str = ""
     parties: tuple[PartyState, ...]
 
 

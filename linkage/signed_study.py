@@ -16,6 +16,7 @@ from typing import ClassVar
 from pydantic import Field, ValidationError
 
 from linkage import fingerprints
+from linkage.certificate import GateCertificate
 from linkage.errors import KeyRefused, NotFound, PackageRefused, SchemaRefused, StudyRefused
 from linkage.messages import (
     BROKER,
@@ -29,6 +30,12 @@ from linkage.schema import NORMALISATION_VERSION, schema_hash
 from linkage.sealing import Identity, PublicIdentity
 from linkage.study import StudyConfig, parse_study
 
+GATE_REMEDY = (
+    "the custodian runs `linkage attack study.toml --out gate` and signs with `linkage-site study"
+    " sign ... --certificate gate/certificate.json`, or says in the study file why it may run"
+    ' without: release_gate_exception = "..." under [study], which every party sees'
+)
+
 
 class SignedStudy(SignedMessage):
     """
@@ -37,6 +44,8 @@ class SignedStudy(SignedMessage):
     pins: public identities by party id, contributor id, "broker" and "custodian".
     normalisation: version of the rules for field values; "" in studies signed before it was kept.
     rehearsal: everything on one machine; one installation may then play every part.
+    certificate: of the release gate; None where the file holds an exception, in rehearsals, and in
+    studies signed before there was a gate.
     """
 
     study_toml: str
@@ -46,7 +55,9 @@ class SignedStudy(SignedMessage):
     rehearsal: bool = False
     normalisation: str = Field(default="", max_length=20)
 
-    added: ClassVar[frozenset[str]] = frozenset({"normalisation"})
+    certificate: GateCertificate | None = None
+
+    added: ClassVar[frozenset[str]] = frozenset({"normalisation", "certificate"})
 
     @property
     def study(self) -> StudyConfig:
@@ -63,6 +74,53 @@ class SignedStudy(SignedMessage):
         if name not in self.pins:
             raise NotFound(f"the signed study pins no keys of {name!r}", hint="check the name")
         return self.pins[name]
+
+    @property
+    def exception(self) -> str:
+        """Why the study may run though no certificate passes, in words that are signed; or ""."""
+        header = self.study.study
+        if header.release_gate_exception:
+            return header.release_gate_exception
+        if header.accept_graph_matching_risk and header.profile == "clkhash":
+            return "plain CLKs, which fall to graph matching (accept_graph_matching_risk = true)"
+        return ""
+
+    @property
+    def gate_reasons(self) -> list[str]:
+        """Why the study does not pass the release gate, its exception apart; empty: it passes."""
+        if self.certificate is None:
+            return ["it has no release-gate certificate"]
+        return self.certificate.reasons(self.study, schema=self.schema_hash)
+
+    @property
+    def release_gate(self) -> str:
+        """The verdict in a line, for everyone who uses the study."""
+        reasons = self.gate_reasons
+        if self.certificate is not None and not reasons:
+            return f"passed for {self.certificate.records:,} people ({self.certificate.date})"
+        if self.exception:
+            return f"EXCEPTION: {self.exception}"
+        if self.rehearsal and self.certificate is None:
+            return "no release-gate certificate; enough for a rehearsal only"
+        return f"NOT PASSED: {reasons[0]}"
+
+    def require_gate(self) -> None:
+        """
+        Raises StudyRefused, with every reason, unless the study passes the release gate, its file
+        holds an exception, or it is a rehearsal, which links nobody's records.
+
+        Whoever encodes asks, and whoever takes encodings: what the gate guards against is whoever
+        holds them.
+        """
+        if self.rehearsal or self.exception or not (reasons := self.gate_reasons):
+            return
+        raise StudyRefused(
+            file="signed study",
+            line=0,
+            key="certificate",
+            rule=f"the study does not pass the release gate: {_numbered(reasons)}",
+            hint=GATE_REMEDY,
+        )
 
     def check(self, *, custodian_fingerprint: str | None = None) -> StudyConfig:
         """
@@ -98,12 +156,14 @@ def sign_study(
     schema_hash: str,
     key_check: str,
     custodian: Identity,
+    certificate: GateCertificate | None = None,
     rehearsal: bool = False,
     normalisation: str = NORMALISATION_VERSION,
     file: str = "study.toml",
 ) -> SignedStudy:
     """
-    Check the study file's text and sign it with everyone's pins. Raises StudyRefused.
+    Check the study file's text and sign it with everyone's pins. Raises StudyRefused, also where
+    the release gate is not passed and the file makes no exception.
 
     normalisation: what every site must tokenize with; by default that of this software.
     """
@@ -115,7 +175,10 @@ def sign_study(
         pins={**pins, CUSTODIAN: custodian.public()},
         rehearsal=rehearsal,
         normalisation=normalisation,
-    ).sign(custodian)
+        certificate=certificate,
+    )
+    made.require_gate()
+    made = made.sign(custodian)
     made.check()
     return made
 
@@ -167,6 +230,12 @@ def load_signed_study(path: Path, *, custodian_fingerprint: str | None = None) -
         raise _refused(f"{path.name} is no signed study") from None
     signed.check(custodian_fingerprint=custodian_fingerprint)
     return signed
+
+
+def _numbered(reasons: list[str]) -> str:
+    if len(reasons) == 1:
+        return reasons[0]
+    return "; ".join(f"({i}) {reason}" for i, reason in enumerate(reasons, start=1))
 
 
 def _refused(rule: str) -> StudyRefused:

@@ -59,6 +59,7 @@ def compare(left: Compared, right: Compared) -> list[Difference]:
         for name in ("schema_hash", "normalisation", "key_check", "rehearsal"):
             pair = (getattr(left.signed, name), getattr(right.signed, name))
             found += _walk(f"signed, {name.replace('_', ' ')}", *pair)
+        found += _walk("signed, release gate", left.signed.release_gate, right.signed.release_gate)
         pins = ({n: p.fingerprint for n, p in one.signed.pins.items()} for one in (left, right))  # type: ignore[union-attr]
         found += _walk("keys of", *pins)
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from linkage.certificate import GateCertificate
 from linkage.encoding.keys import StudyKey
 from linkage.errors import KeyRefused, PackageRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN, STUDY_KEY
@@ -32,18 +33,31 @@ def read_public(path: Path) -> PublicIdentity:
         ) from None
 
 
+def read_certificate(path: Path) -> GateCertificate:
+    """Read a certificate of the release gate; the verdict is another matter. Raises KeyRefused."""
+    try:
+        return GateCertificate.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise KeyRefused(
+            f"{path} is no certificate of the release gate",
+            hint="make it with `linkage attack study.toml --out gate`: gate/certificate.json",
+        ) from None
+
+
 def sign(
     study_file: Path,
     public_files: list[Path],
     key: StudyKey,
     custodian: Identity,
     *,
+    certificate: GateCertificate | None = None,
     rehearsal: bool = False,
 ) -> SignedStudy:
     """
     Check and sign a study file, pinning the keys of every party, contributor and of the broker.
 
-    Raises StudyRefused for the file, KeyRefused where somebody's keys are missing or twice.
+    Raises StudyRefused for the file, and where it does not pass the release gate; KeyRefused where
+    somebody's keys are missing or twice.
     """
     study = load_study(study_file)
     pins: dict[str, PublicIdentity] = {}
@@ -69,6 +83,7 @@ def sign(
         schema_hash=schema_hash(study),
         key_check=key.key_check(study),
         custodian=custodian,
+        certificate=certificate,
         rehearsal=rehearsal,
         file=study_file.name,
     )

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,26 @@ def prepare_demo(out: Path, persons: int, seed: int) -> PreparedDemo:
         seed=seed,
     )
     shutil.copytree(_settings(), settings)
+    _declare(settings / "study.toml", persons)
     plan = RehearsalPlan(
         study_file=settings / "study.toml",
         site_files=tuple(settings / f"{party}.toml" for party in PARTIES),
         out=out,
     )
     return PreparedDemo(plan, commons / "truth.csv", settings / "cohort.toml")
+
+
+def _declare(study_file: Path, persons: int) -> None:
+    """Raise the declared sizes where the demo simulates more people than the example declares."""
+    text = study_file.read_text(encoding="utf-8")
+    # A commons holds a person twice now and then, never all of them.
+    text = re.sub(
+        r"^records = ([\d_]+)",
+        lambda found: f"records = {max(int(found[1]), 2 * persons)}",
+        text,
+        flags=re.MULTILINE,
+    )
+    study_file.write_text(text, encoding="utf-8")
 
 
 def _sample(held: Holdings) -> list[SamplePerson]:

@@ -28,6 +28,7 @@ from linkage.errors import Conflict, KeyRefused, SourceRefused
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
 from linkage.signed_study import SignedStudy, require_same_encodings
+from linkage.study import StudyConfig
 from sites import custody, encoding_worker
 from sites.changes import Changes, RowMarks, base_of, has_marks
 from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
@@ -130,6 +131,7 @@ class _Making:
             self.intake.check(self.tally.why, self.tally.first_invalid)
             self.spool.cut(self.batches)
             groups, kept = self._assemble(pool)
+            require_declared(self.study, self.order.uploader, kept)
             collisions = self._null_repeats(pool)
             making = self.vault.package(self.order.dataset).with_name(
                 f".{self.order.dataset}.making"
@@ -351,9 +353,13 @@ class _Making:
 
 
 def require_keys(signed: SignedStudy, uploader: str, vault: Vault) -> None:
-    """Raise KeyRefused unless this site's keys are those of the signed study."""
+    """
+    Raise KeyRefused unless this site's keys are those of the signed study, StudyRefused unless that
+    passes the release gate or says openly why it need not.
+    """
     study, key, identity = signed.study, vault.study_key(), vault.identity()
     require_same_encodings(signed)
+    signed.require_gate()
     custody.require_own_keys(signed, uploader, identity)
     if key.key_check(study) != signed.key_check:
         raise KeyRefused(
@@ -366,6 +372,19 @@ def require_keys(signed: SignedStudy, uploader: str, vault: Vault) -> None:
             file="the study",
             rule=f"party {party.id!r} holds no CLK's and no match key's fields",
             hint="ask the custodian for a study that uses what you hold",
+        )
+
+
+def require_declared(study: StudyConfig, uploader: str, records: int) -> None:
+    """Raise SourceRefused where the party would hold more records than the study declares."""
+    party = study.party_of_uploader(uploader)
+    if party.records is not None and records > party.records:
+        raise SourceRefused(
+            file="the source",
+            rule=f"holds {records:,} records, the study declares at most {party.records:,} for"
+            f" {party.id!r}, and was measured for no more",
+            hint="leave records out, or ask the custodian to raise records in the study file, run"
+            " `linkage attack` again and sign the next epoch",
         )
 
 

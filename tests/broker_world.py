@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -26,10 +25,12 @@ from broker.services.admins import Admins
 from broker.store.engine import Database
 from linkage import messages
 from linkage.messages import BROKER, CUSTODIAN
+from linkage.schema import schema_hash
 from linkage.sealing import Identity, PublicIdentity
 from linkage.signed_study import SignedStudy, sign_study
 from linkage.study import parse_study
 from tests.broker_packages import Package, encoded, pack
+from tests.studies import certified
 
 HTTP = httpx.Client(timeout=60)
 AUDIENCE = "commons-linkage-broker"
@@ -45,15 +46,18 @@ purpose = "To test with"
 [[party]]
 id = "imaging"
 kind = "imaging"
+records = 100_000
 fields = ["first_name", "last_name", "date_of_birth", "sex"]
 
 [[party]]
 id = "enclave"
 kind = "enclave"
+records = 100_000
 fields = ["first_name", "last_name", "date_of_birth", "sex", "zip"]
 
 [[party]]
 id = "claims"
+records = 100_000
 fields = ["first_name", "last_name", "date_of_birth", "sex", "zip"]
 
 [[clk]]
@@ -267,16 +271,18 @@ def sign_for(
     that are there already.
     """
     toml = text.format(id=study_id)
-    names = [CUSTODIAN, *parse_study(toml).actors]
+    study = parse_study(toml)
+    names = [CUSTODIAN, *study.actors]
     known = identities or {}
     identities = {name: known.get(name) or Identity.generate(name, kem="X25519") for name in names}
     pins = {name: identities[name].public() for name in names if name != CUSTODIAN}
     signed = sign_study(
         toml,
         pins | {BROKER: broker},
-        schema_hash=hashlib.sha256(toml.encode()).hexdigest(),
+        schema_hash=schema_hash(study),
         key_check="ab" * 16,
         custodian=identities[CUSTODIAN],
+        certificate=None if rehearsal else certified(study),
         rehearsal=rehearsal,
     )
     return signed, identities

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from broker.config import Limits
 from broker.registered import RegisteredStudy
 from linkage.errors import KeyRefused, NotAllowed, PackageRefused, TooLarge
@@ -14,7 +16,7 @@ DENSITIES = (0.10, 0.55)
 def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limits: Limits) -> None:
     """
     Check, in this order: uploader, signature, study, epoch, normalisation, encodings, key,
-    densities, names, parts, caps.
+    densities, names, parts, caps, declared size.
 
     Raises NotAllowed, PackageRefused, KeyRefused or TooLarge, each naming what to do.
     """
@@ -58,6 +60,26 @@ def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limi
         )
     _check_names(manifest, study)
     _check_parts(manifest, limits)
+    require_declared(manifest, study, elsewhere={})
+
+
+def require_declared(
+    manifest: Manifest, study: RegisteredStudy, *, elsewhere: Mapping[str, int]
+) -> None:
+    """
+    Raises TooLarge where a party would have more records here than the study declares: the release
+    gate measured for no more. elsewhere: records of the party's other uploaders, by their name.
+    """
+    most = study.config.party_named(manifest.party).records
+    if most is None or manifest.records + sum(elsewhere.values()) <= most:
+        return
+    others = " with those of its other contributors" if elsewhere else ""
+    raise TooLarge(
+        f"party {manifest.party!r} would have more records here{others} than the {most:,} that the"
+        " study declares, and was measured for no more",
+        hint="upload fewer, or ask the custodian to raise records in the study file, run `linkage"
+        " attack` again and sign the next epoch",
+    )
 
 
 def _check_names(manifest: Manifest, study: RegisteredStudy) -> None:

@@ -50,7 +50,8 @@ class Studies:
         Take a signed study, or the next epoch of one; return its state, and whether it is new.
 
         The same study twice is one. Raises StudyRefused or PackageRefused where it does not hold,
-        names another broker or custodian; NotAllowed for a rehearsal on a broker of record;
+        names another broker or custodian, or does not pass the release gate and has no exception;
+        NotAllowed for a rehearsal on a broker of record;
         Conflict where another signed study has its id and this one is not its next epoch.
         """
         config = signed.check(custodian_fingerprint=custodian_fingerprint)
@@ -92,11 +93,15 @@ class Studies:
         with self.database.change() as connection:
             found = studies.find_study(connection, study_id)
             new = found is None or found.study_hash != made.study_hash
+            if new:
+                # Studies registered before there was a gate stay readable; none comes in without.
+                signed.require_gate()
+                detail = {"release gate": signed.release_gate}
             if found is None:
                 studies.add_study(connection, made)
             elif new:
                 old = RegisteredStudy.of(found)
-                detail = next_epoch(old, signed, allow_changed_parties=allow_changed_parties)
+                detail |= next_epoch(old, signed, allow_changed_parties=allow_changed_parties)
                 action = "study epoch registered"
                 studies.replace_study(connection, made, found, old.config.study.epoch)
                 access.forget_study(connection, study_id)
@@ -139,6 +144,12 @@ class Studies:
                 )
         return self._state(RegisteredStudy.of(current), viewer=None), new
 
+    def all(self) -> list[StudyState]:
+        """Return every study, by id; for the console."""
+        with self.database.read() as connection:
+            rows = studies.all_studies(connection)
+        return [self._state(RegisteredStudy.of(row), viewer=None) for row in rows]
+
     def state(self, grant: Grant) -> StudyState:
         """Return the study and each uploader's newest complete dataset version."""
         return self._state(grant.study, viewer=None if grant.is_admin else grant.uploader)
@@ -156,6 +167,7 @@ class Studies:
             title=header.title,
             study_hash=study.study_hash,
             rehearsal=study.signed.rehearsal,
+            release_gate=study.signed.release_gate,
             epoch=header.epoch,
             deactivated=Deactivation.model_validate_json(notice).said if notice else None,
             parties=parties,

@@ -17,7 +17,7 @@ from broker.blobs import Blobs, Receiving
 from broker.config import Limits
 from broker.policy import Grant
 from broker.registered import RegisteredStudy
-from broker.services.manifests import check_manifest
+from broker.services.manifests import check_manifest, require_declared
 from broker.store import studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound, PackageRefused
@@ -56,7 +56,8 @@ class Uploads:
         """
         Take a manifest; return the version's state, and whether it is new. The same again is one.
 
-        Raises what `check_manifest` raises, and Conflict for a second upload of a version, for a
+        Raises what `check_manifest` raises, TooLarge where the party's contributors together pass
+        the declared size, and Conflict for a second upload of a version, for a
         version older than the newest, or once the epoch's study key is deactivated.
         """
         study = grant.study
@@ -80,6 +81,7 @@ class Uploads:
                 return self._again(connection, found, row), False
             _same_normalisation(connection, study, row.uploader, manifest)
             _base_is_here(connection, row, manifest)
+            _within_declared(connection, study, manifest)
             abandoned = self._make_room(connection, row)
             studies.add_dataset(connection, row)
             audit.record(
@@ -150,6 +152,9 @@ class Uploads:
                     f"{len(state.missing)} parts are missing, first: {first}",
                     hint="upload them, then complete",
                 )
+            # Another contributor may have completed since this one announced.
+            manifest = Manifest.model_validate_json(row.manifest)
+            _within_declared(connection, grant.study, manifest)
             studies.set_dataset_state(connection, row, "complete", completed_at=int(time.time()))
             audit.record(
                 connection,
@@ -255,6 +260,18 @@ def _same_normalisation(
                 " would not match",
                 hint="all parties tokenize with the same software version",
             )
+
+
+def _within_declared(connection: Connection, study: RegisteredStudy, manifest: Manifest) -> None:
+    """All newest complete versions of a party's contributors count together; TooLarge."""
+    elsewhere = {}
+    for other in study.config.uploaders_of(study.config.party_named(manifest.party)):
+        row = studies.newest_dataset(
+            connection, study.id, other, state="complete", epoch=manifest.epoch
+        )
+        if row is not None and other != manifest.uploader:
+            elsewhere[other] = Manifest.model_validate_json(row.manifest).records
+    require_declared(manifest, study, elsewhere=elsewhere)
 
 
 def _base_is_here(connection: Connection, row: studies.DatasetRow, manifest: Manifest) -> None:

@@ -53,6 +53,12 @@ def find_study(connection: Connection, study_id: str) -> StudyRow | None:
     return StudyRow(**found) if found else None
 
 
+def all_studies(connection: Connection) -> list[StudyRow]:
+    """Return every study, by id."""
+    found = connection.execute(select(study).order_by(study.c.id)).mappings()
+    return [StudyRow(**row) for row in found]
+
+
 def replace_study(connection: Connection, row: StudyRow, old: StudyRow, old_epoch: int) -> None:
     """Register a study's next epoch, and keep what held before."""
     connection.execute(

@@ -16,7 +16,7 @@ from sites.terminal import DryRun, Steps, show, told, would
 from sites.workers import no_core_dumps, start_early
 
 if TYPE_CHECKING:
-    from linkage.study import StudyConfig
+    from linkage.signed_study import SignedStudy
     from sites.config import SiteConfig, SourceConfig
 
 _LARGE = 8 * 1024 * 1024
@@ -60,7 +60,7 @@ def tokenize(
     require_tokenizer(config, signed.study, site)
     if dry_run:
         require_keys(signed, config.uploader, vault)
-        _check(config, signed.study, quarantine=reject_file is not None, as_json=as_json)
+        _check(config, signed, quarantine=reject_file is not None, as_json=as_json)
         return
     with Steps(quiet=as_json) as steps:
         done = make_package(
@@ -75,7 +75,8 @@ def tokenize(
             progress=steps.step,
         )
     secret = vault.keystore.where("contributor.secret")
-    summaries.tell(done, reject_file, secret=secret, as_json=as_json)
+    gate = signed.release_gate
+    summaries.tell(done, reject_file, secret=secret, release_gate=gate, as_json=as_json)
 
 
 @told
@@ -94,14 +95,17 @@ def submit(
     with session_of(site) as session, Steps(quiet=as_json) as steps:
         require_tokenizer(session.site, session.signed.study, site)
         number = dataset or session.vault.newest_dataset()
+        gate = session.signed.release_gate
         if dry_run:
-            rows = check_package(session, number)
-            would("upload", {"to": session.broker.url, **rows}, as_json=as_json)
+            checked = check_package(session, number)
+            rows = {"to": session.broker.url, **checked, "release gate": gate}
+            would("upload", rows, as_json=as_json)
             return
         state = submit_dataset(
             session, number, lambda done, n: steps.step("upload MB", *_mb(done, n))
         )
     rows = {"study": state.study_id, "dataset version": state.dataset, "state": state.state}
+    rows["release gate"] = gate
     later = "" if session.site.contributor else ", then linkage-site ids once IDs are released"
     show("Submitted", rows | {"next": f"linkage-site status{later}"}, as_json=as_json, data=rows)
 
@@ -120,7 +124,8 @@ def status(
             return
         state = session.broker.study(session.study_id)
         notice = epoch_notice(state, session.signed)
-    rows = status_rows(state) | ({"YOU": notice} if notice else {})
+        gate = session.signed.release_gate
+    rows = status_rows(state) | ({"YOU": notice} if notice else {}) | {"release gate": gate}
     show(f"Study {state.study_id}: {state.title}", rows, as_json=as_json, data=state.model_dump())
 
 
@@ -155,10 +160,13 @@ def _is_large(source: SourceConfig) -> bool:
     return isinstance(file, Path) and file.is_file() and file.stat().st_size > _LARGE
 
 
-def _check(config: SiteConfig, study: StudyConfig, *, quarantine: bool, as_json: bool) -> None:
+def _check(config: SiteConfig, signed: SignedStudy, *, quarantine: bool, as_json: bool) -> None:
     from sites.checking import check_source
+    from sites.tokenizer import require_declared
 
+    study = signed.study
     fields = study.party_of_uploader(config.uploader).fields
     with Steps(quiet=as_json) as steps:
         found = check_source(config.source, fields, quarantine=quarantine, progress=steps.step)
-    summaries.tell_check(found, as_json=as_json)
+    require_declared(study, config.uploader, found.records)
+    summaries.tell_check(found, release_gate=signed.release_gate, as_json=as_json)

@@ -139,6 +139,7 @@ def open_(
     rows: dict[str, object] = {
         "study": signed.study.study.id,
         "epoch": signed.study.study.epoch,
+        "release gate": signed.release_gate,
         "kept in": vault.keystore.where("study.key"),
     }
     if dry_run:

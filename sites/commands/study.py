@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from linkage import roles
+from linkage.certificate import declared_size
 from linkage.encoding.keys import StudyKey
 from linkage.messages import CUSTODIAN
 from linkage.schema import schema_hash
@@ -29,7 +30,8 @@ Either = Annotated[Path, typer.Argument(help="A study file or a signed study.")]
 def check(study: StudyFile, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Check a study file and say in words what it means. Writes nothing."""
     config = load_study(study)
-    show(f"{study} is acceptable", _described(config), as_json=as_json)
+    rows = {**_described(config), "release gate": _needed(config, study)}
+    show(f"{study} is acceptable", rows, as_json=as_json)
 
 
 @app.command()
@@ -40,6 +42,9 @@ def sign(
     custodian: Annotated[Path, typer.Option(help="The custodian's private key file.")],
     public: Annotated[list[Path], typer.Option(help="A public identity; repeat for everyone.")],
     out: Annotated[Path, typer.Option(help="The signed study to write.")],
+    certificate: Annotated[
+        Path | None, typer.Option(help="Of the release gate, as `linkage attack` wrote it.")
+    ] = None,
     previous: Annotated[
         Path | None, typer.Option(help="The signed study of the epoch before, for a rotation.")
     ] = None,
@@ -50,8 +55,10 @@ def sign(
     roles.require_no_broker(custodian.parent)
     custody.require_new(out)
     signer, loaded = Identity.load(custodian), StudyKey.load(key)
-    signed = custody.sign(study, public, loaded, signer)
+    gate = custody.read_certificate(certificate) if certificate else None
+    signed = custody.sign(study, public, loaded, signer, certificate=gate)
     rows: dict[str, object] = {"send to everyone": out, "study hash": signed.study_hash}
+    rows |= _gate(signed)
     rows["read out your own by telephone"] = signer.public().fingerprint
     rows |= {
         f"compare with {name} by telephone": pin.fingerprint
@@ -72,6 +79,7 @@ def sign(
         "signed": str(out),
         "study_hash": signed.study_hash,
         "epoch": signed.study.study.epoch,
+        "release_gate": signed.release_gate,
         "fingerprint": signer.public().fingerprint,
     }
     show("Study signed", rows, as_json=as_json, data=data)
@@ -89,6 +97,7 @@ def verify(
     signed = load_signed_study(signed_study, custodian_fingerprint=custodian)
     rows = {**_described(signed.study), "study hash": signed.study_hash}
     rows["normalisation"] = signed.normalisation or "not named"
+    rows |= _gate(signed)
     if signed.rehearsal:
         rows["REHEARSAL"] = "one installation may play every part; never for real records"
     if custodian is None:
@@ -121,6 +130,33 @@ def compare(a: Either, b: Either, dry_run: DryRun = False, as_json: AsJson = Fal
     show(title, rows, as_json=as_json, data=data)
 
 
+def _gate(signed: SignedStudy) -> dict[str, object]:
+    """Say the verdict of the release gate; of an exception also what it excepts from."""
+    rows: dict[str, object] = {"release gate": signed.release_gate}
+    if signed.exception:
+        # Loud: whoever reads this decides whether to give records under it.
+        excepted = enumerate(signed.gate_reasons, start=1)
+        rows |= {f"EXCEPTED FROM ({number})": reason for number, reason in excepted}
+    return rows
+
+
+def _needed(config: StudyConfig, file: Path) -> str:
+    """Say what signing this file will need."""
+    if config.study.release_gate_exception:
+        return f"EXCEPTION: {config.study.release_gate_exception}"
+    if config.study.profile == "clkhash":
+        return "EXCEPTION: accept_graph_matching_risk = true"
+    if (size := declared_size(config)) is None:
+        return (
+            "write records = N into every [[party]]: the most records that it may upload; then"
+            f" `linkage attack {file} --out gate`"
+        )
+    return (
+        f"to be measured for {size:,} records with `linkage attack {file} --out gate`; sign with"
+        " --certificate gate/certificate.json"
+    )
+
+
 def _rotation(before: SignedStudy, after: SignedStudy) -> dict[str, object]:
     from sites import comparison
 
@@ -145,6 +181,8 @@ def _described(config: StudyConfig) -> dict[str, object]:
     for party in config.party:
         clks = ", ".join(c.id for c in config.clks_of(party)) or "none"
         said = f"{party.kind}; CLKs: {clks}; match keys: {len(config.rules_of(party))}"
+        if party.records is not None:
+            said += f"; at most {party.records:,} records"
         if party.contributors:
             said += f"; tokenized by: {', '.join(party.contributors)}"
         rows[f"party {party.id}"] = said

@@ -17,10 +17,18 @@ _SHOWN = 3
 """Reasons named a field; the reject file and --json have them all."""
 
 
-def tell(done: TokenizeSummary, reject_file: Path | None, *, secret: str, as_json: bool) -> None:
+def tell(
+    done: TokenizeSummary,
+    reject_file: Path | None,
+    *,
+    secret: str,
+    release_gate: str,
+    as_json: bool,
+) -> None:
     """
     Show what came of a tokenization, and what to look at before it is sent. secret: where the
-    contributor's secret is, to be backed up before anything depends on it.
+    contributor's secret is, to be backed up before anything depends on it. release_gate: the
+    verdict on the study.
     """
     rows: dict[str, object] = {
         "dataset version": done.dataset,
@@ -45,23 +53,26 @@ def tell(done: TokenizeSummary, reject_file: Path | None, *, secret: str, as_jso
         rows["unchanged"] = f"made of the same input as dataset version {done.same_as}"
     if done.dataset == 1:
         rows["back up now"] = f"{secret}; without it records get other pseudonyms"
-    rows["next"] = "linkage-site submit"
+    rows |= {"release gate": release_gate, "next": "linkage-site submit"}
     data = {**asdict(done), "left_out": _listed(done.left_out), "warnings": done.warnings}
+    data["release_gate"] = release_gate
     show("Tokenized", rows, as_json=as_json, data=data)
     _remarks(done.left_out, done.notes, done.warnings)
 
 
-def tell_check(found: SourceCheck, *, as_json: bool) -> None:
+def tell_check(found: SourceCheck, *, release_gate: str, as_json: bool) -> None:
     """Show what a tokenization would find."""
     rows: dict[str, object] = {
         "records": f"{found.records:,}",
         "records left out": f"{sum(found.left_out.values()):,}",
         **_by_field(found.why),
+        "release gate": release_gate,
         "next": "linkage-site profile, then linkage-site tokenize",
     }
     data = {
         "dry_run": True,
         "records": found.records,
+        "release_gate": release_gate,
         "why": _kept(found.why),
         "left_out": _listed(found.left_out),
         "notes": found.notes,

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from linkage.study import load_study
 from sites.demo import prepare_demo
 from tests.programs import Done, ok, program, run
+from tests.studies import certified
 
 pytestmark = pytest.mark.long
 
@@ -71,9 +73,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         public += ["--public", str(root / party / "private" / f"{party}.public.json")]
     signed = root / "signed-study.json"
     keys = ["--key", custodian / "study.key", "--custodian", custodian / "custodian.key"]
+    without = run("linkage-site", "study", "sign", study, *keys, *public, "--out", signed)
+    assert without.code == 3
+    assert "linkage attack study.toml --out gate" in without.err
+    gate = certified(load_study(study))
+    assert gate is not None
+    (root / "certificate.json").write_text(gate.model_dump_json(), encoding="utf-8")
+    keys += ["--certificate", root / "certificate.json"]
     said = ok("linkage-site", "study", "sign", study, *keys, *public, "--out", signed)
     told = fingerprint(said.out)
-    ok("linkage-site", "keys", "seal", signed, *keys, "--out", root / "sealed")
+    ok("linkage-site", "keys", "seal", signed, *keys[:4], "--out", root / "sealed")
     account.setenv("XDG_CONFIG_HOME", str(root / "account-of-broker"))
     ok("linkage-broker", "study", "register", signed, "--home", broker,
        "--custodian-fingerprint", told)  # fmt: skip

@@ -53,7 +53,7 @@ def test_the_small_study_is_read_whole() -> None:
         ('purpose = "To', 'profile = "clkhash"\npurpose = "To', "clkhash", "graph", "accept"),
         ('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 4', "= 4", "graph", "never below 5"),
         ("[study]", '[study]\nrelease_gate_exception = "no"', "= ", "20 to 500", "every party"),
-        ('id = "beta"', 'id = "beta"\nrecords = 0', "= 0", "greater than or equal to 1", "correct"),
+        ("records = 100_000", "records = 0", "= 0", "greater than or equal to 1", "correct"),
         ('id = "name-dob-sex"', 'id = "n-d-s"\nlength = 999', "= 999", "not possible", "2048"),
         (LATER_FIELDS, SPARSE_FIELDS, "fields = [", "10 to 55 %", "bits"),
         ('title = "A small study"', "title = A", "title = A", "not valid TOML", "quotes"),

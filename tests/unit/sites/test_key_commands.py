@@ -19,10 +19,11 @@ from linkage.errors import KeyRefused
 from linkage.messages import BROKER, CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import load_signed_study
+from linkage.study import parse_study
 from sites import cli
 from sites.commands import keys, study
 from sites.vault import Vault
-from tests.studies import STUDY
+from tests.studies import STUDY, certified
 
 FINGERPRINT = re.compile(r"[0-9a-f]{4}(?: [0-9a-f]{4}){7}")
 WITH_HOSPITALS = STUDY.replace('id = "alpha"', 'id = "alpha"\ncontributors = ["north", "south"]')
@@ -72,12 +73,21 @@ class Desk:
         """Make a key, sign the study and seal the key to everybody; return the signed study."""
         file, signed = self.root / f"study-{number}.toml", self.root / f"signed-{number}.json"
         file.write_text(text)
+        gate = self.gate(text)
         key = self.custodian / f"study-{number}.key"
         ok(keys.app, "new", key)
         own = ("--key", key, "--custodian", self.custodian / "custodian.key")
-        ok(study.app, "sign", file, *own, *self.public(), "--out", signed, *more)
+        ok(study.app, "sign", file, *own, *self.public(), *gate, "--out", signed, *more)
         ok(keys.app, "seal", signed, *own, "--out", self.root / f"sealed-{number}")
         return signed
+
+    def gate(self, text: str) -> tuple[str, str]:
+        """Write a certificate with which the study `text` passes; return the option for it."""
+        made = certified(parse_study(text))
+        assert made is not None
+        path = self.root / f"certificate-{made.epoch}.json"
+        path.write_text(made.model_dump_json())
+        return "--certificate", str(path)
 
     def take(self, name: str, signed: Path, told: str) -> Path:
         """Put the signed study where the site wants it; return its site file."""
@@ -176,7 +186,10 @@ def test_a_dry_run_says_everything_and_writes_nothing(desk: Desk) -> None:
         (study.app, ("compare", signed, desk.root / "study-1.toml")),
         (
             study.app,
-            ("sign", desk.root / "study-1.toml", *key, *own, *desk.public(), "--out", "x.json"),
+            (
+                *("sign", desk.root / "study-1.toml", *key, *own, *desk.public()),
+                *("--out", "x.json", *desk.gate(WITH_HOSPITALS)),
+            ),
         ),
     ]
     named = {
@@ -241,7 +254,8 @@ def test_who_compares_is_told_what_and_with_whom(desk: Desk) -> None:
     assert FINGERPRINT.search(new.out)
     own = ("--key", desk.custodian / "study-1.key", "--custodian", desk.custodian / "custodian.key")
     file = desk.root / "study-1.toml"
-    sign = ok(study.app, "sign", file, *own, *desk.public(), "--out", desk.root / "s.json")
+    out = ("--out", desk.root / "s.json", *desk.gate(WITH_HOSPITALS))
+    sign = ok(study.app, "sign", file, *own, *desk.public(), *out)
     assert "read out your own by telephone" in sign.out
     assert sign.out.count("by telephone") == 1 + len(PEOPLE) + 1
     sealing = ok(keys.app, "seal", signed, *own, "--out", desk.root / "s")
@@ -289,7 +303,7 @@ def test_a_rotation_is_checked_against_the_epoch_before(desk: Desk) -> None:
     def sign(text: str, key: Path, *more: str | Path) -> Done:
         file = desk.root / "next.toml"
         file.write_text(text)
-        out = ("--out", desk.root / "next.json")
+        out = ("--out", desk.root / "next.json", *desk.gate(text))
         return call(study.app, "sign", file, "--key", key, *own, *desk.public(), *out, *more)
 
     for text, key, code, said in (
