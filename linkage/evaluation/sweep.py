@@ -2,32 +2,31 @@
 Parameters of a CLK, and what each choice costs: quality of the link against leakage.
 
     sides = simulated_sides(study, "name-dob-sex", n=10_000, seed=1)
-    sweep = Sweep(study, sides)
-    for one in measure_all([sweep], settings(study, "name-dob-sex"), Path("frontier.jsonl")): ...
+    sweep = Sweep(study, sides, crowd=simulated(20_000, ...))
+    sweep.measure(Setting("name-dob-sex", 2048, 12)).found      # {4000: 0.009, 20000: 0.02}
 
 Quality is F1 between two desks that registered partly the same people. `clk_f1` is what the CLK
 alone allows: pairs taken best first by z, one to one, at the best threshold with hindsight; cheap,
 and good for ranking settings. `linked_f1` is the whole program with match keys, at the threshold
 that it chose itself without the truth.
 
-Leakage is measured on the first people of one side: the correlation of similarities between two
-keys' encodings, and between one key's encodings and what an attacker expects to see from a list
-(`similarity.expected`). Measured on few people; for a declared size the share of people found
-with some of them known is foretold (`foretold_share`).
+Leakage is the share of people that an attacker names who knows 5 % of them and has a list of all
+(`likelihood.ListAttacker`), measured at declared sizes as far as there are people, and foretold
+beyond (`foretold_share`); and two correlations of similarities on the first people: between two
+keys' encodings, and with what the attacker expects to see.
+Many settings in a row, tables and plots: linkage.evaluation.frontier.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.special import ndtr, roots_hermitenorm
 
 from linkage.encoding.clk import ClkEncoder
@@ -36,6 +35,7 @@ from linkage.encoding.fields import apply
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd, simulated
+from linkage.evaluation.attacks.likelihood import ListAttacker
 from linkage.evaluation.attacks.similarity import (
     Floats2D,
     centred,
@@ -48,6 +48,7 @@ from linkage.evaluation.mistakes import RATES
 from linkage.matching.dataset import POPCOUNT_BAND, Dataset, popcounts, words_of
 from linkage.matching.dice import pairs_reaching
 from linkage.matching.engine import link
+from linkage.matching.estimates import Point
 from linkage.matching.zscore import bound_for, calibrate, zscores
 from linkage.pseudonyms import ContributorSecret
 from linkage.records import FixedColumn
@@ -57,12 +58,13 @@ LEAK_PEOPLE = 2_000
 DRAWS = 2
 """Key draws a setting: enough to rank settings; a release gate takes more."""
 KNOWN_SHARE = 0.05
-SIZES = (4_000, 20_000, 100_000, 1_000_000)
-"""Declared sizes, in people, for which the share found is foretold."""
+TARGETS = 1_000
+"""Records that the list attacker searches for: at 1 % found, a standard error of .3 %."""
+SIZES = (4_000, 20_000)
+FORETOLD = (100_000, 1_000_000)
+"""Declared sizes, in people: measured where the crowd is as large, foretold."""
 LEAST_Z = 3.0
 """Pairs below it are never looked at: far below any threshold that links at these sizes."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Measured:
 
     density: share of bits that a full record sets before diffusion. people, true_pairs: of a side,
     and common to both. correlation, attacker_correlation: the worst of `draws`, on `leak_people`.
-    foretold: share of people found, by declared size, with 5 % of them known.
+    found, foretold: share of people named, by declared size, with 5 % of them known.
     said_precision, said_recall: what the program expected of its links.
     """
 
@@ -126,6 +128,7 @@ class Measured:
     draws: int
     correlation: float
     attacker_correlation: float
+    found: Mapping[int, float]
     foretold: Mapping[int, float]
     clk_f1: float
     linked_f1: float | None = None
@@ -135,15 +138,21 @@ class Measured:
     said_recall: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "foretold": {str(n): share for n, share in self.foretold.items()}}
+        plain = asdict(self)
+        for name in ("found", "foretold"):
+            plain[name] = {str(n): share for n, share in plain[name].items()}
+        return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Measured:
         """Read what `as_json` wrote."""
         chosen = plain["setting"]
         lists = {name: tuple(chosen[name]) for name in ("without", "added")}
-        foretold = {int(n): share for n, share in plain["foretold"].items()}
-        return cls(**{**plain, "setting": Setting(**{**chosen, **lists}), "foretold": foretold})
+        shares = {
+            name: {int(n): share for n, share in plain[name].items()}
+            for name in ("found", "foretold")
+        }
+        return cls(**{**plain, "setting": Setting(**{**chosen, **lists}), **shares})
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -199,28 +208,42 @@ def simulated_sides(study: StudyConfig, clk_id: str, *, n: int, seed: int = 1) -
 
 
 class Sweep:
-    """Measures settings of one study on two sides of people. Keeps what settings share."""
+    """
+    Measures settings of one study on two sides of people. Keeps what settings share.
+
+    crowd: people on whom the leakage is measured, whole households side by side; sizes: how many
+    of them at once, those larger than the crowd are left out.
+    """
 
     def __init__(
         self,
         study: StudyConfig,
         sides: Sides,
+        crowd: Crowd,
         *,
-        leak_people: int = LEAK_PEOPLE,
+        sizes: tuple[int, ...] = SIZES,
+        targets: int = TARGETS,
         draws: int = DRAWS,
         seed: int = 1,
     ) -> None:
         self.study, self.sides, self.draws, self.seed = study, sides, draws, seed
-        # Whole households: people in the order of the simulation, not of the file.
-        order = np.argsort(sides.left.person, kind="stable")[:leak_people]
-        self._watched = sides.left.rows(order)
-        self._agreement: tuple[Setting, Floats2D] | None = None
+        self._crowd, self._targets = crowd, targets
+        self._sizes = tuple(n for n in sizes if n <= len(crowd)) or (len(crowd),)
+        self._watched = crowd.rows(np.arange(min(LEAK_PEOPLE, len(crowd))))
+        self._same: Setting | None = None
+        self._agreement: Floats2D = np.zeros((0, 0), np.float32)
+        self._attackers: dict[int, ListAttacker] = {}
 
     def measure(self, setting: Setting, *, whole: bool = False) -> Measured:
         """Measure one setting; `whole` also runs the whole program with match keys."""
         clk = setting.spec(self.study)
         study = self.study.model_copy(update={"clk": (clk,)})
+        self._expect(clk, setting)
         two_keys, attacker = self._leakage(study, clk, setting)
+        found = {
+            n: one.against(study, clk, StudyKey.generate()).share
+            for n, one in self._attackers.items()
+        }
         made = Measured(
             setting=setting,
             density=expected_density(clk),
@@ -230,10 +253,21 @@ class Sweep:
             draws=self.draws,
             correlation=two_keys,
             attacker_correlation=attacker,
-            foretold={n: foretold_share(attacker, n) for n in SIZES},
+            found=found,
+            foretold=foretold(found, targets=self._targets),
             clk_f1=self._clk_f1(study, clk),
         )
-        return replace(made, **self._linked(study, clk)) if whole else made
+        if not whole:
+            return made
+        said, precision, recall = self._linked(study, clk)
+        return replace(
+            made,
+            linked_f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+            linked_precision=precision,
+            linked_recall=recall,
+            said_precision=said.precision,
+            said_recall=said.recall,
+        )
 
     def _leakage(self, study: StudyConfig, clk: ClkSpec, setting: Setting) -> tuple[float, float]:
         """Return the worst correlation between two keys, and with what an attacker expects."""
@@ -241,19 +275,28 @@ class Sweep:
             encoded(study, clk, self._watched, StudyKey.generate()) for _ in range(self.draws)
         ]
         seen = [centred(observed(column), column.present) for column in columns]
-        present = columns[0].present
-        agreement = self._expected(study, clk, setting)
-        guessed = centred(agreement ** max(setting.diffusion, 1), present)
+        guessed = centred(self._agreement ** max(setting.diffusion, 1), columns[0].present)
         between = [correlation(seen[0], other) for other in seen[1:]]
         return max(between, default=0.0), max(correlation(one, guessed) for one in seen)
 
-    def _expected(self, study: StudyConfig, clk: ClkSpec, setting: Setting) -> Floats2D:
-        """Return 1 - 2d from the attacker's own keys: the same at every t, so kept for the next."""
-        same = replace(setting, diffusion=0)
-        if self._agreement is None or self._agreement[0] != same:
-            plain = clk.model_copy(update={"diffusion": 0})
-            self._agreement = same, expected(study, plain, self._watched, keys=2, depth=0)
-        return self._agreement[1]
+    def _expect(self, clk: ClkSpec, setting: Setting) -> None:
+        """Have the attacker's expectations ready: of plain CLKs, so the same at every t."""
+        if self._same == (same := replace(setting, diffusion=0)):
+            return
+        study, plain = self.study, clk.model_copy(update={"diffusion": 0})
+        self._agreement = expected(study, plain, self._watched, keys=2, depth=0)
+        self._attackers = {
+            n: ListAttacker(
+                study,
+                plain,
+                self._crowd.rows(np.arange(n)),
+                known=int(n * KNOWN_SHARE),
+                targets=self._targets,
+                seed=self.seed,
+            )
+            for n in self._sizes
+        }
+        self._same = same
 
     def _clk_f1(self, study: StudyConfig, clk: ClkSpec) -> float:
         key = _fixed_key(self.seed)
@@ -265,13 +308,14 @@ class Sweep:
         )
         return clk_f1(left, right, self.sides, seed=self.seed)
 
-    def _linked(self, study: StudyConfig, clk: ClkSpec) -> dict[str, float]:
-        """Return precision, recall and F1 of the whole program, and what it expected itself."""
+    def _linked(self, study: StudyConfig, clk: ClkSpec) -> tuple[Point, float, float]:
+        """Return what the program expects of its links, and their precision and recall."""
         fields = common_fields(self.study, next(c for c in self.study.clk if c.id == clk.id))
         held = {*fields, *(parse_field(one.field)[0] for one in clk.fields)}
         rules = [r for r in study.match_key if {parse_field(f)[0] for f in r.fields} <= held]
         parties = [
-            party.model_copy(update={"fields": tuple(held)}) for party in holders(study, clk)
+            party.model_copy(update={"fields": tuple(sorted(held))})
+            for party in holders(study, clk)
         ]
         study = study.model_copy(update={"party": tuple(parties), "match_key": tuple(rules)})
         key, made = _fixed_key(self.seed), []
@@ -286,18 +330,11 @@ class Sweep:
             )
             made.append(Dataset(party.id, one.records, one.collisions))
         result = link(made, seed=self.seed)
-        one, other = (result.entities.of[party.id] for party in parties)
-        _, i, j = np.intersect1d(one, other, return_indices=True)
-        right = int((self.sides.left.person[i] == self.sides.right.person[j]).sum())
-        said = result.weights.comparisons[0].estimate.chosen
-        true = self.sides.true_pairs
-        return {
-            "linked_f1": 2 * right / max(1, len(i) + true),
-            "linked_precision": right / max(1, len(i)),
-            "linked_recall": right / max(1, true),
-            "said_precision": said.precision,
-            "said_recall": said.recall,
-        }
+        left, right = (result.entities.of[party.id] for party in parties)
+        _, i, j = np.intersect1d(left, right, return_indices=True)
+        correct = int((self.sides.left.person[i] == self.sides.right.person[j]).sum())
+        chosen = result.weights.comparisons[0].estimate.chosen
+        return chosen, correct / max(1, len(i)), correct / max(1, self.sides.true_pairs)
 
 
 def clk_f1(left: FixedColumn, right: FixedColumn, sides: Sides, *, seed: int) -> float:
@@ -317,84 +354,37 @@ def clk_f1(left: FixedColumn, right: FixedColumn, sides: Sides, *, seed: int) ->
     return float(f1.max(initial=0.0))
 
 
-def foretold_share(attacker_correlation: float, n: int, *, known: float = KNOWN_SHARE) -> float:
+def foretold(
+    found: Mapping[int, float], *, targets: int, sizes: tuple[int, ...] = FORETOLD
+) -> dict[int, float]:
+    """
+    Return the share found at sizes larger than any measured, from that at the largest one.
+
+    The measured share is taken for the work of one correlation, and that for constant in size.
+    It is not quite: relatives of known people are found at any size, so where they are most of the
+    found, this foretells too much. None of `targets` found counts as half a one.
+    """
+    n = max(found)
+    share = min(max(found[n], 0.5 / targets), 1 - 0.5 / targets)
+    most = 20 / (n * KNOWN_SHARE) ** 0.5
+    at_most = foretold_share(0.0, n)
+    c = 0.0 if share <= at_most else brentq(lambda c: foretold_share(c, n) - share, 0.0, most)
+    return {size: foretold_share(float(c), size) for size in sizes if size > n}
+
+
+def foretold_share(correlation: float, n: int, *, known: float = KNOWN_SHARE) -> float:
     """
     Return the share of `n` people that an attacker finds who knows a share `known` of them.
 
     He compares a record's similarities to the s known people with those that he expects of each
     candidate: the right one scores N(c sqrt(s), 1), the n - s - 1 others N(0, 1), and he takes the
-    largest. One round, independent scores; a release gate measures (docs/release-gate.md).
+    largest. One round, independent scores, one c for all people.
     """
     s = int(n * known)
     others = max(n - s - 1, 1)
     nodes, weights = roots_hermitenorm(80)
-    wins = np.exp(others * np.log(np.clip(ndtr(nodes + attacker_correlation * s**0.5), 1e-300, 1)))
+    wins = np.exp(others * np.log(np.clip(ndtr(nodes + correlation * s**0.5), 1e-300, 1)))
     return float((weights * wins).sum() / weights.sum())
-
-
-def settings(
-    study: StudyConfig,
-    clk_id: str,
-    *,
-    lengths: Iterable[int] = (1024, 2048, 4096),
-    scales: Iterable[float] = (1.0, 1.5, 2.0),
-    depths: Iterable[int] = (5, 6, 8, 10, 12, 14, 16),
-    density: tuple[float, float] = (0.08, 0.60),
-) -> list[Setting]:
-    """Return the grid of settings of one CLK whose density lies in the range; t changes fastest."""
-    made = [
-        Setting(clk_id, length, t, scale) for length, scale, t in product(lengths, scales, depths)
-    ]
-    low, high = density
-    return [one for one in made if low <= expected_density(one.spec(study)) <= high]
-
-
-def measure_all(
-    sweep: Sweep,
-    wanted: Sequence[Setting],
-    record: Path | None = None,
-    *,
-    whole: Callable[[Setting], bool] = lambda setting: False,
-    progress: Progress | None = None,
-) -> Iterator[Measured]:
-    """
-    Measure the settings in order. What `record` (JSON lines) holds already is not measured again.
-
-    A broken last line, as a killed run leaves it, is ignored. Raises LinkageError where the file
-    is of other people, other draws or another seed.
-    """
-    tell = progress or (lambda done, total: None)
-    run = {"people": sweep.sides.name, "seed": sweep.seed, "draws": sweep.draws}
-    done = {} if record is None else _read(record, run)
-    for number, setting in enumerate(wanted):
-        tell(number, len(wanted))
-        known = done.get(setting)
-        if known is None or (known.linked_f1 is None and whole(setting)):
-            known = sweep.measure(setting, whole=whole(setting))
-            if record is not None:
-                with record.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"run": run, **known.as_json()}) + "\n")
-        yield known
-    tell(len(wanted), len(wanted))
-
-
-def _read(record: Path, run: Mapping[str, Any]) -> dict[Setting, Measured]:
-    found: dict[Setting, Measured] = {}
-    if not record.exists():
-        return found
-    lines = record.read_text(encoding="utf-8").split("\n")
-    if lines[-1]:  # killed while writing: what comes next starts a line of its own
-        record.write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
-    for line in lines[:-1]:
-        plain = json.loads(line)
-        if plain.pop("run") != run:
-            raise LinkageError(
-                f"{record.name} holds a sweep over other people",
-                hint="name another file, or delete it",
-            )
-        one = Measured.from_json(plain)
-        found[one.setting] = one
-    return found
 
 
 def _usable(column: FixedColumn) -> npt.NDArray[np.int64]:
