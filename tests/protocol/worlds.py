@@ -29,11 +29,14 @@ def beside(
     return made
 
 
-def linked(world: World, uploads: Mapping[str, EncodedRecords], **run: Any) -> dict[str, Any]:
+def linked(
+    world: World, uploads: Mapping[str, EncodedRecords], *, dataset: int = 1
+) -> dict[str, Any]:
     """Upload these records, run, and return the finished run as the admin sees it."""
     for uploader, records in uploads.items():
-        world.upload(pack(world.signed, world.identities[uploader], records))
-    return world.run(**run)
+        sender = world.identities[uploader]
+        world.upload(pack(world.signed, sender, records, dataset=dataset))
+    return world.run()
 
 
 def released(world: World, run: Mapping[str, Any], *audience: str) -> str:
