@@ -212,8 +212,15 @@ class Identity:
 
 def seal(data: bytes, *, sender: Identity, recipient: PublicIdentity, context: Context) -> bytes:
     """Return `data` sealed to `recipient` and signed by `sender`; at most 2^31 - 1 bytes."""
+    return b"".join(seal_in_two(data, sender=sender, recipient=recipient, context=context))
+
+
+def seal_in_two(
+    data: bytes | memoryview, *, sender: Identity, recipient: PublicIdentity, context: Context
+) -> tuple[bytes, bytes]:
+    """Return what `seal` does as its head and its body, so that nobody copies a large body."""
     sealed = _suite(recipient.kem).encrypt(data, recipient._sealing_key(), context.info())
-    return _MAGIC + sender.sign(_signed_bytes(sealed, context)) + sealed
+    return _MAGIC + sender.sign(_signed_bytes(sealed, context)), sealed
 
 
 def unseal(

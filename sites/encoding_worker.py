@@ -34,11 +34,12 @@ from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.fillers import Fillers
 from linkage.encoding.keys import StudyKey
+from linkage.encoding.matchkeys import Spelt, joined
 from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
 from linkage.pseudonyms import length_prefixed
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
-from linkage.sealing import Context, Identity, PublicIdentity, seal
+from linkage.sealing import Context, Identity, PublicIdentity, seal_in_two
 from linkage.study import Party, StudyConfig
 from sites.assembly import PASS_ROWS, Assembled, Repeated, passes
 from sites.packages import part_file
@@ -129,13 +130,11 @@ class Prepared:
         self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
         self.encoder = BatchEncoder(order.study, self.party, self.key)
 
-    def pseudonyms(self, record_ids: list[str]) -> npt.NDArray[np.uint8]:
+    def pseudonyms(self, record_ids: pa.StringArray) -> npt.NDArray[np.uint8]:
         """Return `ContributorSecret.pseudonyms`, uint8[n, 16], by the faster HMAC."""
-        prefix = length_prefixed(self.study.study.id)
-        messages = [prefix + length_prefixed(one) for one in record_ids]
-        starts = np.zeros(len(messages) + 1, np.int64)
-        np.cumsum([len(one) for one in messages], out=starts[1:])
-        return self._namer.tags(np.frombuffer(b"".join(messages), np.uint8), starts)
+        prefix = np.frombuffer(length_prefixed(self.study.study.id), np.uint8)
+        rows = np.arange(len(record_ids))
+        return self._namer.tags(*joined(prefix, [Spelt.of_arrow(record_ids)], rows))
 
     @cached_property
     def whole(self) -> Assembled:
@@ -147,7 +146,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     """Encode one batch, write it to the spool and its record ids to the map; return its facts."""
     table = pa.ipc.open_stream(raw.data).read_all().combine_chunks()
     columns, why, unused = _normalised(worker, table)
-    record_ids = table.column(RECORD_ID).to_pylist()
+    record_ids = pa.concat_arrays(table.column(RECORD_ID).chunks)
     pseudonyms = worker.pseudonyms(record_ids)
     order = sorting(pseudonyms)
     made = worker.encoder.encode(columns, normalised=True)
@@ -168,7 +167,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         **{f"bits_{clk}": column.values[order] for clk, column in clks.items()},
     }
     vault, dataset = worker.order.vault, worker.order.dataset
-    ids = pa.array([record_ids[i] for i in order.tolist()], pa.string())
+    ids = record_ids.take(pa.array(order))
     facts = {
         "digest": raw.digest,
         "rows": n,
@@ -262,11 +261,19 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
         purpose=DATASET_PART,
         details=(str(order.dataset), str(number), str(part.total)),
     )
-    data = sink.getvalue().to_pybytes()
-    sealed = seal(data, sender=worker.identity, recipient=order.broker, context=context)
-    part_file(part.folder, number).write_bytes(sealed)
-    digest = hashlib.sha256(sealed).hexdigest()
-    return Part(number=number, size=len(sealed), records=len(records), digest=digest)
+    head, body = seal_in_two(
+        memoryview(sink.getvalue()).cast("B"),
+        sender=worker.identity,
+        recipient=order.broker,
+        context=context,
+    )
+    with part_file(part.folder, number).open("wb") as file:
+        file.write(head)
+        file.write(body)
+    digest = hashlib.sha256(head)
+    digest.update(body)
+    size = len(head) + len(body)
+    return Part(number=number, size=size, records=len(records), digest=digest.hexdigest())
 
 
 def _normalised(

@@ -19,6 +19,7 @@ from typing import Self
 import numba
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import repeats
@@ -94,6 +95,19 @@ class Spelt:
         there = starts[1:] > starts[:-1]
         letters = np.frombuffer(text.encode("utf-8"), np.uint8)
         return cls(column.codes, letters, starts, there[column.codes])
+
+    @classmethod
+    def of_arrow(cls, column: pa.StringArray) -> Self:
+        """Return a column of texts without nulls, each its own value, without copying a letter."""
+        if column.null_count:
+            raise EncodingRefused("a column holds nulls", hint="a missing value is an empty string")
+        _, offsets, data = column.buffers()
+        n = len(column)
+        starts = np.zeros(n + 1, np.int64)
+        if n:
+            starts[:] = np.frombuffer(offsets, np.int32)[column.offset : column.offset + n + 1]
+        letters = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+        return cls(np.arange(n, dtype=np.int32), letters, starts, starts[1:] > starts[:-1])
 
 
 def joined(
