@@ -2,8 +2,9 @@
 What every worker needs, loaded once: the fork server imports this module, then forks.
 
 Importing takes a second, and so does making numba's compiled loops ready; without this, every
-worker would do both. Ctrl-C at a terminal reaches every process of a command; the one that was
-asked ends the others, so here it is passed over, in the middle of an import too.
+worker would do both. So a record of nobody goes the whole way here. Ctrl-C at a terminal reaches
+every process of a command; the one that was asked ends the others, so here it is passed over, in
+the middle of an import too.
 """
 
 from __future__ import annotations
@@ -13,14 +14,53 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
 
 import sites.encoding_worker as encoding_worker  # noqa: E402
-from linkage.encoding.diffusion import diffuse, diffusion_taps  # noqa: E402
-from linkage.encoding.duplicates import settle, unite  # noqa: E402
-from linkage.encoding.tags import Tagger  # noqa: E402
+from linkage.encoding.duplicates import digests, equal_ones, grouping_rules, settle, unite  # noqa: E402
+from linkage.encoding.encoder import BatchEncoder  # noqa: E402
+from linkage.encoding.fields import Normaliser, Reading  # noqa: E402
+from linkage.encoding.keys import StudyKey  # noqa: E402
+from linkage.encoding.matchkeys import Spelt  # noqa: E402
+from linkage.study import parse_study  # noqa: E402
 
-Tagger(bytes(32)).tags(np.zeros(1, np.uint8), np.array([0, 1], np.int64))
-diffuse(np.zeros((1, 256), np.uint8), diffusion_taps(bytes(32), length=2048, depth=10))
-settle(np.zeros(1, np.uint32))
-unite(np.zeros(1, np.uint32), np.ones(2, np.uint64), np.zeros(2, np.int64))
+_FIELDS = {"first_name": "ada", "last_name": "byron", "date_of_birth": "1815-12-10", "sex": "f"}
+_PARTY = f"""
+[[party]]
+id = "{{}}"
+fields = {list(_FIELDS)}
+"""
+_STUDY = parse_study(
+    f"""
+[study]
+id = "warm"
+title = "Nobody"
+purpose = "To load what encoding needs"
+{_PARTY.format("one")}
+{_PARTY.format("two")}
+[[clk]]
+id = "all"
+fields = [{", ".join(f'{{field = "{name}"}}' for name in _FIELDS)}]
+[[match_key]]
+id = "names"
+fields = ["first_name", "last_name"]
+"""
+)
+
+
+def _go_the_whole_way() -> None:
+    columns = {
+        field: Normaliser(field, Reading()).column([value, value]).column
+        for field, value in _FIELDS.items()
+    }
+    BatchEncoder(_STUDY, _STUDY.party[0], StudyKey.generate()).encode(columns, normalised=True)
+    Spelt.of_arrow(pa.array(["1", "2"]))
+    found, _ = digests(columns, grouping_rules(tuple(_FIELDS)), bytes(16))
+    equal_ones(np.zeros(2, np.uint64))
+    groups = np.arange(2, dtype=np.uint32)
+    unite(groups, found[:, 0], np.arange(2))
+    settle(groups)
+
+
+_go_the_whole_way()
 READY = encoding_worker.Prepared
