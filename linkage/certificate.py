@@ -196,7 +196,7 @@ class GateCertificate(_Frozen):
         if self.unique_by_structure > MOST_UNIQUE:
             yield (
                 f"match keys: {self.unique_by_structure:.3%} of records unique by structure, at"
-                f" most {MOST_UNIQUE:.1%}: drop rules that collide much, or fill_null_keys = true"
+                f" most {MOST_UNIQUE:.1%}: drop rules that collide much, or fill_nulls = true"
             )
         if self.combined_reidentified > MOST_REIDENTIFIED:
             yield (

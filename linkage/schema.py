@@ -31,8 +31,8 @@ from linkage.study import ClkField, ClkSpec, StudyConfig, parse_field
 NORMALISATION_VERSION = "2"
 """Version of the rules of linkage.encoding.fields; part of the schema hash."""
 
-NULL_KEYS_FILLED = "commons-linkage/fillers/v1"
-"""What the schema hash covers where null match keys are filled (linkage.encoding.fillers)."""
+NULLS_FILLED = "commons-linkage/fillers/v1"
+"""What the schema hash covers where nulls are filled (linkage.encoding.fillers)."""
 
 LABEL = "commons-linkage/clk/v1"
 KEY_SIZE = 64
@@ -114,8 +114,8 @@ def schema_hash(study: StudyConfig) -> str:
     """
     Return the hex SHA-256 over the canonical JSON (RFC 8785) of all that shapes encodings.
 
-    Covers the CLK schemas, t, min_fields, the match-key rules, whether their nulls are filled and
-    the normalisation version. The epoch is not in it: it is an input of its own to key derivation.
+    Covers the CLK schemas, t, min_fields, the match-key rules, whether nulls are filled and the
+    normalisation version. The epoch is not in it: it is an input of its own to key derivation.
     """
     shape: Any = {
         "format": "commons-linkage/encodings/1",
@@ -131,8 +131,8 @@ def schema_hash(study: StudyConfig) -> str:
         ],
         "match_keys": [{"id": rule.id, "fields": list(rule.fields)} for rule in study.match_key],
     }
-    if study.study.fills_null_keys:
-        shape["null_keys"] = NULL_KEYS_FILLED
+    if study.study.fills_nulls:
+        shape["nulls"] = NULLS_FILLED
     return hashlib.sha256(rfc8785.dumps(shape)).hexdigest()
 
 
@@ -153,8 +153,8 @@ def differences(
     told.compare("the study ID", a.study.id, b.study.id)
     told.compare("the epoch", a.study.epoch, b.study.epoch)
     told.compare("the normalisation version", *normalisation)
-    filled = ("filled" if one.study.fills_null_keys else "left null" for one in (a, b))
-    told.compare("what becomes of null match keys", *filled)
+    filled = ("filled" if one.study.fills_nulls else "left null" for one in (a, b))
+    told.compare("what becomes of nulls", *filled)
     for clk, other in told.matched("CLK", a.clk, b.clk):
         about = f"CLK {clk.id!r}: "
         told.compare(f"{about}the length", clk.length, other.length)

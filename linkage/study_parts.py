@@ -81,8 +81,8 @@ class Header(Strict):
     """
     The table [study]. release_gate_exception: why the study may run without a certificate that
     passes (linkage.certificate); signed with the file, and shown to everyone who uses it.
-    fill_null_keys: a match key that is null leaves the site as random bytes; None: as the profile
-    says, see `fills_null_keys`.
+    fill_nulls: match keys and CLKs that a record lacks are made up (linkage.encoding.fillers);
+    None: as the profile says, see `fills_nulls`.
     """
 
     id: Identifier
@@ -97,13 +97,13 @@ class Header(Strict):
     accept_graph_matching_risk: bool = False
     match_key_presets: tuple[str, ...] | None = None
     release_gate_exception: str | None = None
-    fill_null_keys: bool | None = None
+    fill_nulls: bool | None = None
 
     @property
-    def fills_null_keys(self) -> bool:
-        """Whether null match keys are filled: as the file says, else if hardened."""
-        if self.fill_null_keys is not None:
-            return self.fill_null_keys
+    def fills_nulls(self) -> bool:
+        """Whether what a record lacks is made up: as the file says, else if hardened."""
+        if self.fill_nulls is not None:
+            return self.fill_nulls
         return self.profile == "hardened"
 
     @field_validator("match_key_presets")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,6 @@ class Prepared:
         self.grouping: tuple[GroupingRule, ...] = grouping_rules(self.party.fields)
         self.grouping_secret = self.key.derive(order.study, "duplicates")
         self._namer = self.secret.keyed(Tagger)
-        self.fillers = Fillers(order.study, self.key, self.secret)
         seeds = hashlib.shake_128(self.secret.derive("marks")).digest(
             8 * len(order.study.match_key)
         )
@@ -135,6 +134,11 @@ class Prepared:
         prefix = np.frombuffer(length_prefixed(self.study.study.id), np.uint8)
         rows = np.arange(len(record_ids))
         return self._namer.tags(*joined(prefix, [Spelt.of_arrow(record_ids)], rows))
+
+    @cached_property
+    def fillers(self) -> Fillers:
+        """What stands for nulls, in a study that fills them."""
+        return Fillers(self.study, self.key, self.secret)
 
     @cached_property
     def whole(self) -> Assembled:
@@ -247,7 +251,7 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
         contents, records = _gathered(worker, part.rows)
         if part.mark:
             _mark(worker, part.rows, contents, records)
-        if worker.study.study.fills_null_keys:
+        if worker.study.study.fills_nulls:
             records = _filled(worker, records)
     batch = to_arrow(records, worker.study)
     sink = pa.BufferOutputStream()
@@ -314,9 +318,8 @@ def _mark(worker: Prepared, rows: Stretch, contents: Contents, records: EncodedR
 
 
 def _filled(worker: Prepared, records: EncodedRecords) -> EncodedRecords:
-    """Fill null match keys, last of all: the marks say which keys there are."""
-    leaders = np.asarray(worker.spool.load("names")[records.groups])
-    return replace(records, match_keys=worker.fillers.fill(records.match_keys, leaders))
+    """Fill what is null, last of all: the marks say what there is."""
+    return worker.fillers.fill(records, np.asarray(worker.spool.load("names")[records.groups]))
 
 
 def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedRecords:

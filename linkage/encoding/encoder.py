@@ -128,7 +128,7 @@ def encode_records(
     Encode a dataset of N records in memory: the reference for the streaming tokenizer.
 
     columns: by field, normalised (linkage.encoding.fields). pseudonyms: uint8[N, 16]. secret: the
-    contributor's, which a study needs that fills null keys. Raises EncodingRefused as
+    contributor's, which a study needs that fills nulls. Raises EncodingRefused as
     BatchEncoder.encode does, for another number of pseudonyms, or where the secret is missing.
     """
     batch = BatchEncoder(study, party, key).encode(columns)
@@ -142,19 +142,16 @@ def encode_records(
         keys[rule], collisions[rule] = null_repeats(column, groups)
         if repeated := int(column.present.sum() - keys[rule].present.sum()):
             batch.missing[rule]["repeated"] = repeated
-    if study.study.fills_null_keys:
+    records = EncodedRecords(pseudonyms=pseudonyms, groups=groups, clks=batch.clks, match_keys=keys)
+    if study.study.fills_nulls:
         if secret is None:
             raise EncodingRefused(
-                "the study fills null match keys, but there is no secret to make fillers of",
+                "the study fills nulls, but there is no secret to make fillers of",
                 hint="give the contributor's secret that made the pseudonyms",
             )
-        keys = Fillers(study, key, secret).fill(keys, leaders_of(pseudonyms, groups))
-    return Encoded(
-        EncodedRecords(pseudonyms=pseudonyms, groups=groups, clks=batch.clks, match_keys=keys),
-        {name: density(column, batch.bits_set[name]) for name, column in batch.clks.items()},
-        batch.missing,
-        collisions,
-    )
+        records = Fillers(study, key, secret).fill(records, leaders_of(pseudonyms, groups))
+    densities = {name: density(column, batch.bits_set[name]) for name, column in batch.clks.items()}
+    return Encoded(records, densities, batch.missing, collisions)
 
 
 def density(column: FixedColumn, bits_set: int) -> float:

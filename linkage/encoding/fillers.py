@@ -1,71 +1,166 @@
 """
-Fillers: random bytes in the place of null match keys, so that what is missing does not show.
+Fillers in the place of nulls, so that what is missing does not show.
 
-    keys = Fillers(study, key, secret).fill(keys, leaders_of(pseudonyms, groups))
+    records = Fillers(study, key, secret).fill(records, leaders_of(pseudonyms, groups))
 
-Which rules give a record no key, because a field is missing or because another record has the same
-key, says much of the record, and tells records apart that match keys alone would not
-(docs/threat-model.md). So a study may fill these nulls, after repeated keys are nulled. A filler is
-HMAC-SHA-256 under a key that only the contributor can make, of the rule and the record: to whoever
-lacks the contributor's secret it is a random match key that no other record has. It is made anew
-whenever match keys are, by another study key, schema or epoch, and only then: one that outlived
-them, or changed without them, would be known by it.
+Which match keys and CLKs a record lacks, because a field is missing or because another record has
+the same key, tells records apart that all else would not (docs/threat-model.md). So a study may
+fill these nulls, after repeated keys are nulled:
 
-Records of one group share their fillers as they share their keys; the group is named by its first
-pseudonym. Remaining weaknesses: where members of a group have different keys under a rule, one of
-them may be a filler; and a record whose group gets or loses its first member between two dataset
-versions changes its fillers and not its keys.
+    match key   HMAC-SHA-256 of rule and record, under a key that only the contributor can make: to
+                whoever lacks its secret a random match key that no other record has
+    CLK         that of a made-up person, whose fields the same HMAC draws one by one from POOL
+                simulated people. Random bits would not do: real CLKs resemble each other a little,
+                and in a large dataset a row without such resemblances stands out
+
+Fillers are made anew whenever encodings are, by another study key, schema or epoch, and only then:
+one that outlived its neighbours, or changed without them, would be known by it.
+
+Records of one group share their fillers as they share their encodings; the group is named by its
+first pseudonym. Remaining weaknesses: where members of a group differ, one may have a filler; a
+record whose group gets or loses its first member between two dataset versions changes its fillers
+alone; and where names are used otherwise than among the simulated people, many made-up CLKs
+together resemble the others a little less than they should.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from linkage.delta import sorting
+from linkage.encoding import fields
+from linkage.encoding.clk import ClkEncoder
+from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import Groups
 from linkage.encoding.keys import StudyKey, length_prefixed
 from linkage.encoding.tags import TAG_BYTES, Tagger
+from linkage.evaluation.attacks.crowds import simulated
 from linkage.pseudonyms import ContributorSecret
-from linkage.records import MATCH_KEY_BYTES, Bytes2D, FixedColumn
-from linkage.schema import NULL_KEYS_FILLED
-from linkage.study import StudyConfig
+from linkage.records import MATCH_KEY_BYTES, Bytes2D, EncodedRecords, FixedColumn
+from linkage.schema import NULLS_FILLED
+from linkage.study import StudyConfig, parse_field
+
+POOL = 4096
+"""Simulated people whose values made-up ones are mixed of. Size, seed and people are part of
+what the label NULLS_FILLED stands for."""
+_POOL_SEED = 1
+
+Words = npt.NDArray[np.uint64]
+
+assert TAG_BYTES == MATCH_KEY_BYTES  # noqa: S101 (a filler has the width of a match key)
 
 
 class Fillers:
-    """The fillers of one contributor in one study. Refuses pickling, for it holds a key."""
+    """The fillers of one contributor in one study. Refuses pickling, for it holds keys."""
 
     def __init__(self, study: StudyConfig, key: StudyKey, secret: ContributorSecret) -> None:
-        # The key-check value stands for all that match keys depend on: study key, study ID,
+        held = {parse_field(one.field)[0] for clk in study.clk for one in clk.fields}
+        self._fields = sorted(held)
+        # The key-check value stands for all that encodings depend on: study key, study ID,
         # schema hash and epoch.
-        self._tagger = Tagger(secret.derive(f"{NULL_KEYS_FILLED} {key.key_check(study)}"))
+        self._tagger = Tagger(secret.derive(f"{NULLS_FILLED} {key.key_check(study)}"))
+        # A made-up person has every field, but for some middle names: that must not be too few.
+        self._encoders = {
+            clk.id: ClkEncoder(study, clk.model_copy(update={"min_fields": 0}), key)
+            for clk in study.clk
+        }
 
-    def fill(self, keys: Mapping[str, FixedColumn], leaders: Bytes2D) -> dict[str, FixedColumn]:
+    def fill(self, records: EncodedRecords, leaders: Bytes2D) -> EncodedRecords:
         """
-        Return match keys by rule, nothing null, for a study with `fills_null_keys`.
+        Return the records with no null, for a study with `fills_nulls`.
 
         leaders: uint8[N, 16], the pseudonym that names the group of each of the N records.
         """
-        return {rule: self._filled(rule, column, leaders) for rule, column in keys.items()}
+        keys = {
+            rule: self._filled(column, leaders, f"match-key:{rule}")
+            for rule, column in records.match_keys.items()
+        }
+        clks = {clk: self._made_up(column, leaders, clk) for clk, column in records.clks.items()}
+        return replace(records, match_keys=keys, clks=clks)
 
-    def _filled(self, rule: str, column: FixedColumn, leaders: Bytes2D) -> FixedColumn:
+    def _filled(self, column: FixedColumn, leaders: Bytes2D, label: str) -> FixedColumn:
         rows = np.flatnonzero(~column.present)
-        prefix = np.frombuffer(length_prefixed(rule), np.uint8)
-        messages = np.empty((len(rows), len(prefix) + leaders.shape[1]), np.uint8)
+        return _with(column, rows, self._drawn(label, leaders[rows]))
+
+    def _made_up(self, column: FixedColumn, leaders: Bytes2D, clk_id: str) -> FixedColumn:
+        rows = np.flatnonzero(~column.present)
+        if not len(rows):
+            return column
+        encoder = self._encoders[clk_id]
+        held = {parse_field(ref)[0] for ref in encoder.refs}
+        people = {
+            field: made_up(
+                field, self.pool[field], self._drawn(f"clk:{clk_id}:{field}", leaders[rows])
+            )
+            for field in sorted(held)
+        }
+        values = {ref: fields.apply(ref, people[parse_field(ref)[0]]) for ref in encoder.refs}
+        return _with(column, rows, encoder.encode(values)[0].values)
+
+    def _drawn(self, label: str, leaders: Bytes2D) -> Bytes2D:
+        """Return uint8[n, 16], the HMAC of label and leader."""
+        prefix = np.frombuffer(length_prefixed(label), np.uint8)
+        messages = np.empty((len(leaders), len(prefix) + leaders.shape[1]), np.uint8)
         messages[:, : len(prefix)] = prefix
-        messages[:, len(prefix) :] = leaders[rows]
-        starts = np.arange(len(rows) + 1, dtype=np.int64) * messages.shape[1]
-        values = column.values.copy()
-        values[rows] = self._tagger.tags(messages.ravel(), starts)
-        return FixedColumn(values, np.ones(len(values), dtype=bool))
+        messages[:, len(prefix) :] = leaders
+        starts = np.arange(len(leaders) + 1, dtype=np.int64) * messages.shape[1]
+        return self._tagger.tags(messages.ravel(), starts)
+
+    @cached_property
+    def pool(self) -> dict[str, list[str]]:
+        """The simulated people, by field."""
+        return pool(self._fields)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("Fillers hold a key and refuse pickling and copying")
+        raise TypeError("Fillers hold keys and refuse pickling and copying")
 
 
-assert TAG_BYTES == MATCH_KEY_BYTES  # noqa: S101 (a filler must have the width of a match key)
+def pool(held: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of POOL simulated people by field, normalised; always the same."""
+    people = simulated(POOL, seed=_POOL_SEED, fields=held, registered=None)
+    return {field: column.texts() for field, column in people.columns.items()}
+
+
+def made_up(field: str, texts: Sequence[str], drawn: Bytes2D) -> Coded:
+    """
+    Return one value of `field` for each row of `drawn`, uint8[n, 16], 128 uniform bits.
+
+    texts: the pool's values. Values that hardly two people share get digits of their own.
+    """
+    words = np.ascontiguousarray(drawn).view(">u8").astype(np.uint64)
+    found = np.array(texts, dtype=object)[words[:, 0] % np.uint64(len(texts))].tolist()
+    numbers = words[:, 1].tolist()
+    if field in _NUMBERED:
+        pattern = re.compile(_NUMBERED[field])
+        found = [
+            pattern.sub(partial(_digits, n), text, count=1)
+            for text, n in zip(found, numbers, strict=True)
+        ]
+    return Coded.of(found)
+
+
+_NUMBERED = {"ssn": r"^\d{9}", "phone": r"\d{7}$", "street": r"^\d+", "email": r"\d+"}
+"""By field, the digits that are drawn and not taken from the pool."""
+
+
+def _digits(number: int, old: re.Match[str]) -> str:
+    """Return as many digits, with no 0 and no 9 in front: no SSN and few houses begin so."""
+    more = len(old[0]) - 1
+    rest = f"{number // 8 % 10**more:0{more}d}" if more else ""
+    return f"{number % 8 + 1}{rest}"
+
+
+def _with(column: FixedColumn, rows: npt.NDArray[np.int64], made: Bytes2D) -> FixedColumn:
+    values = column.values.copy()
+    values[rows] = made
+    return FixedColumn(values, np.ones(len(values), dtype=bool))
 
 
 def leaders_of(pseudonyms: Bytes2D, groups: Groups) -> Bytes2D:

@@ -17,7 +17,7 @@ id = "lung-outcomes"
 title = "Lung outcomes"
 purpose = "tests"
 epoch = 3
-fill_null_keys = false
+fill_nulls = false
 
 [[party]]
 id = "imaging"

@@ -1,31 +1,47 @@
-"""Fillers: no match key is null, and nothing but a contributor's secret tells which are made up."""
+"""Fillers: nothing is null, and nothing but a contributor's secret tells what is made up."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import pickle
 
 import numpy as np
 import pytest
 
+from linkage.encoding import fields
+from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.columns import Coded
 from linkage.encoding.encoder import Encoded, encode_records
-from linkage.encoding.fillers import Fillers, leaders_of
+from linkage.encoding.fillers import POOL, Fillers, leaders_of, made_up, pool
 from linkage.encoding.keys import StudyKey, length_prefixed
 from linkage.errors import EncodingRefused
+from linkage.evaluation.attacks.crowds import simulated
+from linkage.evaluation.attacks.similarity import encoded, observed
 from linkage.pseudonyms import ContributorSecret
-from linkage.records import FixedColumn, from_arrow, to_arrow
+from linkage.records import EncodedRecords, FixedColumn, from_arrow, to_arrow
 from linkage.schema import differences, schema_hash
-from linkage.study import StudyConfig, parse_study
+from linkage.study import FIELDS, StudyConfig, parse_study
 from tests.coded import coded
 
 SECRET = ContributorSecret(bytes(range(50, 82)))
-DEFAULT = ("fill_null_keys = false", "")
+DEFAULT = ("fill_nulls = false", "")
 
 
 @pytest.fixture
 def filling(study_text: str) -> StudyConfig:
     return parse_study(study_text.replace(*DEFAULT))
+
+
+def nothing(n: int) -> EncodedRecords:
+    """Return n records without any match key or CLK."""
+    null = np.zeros(n, dtype=bool)
+    return EncodedRecords(
+        pseudonyms=SECRET.pseudonyms("a-study", [str(i) for i in range(n)]),
+        groups=np.arange(n, dtype=np.uint32),
+        clks={"name-dob-sex": FixedColumn(np.zeros((n, 256), np.uint8), null)},
+        match_keys={"first-last-dob": FixedColumn(np.zeros((n, 16), np.uint8), null)},
+    )
 
 
 def encode(
@@ -52,17 +68,17 @@ def test_they_are_the_default_of_the_hardened_profile_only(study_text: str) -> N
     for header, expected in (
         ("", True),
         (plain, False),
-        (f"{plain}fill_null_keys = true", True),
-        ("fill_null_keys = false", False),
+        (f"{plain}fill_nulls = true", True),
+        ("fill_nulls = false", False),
     ):
         study = parse_study(study_text.replace(DEFAULT[0], header))
-        assert study.study.fills_null_keys is expected
+        assert study.study.fills_nulls is expected
 
 
 def test_the_schema_hash_covers_them(study: StudyConfig, filling: StudyConfig) -> None:
     assert schema_hash(study) != schema_hash(filling)
     assert differences(study, filling) == [
-        "what becomes of null match keys is left null in one and filled in the other"
+        "what becomes of nulls is left null in one and filled in the other"
     ]
 
 
@@ -100,12 +116,12 @@ def test_the_bytes_are_what_the_format_says(
     blank = coded({field: [""] * 300 for field in people})
     for rule, found in by_rule(encode(blank, filling, key)).items():
         for name, filler in zip(names, found, strict=True):
-            message = length_prefixed(rule) + bytes(name)
+            message = length_prefixed(f"match-key:{rule}") + bytes(name)
             assert filler == hmac.digest(derived, message, "sha256")[:16]
     missing = [not text for text in people["date_of_birth"].texts()]
     for rule in ("first-last-dob", "sounds-year"):
         for lacks, leader, found_key in zip(missing, leaders, by_rule(made)[rule], strict=True):
-            message = length_prefixed(rule) + leader
+            message = length_prefixed(f"match-key:{rule}") + leader
             filler = hmac.digest(derived, message, "sha256")[:16]
             if lacks:
                 assert found_key == filler
@@ -153,13 +169,16 @@ def test_whatever_changes_match_keys_changes_fillers(
     filling: StudyConfig, study_text: str, key: StudyKey, old: str, new: str
 ) -> None:
     other = parse_study(study_text.replace(*DEFAULT).replace(old, new))
-    null = {"rule": FixedColumn(np.zeros((9, 16), np.uint8), np.zeros(9, dtype=bool))}
-    names = SECRET.pseudonyms("a-study", [str(i) for i in range(9)])
+    lacking = nothing(9)
     made = [
-        Fillers(study, with_key, SECRET).fill(null, names)["rule"].values
+        Fillers(study, with_key, SECRET).fill(lacking, lacking.pseudonyms)
         for study, with_key in ((filling, key), (other, key), (filling, StudyKey.generate()))
     ]
-    assert len({row.tobytes() for one in made for row in one}) == 27
+    for kind in ("match_keys", "clks"):
+        found = [
+            row.tobytes() for one in made for c in getattr(one, kind).values() for row in c.values
+        ]
+        assert len(set(found)) == 27
 
 
 def test_what_does_not_change_match_keys_leaves_fillers(
@@ -174,7 +193,7 @@ def test_what_does_not_change_match_keys_leaves_fillers(
 def test_without_the_secret_nothing_is_encoded(
     study: StudyConfig, filling: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
-    with pytest.raises(EncodingRefused, match="no secret to make fillers"):
+    with pytest.raises(EncodingRefused, match="no secret to make fillers of"):
         encode(people, filling, key, secret=None)
     assert (
         not encode(people, study, key, secret=None)
@@ -189,11 +208,81 @@ def test_they_survive_the_wire_without_a_null(
 ) -> None:
     made = encode(people, filling, key).records
     back = from_arrow([to_arrow(made, filling)], filling, "imaging")
-    for rule, column in back.match_keys.items():
-        assert column.present.all()
-        assert (column.values == made.match_keys[rule].values).all()
+    for ours, theirs in ((back.match_keys, made.match_keys), (back.clks, made.clks)):
+        for name, column in ours.items():
+            assert column.present.all()
+            assert (column.values == theirs[name].values).all()
 
 
 def test_they_are_not_pickled(filling: StudyConfig, key: StudyKey) -> None:
     with pytest.raises(TypeError, match="refuse pickling"):
         pickle.dumps(Fillers(filling, key, SECRET))
+
+
+def test_a_clk_that_is_missing_is_a_made_up_persons(
+    study: StudyConfig, filling: StudyConfig, key: StudyKey, people: dict[str, Coded]
+) -> None:
+    without, made = (
+        encode(people, study, key, party="claims"),
+        encode(people, filling, key, party="claims"),
+    )
+    assert made.densities == pytest.approx(without.densities, rel=0.02)  # of real ones only
+    there = without.records.clks["name-ssn"].present
+    assert 0 < (~there).sum() < 100
+    column = made.records.clks["name-ssn"]
+    assert column.present.all()
+    refs = {one.field: one.field.partition(":")[0] for one in filling.clk[1].fields}
+    encoder = ClkEncoder(filling, filling.clk[1], key)
+    real = encoder.encode({ref: fields.apply(ref, people[field]) for ref, field in refs.items()})[0]
+    assert (column.values[there] == real.values[there]).all()
+
+    leaders = leaders_of(made.records.pseudonyms, made.records.groups)[~there]
+    derived = SECRET.derive(f"commons-linkage/fillers/v1 {key.key_check(filling)}")
+    known = pool(sorted(set(refs.values())))
+    person = {}
+    for field in known:
+        label = length_prefixed(f"clk:name-ssn:{field}")
+        drawn = b"".join(hmac.digest(derived, label + bytes(n), "sha256")[:16] for n in leaders)
+        person[field] = made_up(field, known[field], np.frombuffer(drawn, np.uint8).reshape(-1, 16))
+    expected = encoder.encode(
+        {ref: fields.apply(ref, person[field]) for ref, field in refs.items()}
+    )
+    assert (column.values[~there] == expected[0].values).all()
+
+
+def test_made_up_values_are_as_normalised_ones_and_differ() -> None:
+    draw = np.random.default_rng(5)
+    different = {"sex": 2, "ssn": 1_990, "phone": 1_990, "street": 1_800, "email": 1_900}
+    for field, texts in pool(list(FIELDS)).items():
+        found = made_up(field, texts, draw.integers(0, 256, (2_000, 16), dtype=np.uint8))
+        fields.require_normalised(field, found)
+        assert len(set(found.texts())) >= different.get(field, 200)
+
+
+def test_the_pool_is_part_of_the_format() -> None:
+    """Other people would change every filler, and show which CLKs are fillers: raise the label."""
+    digest = hashlib.sha256()
+    for field, texts in pool(list(FIELDS)).items():
+        assert len(texts) == POOL
+        digest.update("\n".join([field, *texts]).encode())
+    assert digest.hexdigest()[:16] == "545623ba9b0c2c2c"
+    assert pool(["ssn"])["ssn"] == pool(list(FIELDS))["ssn"]
+
+
+def test_fillers_of_clks_look_like_clks(filling: StudyConfig, key: StudyKey) -> None:
+    """How alike a row is to all others tells random bits from real CLKs, not made-up people."""
+    clk = filling.clk[0].model_copy(update={"diffusion": 6})
+    study = filling.model_copy(update={"clk": (clk, *filling.clk[1:])})
+    crowd = simulated(1_500, seed=3, fields=study.party[0].fields)
+    real = encoded(study, clk, crowd, key)
+    lacking = nothing(150)
+    made = Fillers(study, key, SECRET).fill(lacking, lacking.pseudonyms).clks[clk.id].values
+    noise = np.random.default_rng(2).integers(0, 256, made.shape, dtype=np.uint8)
+    found = {}
+    for name, some in (("made up", made), ("random", noise)):
+        rows = np.concatenate([real.values[real.present], some])
+        spread = observed(FixedColumn(rows, np.ones(len(rows), dtype=bool))).var(axis=1)
+        ours, theirs = spread[:-150], spread[-150:]
+        found[name] = float((ours[:, None] > theirs).mean())
+    assert found["random"] > 0.9
+    assert abs(found["made up"] - 0.5) < 0.1
