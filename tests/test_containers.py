@@ -33,6 +33,7 @@ def _volumes(service: str) -> dict[str, str]:
     return dict(mount.split(":", 1) for mount in SERVICES[service].get("volumes", []))
 
 
+@pytest.mark.threat("T05")
 def test_only_the_worker_sees_the_private_key() -> None:
     holders = {name for name in SERVICES if "worker-key" in _volumes(name)}
     assert holders == {"worker", "set-up"}

@@ -159,6 +159,7 @@ class _Silent:
         """Nobody watches."""
 
 
+@pytest.mark.threat("P06")
 @pytest.mark.long
 def test_a_linkage_leaves_no_identifier_anywhere(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -283,6 +284,7 @@ def nothing_leaked(folder: Path, said: bytes) -> None:
     assert leaking_files(folder, but=lambda path: path.name == "people.csv") == []
 
 
+@pytest.mark.threat("P06")
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_refusal_shows_no_value(tmp_path: Path, name: str) -> None:
     content, changes = BROKEN[name]
@@ -320,6 +322,7 @@ def _as_much_core_as_allowed() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
+@pytest.mark.threat("P06")
 @pytest.mark.parametrize("fatal", [signal.SIGABRT, signal.SIGSEGV, signal.SIGTERM, signal.SIGINT])
 def test_a_crash_shows_no_value_and_leaves_no_core(tmp_path: Path, fatal: signal.Signals) -> None:
     site(tmp_path, many(30_000))

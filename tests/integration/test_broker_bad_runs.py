@@ -53,6 +53,8 @@ def test_missing_parties_are_named(world: World) -> None:
     assert problem(none_yet)[0] == 404
 
 
+@pytest.mark.threat("P07")
+@pytest.mark.threat("P08")
 @pytest.mark.parametrize("spoil", ["records", "groups", "twice", "no-table", "bomb"])
 def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoil: str) -> None:
     """What only the worker can see, because the server opens nothing."""

@@ -239,6 +239,7 @@ def test_a_taken_port_and_a_second_worker(world: World) -> None:
     assert [process.returncode for process in world.processes] == [-15, 0]
 
 
+@pytest.mark.threat("T05")
 def test_the_worker_needs_the_keys_and_the_server_does_not(world: World) -> None:
     world.home.identity_file.unlink()
     try:

@@ -97,6 +97,7 @@ def _ids(world: World, party: str, release: str) -> dict[bytes, bytes]:
     return {name.tobytes(): one.tobytes() for name, one in rows}
 
 
+@pytest.mark.threat("T15")
 def test_a_contributor_asks_for_nothing(world: World, run: dict[str, Any]) -> None:
     hospital = world.actor("hospital-a")
     for path in ("inbox", "runs", f"runs/{run['run_id']}", "questions"):

@@ -73,6 +73,7 @@ def restart(world: World, worker: subprocess.Popen[bytes]) -> subprocess.Popen[b
     return world.work()
 
 
+@pytest.mark.threat("P01")
 def test_a_killed_worker_goes_on_where_it_stopped(world: World, expected: str) -> None:
     run_id = start_run(world, 1)
     worker = world.work()
@@ -127,6 +128,7 @@ def test_what_another_version_left_half_done_fails_with_a_remedy(tmp_path: Path)
         assert "software was changed in the middle of it" in str(ended["failure"])
 
 
+@pytest.mark.threat("P01")
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_kills_at_many_random_points_change_nothing(world: World, expected: str) -> None:

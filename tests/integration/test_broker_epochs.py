@@ -48,6 +48,7 @@ def actions(world: World) -> list[str]:
     return [entry["action"] for entry in world.actor("admin").get("/v1/audit", limit=1000).json()]
 
 
+@pytest.mark.threat("T22")
 def test_a_study_lives_through_its_epochs(world: World) -> None:
     """One after another: first epoch, rotation, second epoch, deactivation, third."""
     first = packages(world)

@@ -38,6 +38,7 @@ def one_large_part(world: World, size: int) -> Package:
     return Package(good.manifest.model_copy(update={"parts": (part,)}).sign(sender), [data])
 
 
+@pytest.mark.threat("P02")
 @needs_prlimit
 def test_a_full_disk_refuses_an_upload_cleanly_and_takes_it_later(tmp_path: Path) -> None:
     world = make_world(tmp_path)
@@ -64,6 +65,7 @@ def test_a_full_disk_refuses_an_upload_cleanly_and_takes_it_later(tmp_path: Path
         world.stop()
 
 
+@pytest.mark.threat("P02")
 @needs_prlimit
 @pytest.mark.long
 def test_a_full_disk_fails_a_run_with_cause_and_remedy(
@@ -83,6 +85,7 @@ def test_a_full_disk_fails_a_run_with_cause_and_remedy(
         assert len([p for p in world.home.blobs.rglob("*") if p.is_file()]) == parts
 
 
+@pytest.mark.threat("P02")
 def test_dropped_connections_in_the_middle_of_a_run(
     tmp_path: Path, new_postgres_url: Callable[[], str]
 ) -> None:

@@ -115,6 +115,8 @@ def decide(world: World, party: str, question: str, decision: str = "approve", *
     return world.actor(party).post(f"{world.path}/questions/{question}/approvals", signed)
 
 
+@pytest.mark.threat("T07")
+@pytest.mark.threat("T17")
 def test_a_run_reports_to_admins_and_tells_parties_nothing_to_probe_with(
     world: World, run: dict[str, Any]
 ) -> None:
@@ -193,6 +195,7 @@ def test_the_default_audience_is_the_enclave_and_the_newest_run(
     assert inbox["items"] == []
 
 
+@pytest.mark.threat("T15")
 def test_a_release_beyond_the_study_is_refused(world: World, run: dict[str, Any]) -> None:
     request = ReleaseRequest(run_id=run["run_id"], audience=("stranger",))
     refused = problem(world.actor("admin").post(f"{world.path}/releases", request))
@@ -201,6 +204,7 @@ def test_a_release_beyond_the_study_is_refused(world: World, run: dict[str, Any]
     assert problem(unknown)[:2] == (404, "not-found")
 
 
+@pytest.mark.threat("T11")
 def test_a_question_shows_each_side_its_own_half(world: World, question: str) -> None:
     path = f"{world.path}/questions/{question}"
     seen = {who: world.actor(who).get(path).json() for who in ("imaging", "enclave", "claims")}
@@ -216,6 +220,7 @@ def test_a_question_shows_each_side_its_own_half(world: World, question: str) ->
     assert [(one["imaging"], one["clinical"]) for one in listed] == [shown["imaging"]]
 
 
+@pytest.mark.threat("T21")
 def test_question_ids_match_for_one_person_and_are_fresh_for_each_question(
     world: World, run: dict[str, Any], question: str
 ) -> None:
@@ -235,6 +240,8 @@ def test_question_ids_match_for_one_person_and_are_fresh_for_each_question(
     assert fresh == set()
 
 
+@pytest.mark.threat("T11")
+@pytest.mark.threat("T22")
 def test_answers_are_relayed_to_the_enclave_alone(world: World, question: str) -> None:
     imaging = world.actor("imaging")
     context = Context(world.study_id, "imaging", "enclave", QUESTION_ANSWER, (question,))
@@ -271,6 +278,7 @@ def test_answers_are_relayed_to_the_enclave_alone(world: World, question: str) -
         assert problem(world.actor(nobody).put(path, data, **to))[0] == 403
 
 
+@pytest.mark.threat("T11")
 def test_a_delivery_needs_both_stewards_and_opens_matched_rows_only(
     world: World, question: str
 ) -> None:
@@ -319,6 +327,7 @@ def test_a_delivery_needs_both_stewards_and_opens_matched_rows_only(
     assert len(np.unique(table["cohort_id"], axis=0)) == PEOPLE
 
 
+@pytest.mark.threat("T22")
 def test_a_decision_must_be_ones_own_and_about_this_specification(
     world: World, question: str
 ) -> None:
@@ -339,6 +348,7 @@ def test_a_decision_must_be_ones_own_and_about_this_specification(
     assert problem(world.actor("admin").post(path, own))[:2] == (403, "not-allowed")
 
 
+@pytest.mark.threat("T20")
 def test_every_change_is_in_the_log_and_the_log_verifies(world: World, question: str) -> None:
     entries, after, admin = [], 0, world.actor("admin")
     while page := admin.get("/v1/audit", after=after, limit=50).json():

@@ -87,6 +87,8 @@ def body_of(world: World, method: str, path: str) -> dict[str, Any]:
     return {"content": found.model_dump_json(), "headers": kind}
 
 
+@pytest.mark.threat("T19")
+@pytest.mark.threat("P05")
 def test_without_a_token_nothing_opens(world: World, addresses: list[tuple[str, str]]) -> None:
     for method, path in addresses:
         if (method, path) in OPEN:
@@ -100,6 +102,7 @@ def test_without_a_token_nothing_opens(world: World, addresses: list[tuple[str, 
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.threat("T19")
 def test_another_studys_party_finds_nothing(
     world: World, other: World, addresses: list[tuple[str, str]]
 ) -> None:
@@ -117,6 +120,7 @@ def test_another_studys_party_finds_nothing(
             assert problem(unknown) == problem(answer), (name, method, path)
 
 
+@pytest.mark.threat("T19")
 def test_a_party_may_not_do_what_another_role_does(
     world: World, addresses: list[tuple[str, str]]
 ) -> None:
@@ -158,6 +162,7 @@ def test_a_party_may_not_do_what_another_role_does(
     assert checked >= 25
 
 
+@pytest.mark.threat("T19")
 def test_objects_of_another_study_are_not_reached_through_ones_own(
     world: World, other: World
 ) -> None:
@@ -177,6 +182,7 @@ def test_objects_of_another_study_are_not_reached_through_ones_own(
     assert problem(other.actor("enclave").post(f"{other.path}/questions", question))[0] == 404
 
 
+@pytest.mark.threat("P05")
 @pytest.mark.parametrize(
     "path",
     [
@@ -196,6 +202,8 @@ def test_strange_paths_are_refused_not_failed_on(world: World, path: str) -> Non
         assert world.actor(who).get(path).status_code in (403, 404, 422), path
 
 
+@pytest.mark.threat("P05")
+@pytest.mark.threat("P08")
 @pytest.mark.parametrize(
     ("content", "status"),
     [
@@ -228,6 +236,7 @@ def test_what_is_not_there_is_a_problem_too(world: World) -> None:
     assert HTTP.get(f"{world.url}/docs").status_code == 404
 
 
+@pytest.mark.threat("P05")
 def test_text_that_a_database_cannot_hold(world: World) -> None:
     """NUL and lone surrogates break PostgreSQL and UTF-8; they must not break us."""
     actor: Actor = world.actor("admin")

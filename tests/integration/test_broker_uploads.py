@@ -51,6 +51,7 @@ def stored(world: World) -> set[Path]:
     return {path for path in world.home.blobs.rglob("*") if path.is_file()}
 
 
+@pytest.mark.threat("P03")
 def test_an_upload_goes_part_by_part_and_the_same_again_is_one(
     world: World, imaging: Actor
 ) -> None:
@@ -76,6 +77,7 @@ def test_wrong_study_key(world: World, imaging: Actor) -> None:
     assert "wrong study key" in refused[2]
 
 
+@pytest.mark.threat("P07")
 @pytest.mark.parametrize(
     ("changed", "code", "said"),
     [
@@ -115,6 +117,7 @@ def test_parts_that_are_not_numbered_in_order(world: World, imaging: Actor) -> N
     assert "not numbered 1, 2, 3" in refused[2]
 
 
+@pytest.mark.threat("T22")
 def test_an_altered_manifest(world: World, imaging: Actor) -> None:
     made = package(world)
     altered = made.manifest.model_copy(update={"software": "other"})
@@ -125,6 +128,7 @@ def test_an_altered_manifest(world: World, imaging: Actor) -> None:
     assert "not signed" in announce(world, imaging, Package(unsigned, []))[2]
 
 
+@pytest.mark.threat("T22")
 def test_a_manifest_of_another_party_or_by_a_stranger(world: World, imaging: Actor) -> None:
     records = encoded(world.signed, "enclave", range(30))
     others = pack(world.signed, world.identities["enclave"], records)
@@ -250,6 +254,7 @@ class TestParts:
         assert problem(imaging.put(other, b"x"))[:2] == (404, "not-found")
 
 
+@pytest.mark.threat("T22")
 @pytest.mark.parametrize("spoil", ["unsigned", "other-signer", "other-study", "other-place"])
 def test_a_part_that_its_party_did_not_seal_for_this_place(
     world: World, imaging: Actor, spoil: str
@@ -281,6 +286,7 @@ def test_a_part_that_its_party_did_not_seal_for_this_place(
     assert stored(world) == before
 
 
+@pytest.mark.threat("P03")
 def test_the_same_upload_many_times_at_once_has_one_effect(world: World) -> None:
     made = package(world)
 
@@ -293,6 +299,7 @@ def test_the_same_upload_many_times_at_once_has_one_effect(world: World) -> None
     assert len(stored(world) - before) == len(made.parts)
 
 
+@pytest.mark.threat("P08")
 def test_caps_on_size_and_records(tmp_path: Path) -> None:
     made = make_world(tmp_path)
     config = made.home.path / "config.toml"

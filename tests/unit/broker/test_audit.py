@@ -44,6 +44,7 @@ def test_an_untouched_log_verifies(database: Database) -> None:
     assert verified(database, f"0:{audit.START}") == head
 
 
+@pytest.mark.threat("T20")
 @pytest.mark.parametrize(
     ("statements", "entry"),
     [
@@ -79,6 +80,7 @@ def test_tampering_is_found_where_it_happened(
         verified(database)
 
 
+@pytest.mark.threat("T20")
 def test_a_cut_off_end_is_found_against_a_head_kept_elsewhere(database: Database) -> None:
     head = str(verified(database))
     spoil(database, "DELETE FROM audit WHERE number > 3")
@@ -87,6 +89,7 @@ def test_a_cut_off_end_is_found_against_a_head_kept_elsewhere(database: Database
         verified(database, head)
 
 
+@pytest.mark.threat("T20")
 def test_a_rewritten_history_is_found_against_an_older_head(database: Database) -> None:
     kept = str(verified(database))
     spoil(database, "DELETE FROM audit")

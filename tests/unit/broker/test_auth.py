@@ -79,6 +79,7 @@ def test_a_party_and_an_admin_sign_in(world: World, sign_in: SignIn) -> None:
     assert (admin.study_id, admin.actor) == (None, "admin/tester")
 
 
+@pytest.mark.threat("T22")
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -121,6 +122,7 @@ def test_an_assertion_is_good_until_it_expires_and_not_for_longer_than_allowed(
     signed_in(sign_in, imaging.assertion(exp=now + 300))
 
 
+@pytest.mark.threat("T22")
 def test_an_assertion_is_used_once(world: World, sign_in: SignIn, clock: Clock) -> None:
     assertion = world.actor("imaging").assertion()
     signed_in(sign_in, assertion)
@@ -139,6 +141,7 @@ def test_the_same_jti_of_another_caller_is_not_a_replay(world: World, sign_in: S
         signed_in(sign_in, world.actor(name).assertion(jti="the-same-jti"))
 
 
+@pytest.mark.threat("T22")
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 def test_only_ed25519(world: World, sign_in: SignIn) -> None:
     imaging = world.actor("imaging")
@@ -225,6 +228,7 @@ def test_an_admins_keys_are_not_replaced_in_passing(world: World, sign_in: SignI
         admins.add("third", b"{}")
 
 
+@pytest.mark.threat("T10")
 def test_keys_put_into_the_database_do_not_sign_in(tmp_path: Path) -> None:
     """Whoever can write the study's row still cannot pin a key of its own."""
     world = make_world(tmp_path)

@@ -30,6 +30,7 @@ class Runs:
         return print, ("the pickle ran",)
 
 
+@pytest.mark.threat("T16")
 def test_a_pickle_in_the_database_is_refused() -> None:
     """In a process of its own: the refusal is for a whole worker."""
     planted = base64.b64encode(pickle.dumps(Runs())).decode()

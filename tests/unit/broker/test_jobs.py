@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def released(party_members: dict[str, Members]) -> dict[str, dict[bytes, bytes]]
 persons = st.lists(st.integers(0, 12), max_size=12)
 
 
+@pytest.mark.threat("T07")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(persons, min_size=1, max_size=3))
 def test_one_id_a_person_everywhere_and_every_record_has_one(parties: list[list[int]]) -> None:
@@ -47,12 +49,14 @@ def test_one_id_a_person_everywhere_and_every_record_has_one(parties: list[list[
     assert len(person_of) == len({p for who in parties for p in who})
 
 
+@pytest.mark.threat("T21")
 def test_two_releases_cannot_be_pooled() -> None:
     same = {"a": members(1, 2, 3), "b": members(2, 3, 4)}
     first, second = released(same), released(same)
     assert not set(first["a"].values()) & set(second["a"].values())
 
 
+@pytest.mark.threat("T07")
 def test_rows_are_in_random_order() -> None:
     who = {"a": members(*range(200))}
     made = [crosswalks(who, ["a"], idtables.CROSSWALK, "cross_commons_id")["a"] for _ in range(2)]
@@ -95,6 +99,7 @@ def test_exactly_the_matched_rows_open(imaging: list[int], enclave: list[int]) -
         assert len({cohort for _, cohort in found}) <= 1
 
 
+@pytest.mark.threat("T07")
 @settings(max_examples=60, deadline=None)
 @given(persons, persons, st.randoms())
 def test_nothing_but_opening_tells_who_is_matched(

@@ -107,6 +107,7 @@ def test_a_study_that_is_not_the_callers_does_not_exist(action: Action) -> None:
             check(caller, action, STUDY, study_id="another-name", uploader="imaging")
 
 
+@pytest.mark.threat("T19")
 def test_what_the_table_lacks_is_refused_to_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     without = {action: roles for action, roles in ALLOWED.items() if action != Action.READ_STUDY}
     monkeypatch.setattr(policy, "ALLOWED", without)
@@ -132,6 +133,7 @@ def test_what_cannot_be_an_id_is_not_found(text: str) -> None:
         require_id(text)
 
 
+@pytest.mark.threat("T19")
 def test_every_route_passes_the_check() -> None:
     """A route that forgot its grant would be open to all: none but sign-in and health may."""
     from fastapi.dependencies.models import Dependant

@@ -43,6 +43,7 @@ def test_every_error_of_ours_has_its_document(kind: type[LinkageError]) -> None:
     assert (answer.headers.get("www-authenticate") == "Bearer") == (answer.status_code == 401)
 
 
+@pytest.mark.threat("P06")
 def test_an_unforeseen_error_loses_its_text_in_answer_and_log() -> None:
     def fail() -> None:
         raise ValueError("canary: Mary Smith")

@@ -60,6 +60,7 @@ def test_small_answers_show_nothing_but_their_smallness(source: OmopSource) -> N
     assert ask(source, range(61, 100)).persons == 0
 
 
+@pytest.mark.threat("T18")
 def test_what_leaves_holds_no_id_and_not_the_exact_number(source: OmopSource) -> None:
     text = json.dumps(ask(source, range(1, 49)).to_json())
     assert "Q" not in text
@@ -67,6 +68,7 @@ def test_what_leaves_holds_no_id_and_not_the_exact_number(source: OmopSource) ->
     assert "48" not in text
 
 
+@pytest.mark.threat("T18")
 def test_the_same_question_has_the_same_answer(source: OmopSource) -> None:
     one, two = ask(source, range(1, 49)), ask(source, range(1, 49))
     assert one == two

@@ -41,6 +41,7 @@ def test_a_lone_count(count: int, rounding: int, shown: int | str) -> None:
     assert CellRule(11, rounding).show(count) == shown
 
 
+@pytest.mark.threat("T18")
 @given(RULES, CELLS)
 def test_a_table_shows_no_small_count(rule: CellRule, cells: dict[str, int]) -> None:
     for shown in (rule.show_table(cells) or {}).values():
@@ -53,6 +54,7 @@ def test_a_table_shows_as_much_as_it_may(rule: CellRule, cells: dict[str, int]) 
         assert HIDDEN not in (rule.show_table(cells) or {}).values()
 
 
+@pytest.mark.threat("T18")
 @pytest.mark.parametrize(("minimum", "width", "largest"), [(4, 4, 11), (3, 4, 12), (5, 3, 18)])
 def test_nobody_who_knows_the_rule_and_the_sum_can_work_out_a_hidden_cell(
     minimum: int, width: int, largest: int
@@ -83,6 +85,7 @@ def test_one_small_cell_hides_the_next_larger_and_all_its_equals() -> None:
     assert table == {"a": HIDDEN, "b": 40, "c": HIDDEN, "d": HIDDEN, "e": 0}
 
 
+@pytest.mark.threat("T18")
 @given(
     st.integers(2, 25),
     st.lists(st.integers(0, 200), min_size=1).map(lambda n: sorted(n, reverse=True)),
@@ -104,6 +107,7 @@ def test_steps_that_grow_are_a_bug_and_senseless_rules_are_refused() -> None:
             CellRule(minimum, rounding)
 
 
+@pytest.mark.threat("T18")
 def test_averaging_identical_questions_gains_nothing() -> None:
     rule = CellRule(11, 5)
     assert len({str(rule.show_table({"f": 237, "m": 226})) for _ in range(100)}) == 1

@@ -206,6 +206,7 @@ def test_no_local_id_leaves(delivery: Delivery, sample: Sample) -> None:
     assert not [name for name in (*sample.pairs, *uuids) if name in text]
 
 
+@pytest.mark.threat("T13")
 def test_new_ids_follow_the_seed_only_and_two_deliveries_share_none(make: Make) -> None:
     def ids(delivery: Delivery) -> dict[str, int]:
         rows = table(delivery, "side/cohort_person")

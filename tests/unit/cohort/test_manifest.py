@@ -37,6 +37,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.threat("T12")
 def test_cover_lists_everything_and_gives_no_address_of_the_cohort(
     tmp_path: Path, occurrences: pa.Table
 ) -> None:
@@ -61,6 +62,7 @@ def test_cover_without_a_list_gives_no_manifest_at_all(
     assert "no image manifest" in warnings[0]
 
 
+@pytest.mark.threat("T12")
 @pytest.mark.parametrize("retrieval", ["mirror", "disclosed"])
 def test_other_studies_list_the_cohort_only(
     tmp_path: Path, occurrences: pa.Table, retrieval: str
@@ -107,6 +109,7 @@ def test_gen3_objects_get_a_drs_address_and_a_json_manifest(
     }
 
 
+@pytest.mark.threat("T12")
 def test_the_cover_list_names_no_subject_and_no_order() -> None:
     forward = cover_manifest(ROWS)
     backward = cover_manifest(ROWS.take([2, 1, 0]))

@@ -31,6 +31,7 @@ def test_an_id_that_could_be_a_path_is_refused(name: str) -> None:
         )
 
 
+@pytest.mark.threat("P08")
 def test_deep_nesting_is_refused_not_a_crash() -> None:
     nested: dict[str, Any] = {}
     for _ in range(900):

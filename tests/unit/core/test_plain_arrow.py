@@ -32,6 +32,7 @@ def test_a_plain_stream_is_read_whole() -> None:
     assert pa.Table.from_batches(batches).equals(pa.Table.from_batches([TABLE]))
 
 
+@pytest.mark.threat("P08")
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_a_bomb_is_refused_unopened(compression: str) -> None:
     zeros = pa.py_buffer(bytes(16 << 20))
@@ -53,6 +54,7 @@ def test_a_dictionary_is_refused() -> None:
         read_stream(stream(coded))
 
 
+@pytest.mark.threat("P07")
 @given(st.data())
 def test_a_damaged_stream_never_ends_in_another_error(data: st.DataObject) -> None:
     damaged = bytearray(stream(TABLE))

@@ -33,6 +33,7 @@ def test_nobody_is_in_the_way_of_either(tmp_path: Path) -> None:
     roles.require_no_broker(tmp_path / "site")
 
 
+@pytest.mark.threat("T06")
 @pytest.mark.parametrize("place", [".", "keys", "keys/old", ".."])
 def test_a_broker_beside_a_custodian_is_refused(tmp_path: Path, place: str) -> None:
     home = tmp_path / "all" / "broker"
@@ -53,6 +54,7 @@ def test_a_study_key_is_as_bad(tmp_path: Path) -> None:
     roles.require_no_custodian(tmp_path)  # a site's own folder, beside a rehearsal's broker
 
 
+@pytest.mark.threat("T06")
 @pytest.mark.parametrize("place", [".", "keys", "keys/old", "../.."])
 def test_a_custodian_beside_a_broker_is_refused(tmp_path: Path, place: str) -> None:
     folder = tmp_path / "deep" / "er" / "custodian"
@@ -67,6 +69,7 @@ def test_a_rehearsals_broker_is_nobodys_broker(tmp_path: Path) -> None:
     roles.require_no_broker(tmp_path)
 
 
+@pytest.mark.threat("T06")
 def test_one_account_cannot_be_both_in_two_places(tmp_path: Path) -> None:
     there, home = custodian_in(tmp_path / "a" / "b" / "custodian"), tmp_path / "c" / "d" / "home"
     roles.require_no_custodian(home)

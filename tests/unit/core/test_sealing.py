@@ -28,6 +28,7 @@ def test_both_suites_open_again(kem: Kem) -> None:
     assert opened == b"rows"
 
 
+@pytest.mark.threat("T22")
 @settings(max_examples=60)
 @given(st.integers(0, len(SEALED) - 1), st.integers(1, 255))
 def test_any_altered_byte_is_refused(at: int, flip: int) -> None:
@@ -43,6 +44,7 @@ def test_any_truncation_is_refused(length: int) -> None:
         unseal(SEALED[:length], sender=ALPHA.public(), recipient=BROKER, context=CONTEXT)
 
 
+@pytest.mark.threat("T22")
 @pytest.mark.parametrize(
     "change",
     [

@@ -32,6 +32,7 @@ def test_it_reads_back_from_its_file(tmp_path: Path) -> None:
         load_signed_study(path)
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.parametrize(
     "change",
     [
@@ -86,6 +87,7 @@ def test_nobody_lends_another_actor_its_sealing_key() -> None:
         forged.sign(EVERYONE.identities[CUSTODIAN]).check()
 
 
+@pytest.mark.threat("T10")
 def test_the_study_key_opens_only_at_its_site() -> None:
     custodian = EVERYONE.identities[CUSTODIAN]
     sealed = custody.seal_key(EVERYONE.signed, EVERYONE.key, custodian, "alpha")

@@ -113,6 +113,7 @@ def test_the_corpus_is_large_enough() -> None:
     assert len(WEAKENED) >= 25
 
 
+@pytest.mark.threat("T09")
 @pytest.mark.parametrize("name", WEAKENED)
 def test_each_weakened_schema_is_refused_though_clkhash_takes_it(name: str) -> None:
     weaken, place = WEAKENED[name]

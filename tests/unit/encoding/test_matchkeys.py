@@ -123,6 +123,7 @@ def test_keys_in_two_groups_are_nulled_and_counted_rounded() -> None:
     assert collisions == 5
 
 
+@pytest.mark.threat("T04")
 @pytest.mark.parametrize(("pairs", "attested"), [(0, 0), (1, 5), (5, 5), (6, 10), (10, 10)])
 def test_attested_collisions_are_rounded_up_to_five(pairs: int, attested: int) -> None:
     values = [1 + i // 2 for i in range(2 * pairs)] + [200]
@@ -130,6 +131,7 @@ def test_attested_collisions_are_rounded_up_to_five(pairs: int, attested: int) -
     assert collisions == attested
 
 
+@pytest.mark.threat("T04")
 @given(rows=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5)), max_size=40))
 def test_no_key_left_is_in_two_groups_and_no_other_is_lost(rows: list[tuple[int, int]]) -> None:
     values, groups = [v for v, _ in rows], [g for _, g in rows]

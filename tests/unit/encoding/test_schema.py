@@ -93,6 +93,7 @@ def test_our_schema_passes_our_lint_and_clkhash(study: StudyConfig) -> None:
         assert density_of(schema) == expected_density(clk)
 
 
+@pytest.mark.threat("T09")
 @pytest.mark.parametrize("name", WEAKENED)
 def test_each_weakened_schema_is_refused_at_its_place(name: str, strong: dict[str, Any]) -> None:
     weaken, place = WEAKENED[name]

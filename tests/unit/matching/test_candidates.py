@@ -155,6 +155,7 @@ def test_another_table_is_not_taken_for_candidates(made: World) -> None:
         from_arrow(batch.select(["right", "left", *batch.schema.names[2:]]))
 
 
+@pytest.mark.threat("T08")
 def test_saturated_filters_do_not_flood() -> None:
     ones = full(np.full((300, 64), 255, np.uint8))
     zeros = full(np.zeros((300, 64), np.uint8))
@@ -165,6 +166,7 @@ def test_saturated_filters_do_not_flood() -> None:
             assert len(find(chunk, by_party[chunk.left], by_party[chunk.right], seed=1)) == 0
 
 
+@pytest.mark.threat("T08")
 def test_one_filter_sent_many_times_by_both_is_refused() -> None:
     bits = np.random.default_rng(1).integers(0, 256, (1, 64), dtype=np.uint8)
     same = full(np.repeat(bits, 200, axis=0))

@@ -46,6 +46,7 @@ def test_a_missing_filter_is_not_an_unusable_one() -> None:
     assert shape_of(made).unusable == {}
 
 
+@pytest.mark.threat("T04")
 def test_a_key_in_two_groups_is_refused() -> None:
     with pytest.raises(EncodingRefused, match=r"'k' occurs in two groups of party 'a'.*null"):
         dataset("a", 3, {}, {"k": _keys(1, 2, 1)})
@@ -66,6 +67,7 @@ def test_impossible_collision_counts_are_refused(collisions: dict[str, int]) -> 
         dataset("a", 1, {}, {"k": _keys(1)}, collisions=collisions)
 
 
+@pytest.mark.threat("P07")
 @pytest.mark.parametrize("width", [0, 8, 63, 100])
 def test_a_clk_of_an_odd_length_is_refused(width: int) -> None:
     with pytest.raises(EncodingRefused, match="multiple of 512 bits"):

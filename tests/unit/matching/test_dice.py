@@ -147,6 +147,7 @@ def test_a_flood_of_pairs_is_refused() -> None:
         pairs_reaching(full, full, flat(full, full, 1), limit=9999)
 
 
+@pytest.mark.threat("P07")
 @pytest.mark.parametrize("at_least", [0.0, -0.1, 1.1, math.nan])
 def test_impossible_thresholds_are_refused(at_least: float) -> None:
     rows = filters(2, 512, 0.5, 8)

@@ -202,6 +202,7 @@ def test_people_held_twice_are_told() -> None:
     assert said.startswith("party 'a': 12 pairs of its own records look like one person")
 
 
+@pytest.mark.threat("T08")
 def test_saturated_filters_leave_the_others_unharmed(three: World) -> None:
     a, b = three.datasets[:2]
     column = a.records.clks["all"]

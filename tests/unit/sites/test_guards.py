@@ -94,6 +94,7 @@ def session(folder: Path, party: str = "alpha") -> tuple[Session, Any]:
     return Session(site, vault, EVERYONE.signed, EVERYONE.identities[party], broker), broker
 
 
+@pytest.mark.threat("T10")
 def test_a_site_trusts_the_custodian_it_was_told(tmp_path: Path) -> None:
     vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
     assert vault.signed_study(TOLD).study_hash == EVERYONE.signed.study_hash
@@ -149,6 +150,7 @@ def test_a_file_of_ids_is_its_owners(tmp_path: Path) -> None:
     assert out.read_text() == "record_id,cross_commons_id\nr1,C\n"
 
 
+@pytest.mark.threat("T04")
 def test_the_manifest_gives_no_exact_count_of_nulls(tmp_path: Path) -> None:
     people = [("r1", "Ada", "Byron", "12/10/1915", "F"), ("r2", "Ann", "Byron", "12/10/1915", "F")]
     vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
@@ -166,6 +168,7 @@ def test_a_package_never_appears_without_its_map(tmp_path: Path) -> None:
     assert vault.newest_dataset() == 0
 
 
+@pytest.mark.threat("T11")
 def test_the_length_of_an_answer_does_not_tell_how_many_qualify() -> None:
     asked = random_ids(5_000)
     sizes = set()
@@ -187,6 +190,7 @@ def changed(**changes: object) -> Callable[[QuestionState], QuestionState]:
     return lambda question: question.model_copy(update=changes)
 
 
+@pytest.mark.threat("T22")
 @pytest.mark.parametrize(
     "change",
     [
@@ -213,6 +217,7 @@ def test_only_what_the_steward_approved_is_delivered(
         send_rows(here, "question-1", "delivery-1")
 
 
+@pytest.mark.threat("T22")
 def test_a_denial_stands_whatever_the_broker_says(tmp_path: Path) -> None:
     here, broker = session(tmp_path / "private")
     decide(here, "question-1", "approve")
