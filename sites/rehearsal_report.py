@@ -5,8 +5,8 @@ What a rehearsal found, for a person (`report.html`, terminal) and for a program
 
 `report.json` holds: study_id, records, persons, pairs_compared, candidates, link_threshold (the
 lowest of the comparisons; each has its own under `comparisons`), estimated_precision,
-estimated_recall, estimated_f1, warnings, result_digest, seconds by stage; with a truth file also
-precision, recall, f1 and `quality` by pair of parties; with a cohort also `cohort`.
+estimated_recall, estimated_f1, warnings, release_gate, result_digest, seconds by stage; with a
+truth file also precision, recall, f1 and `quality` by pair of parties; with a cohort also `cohort`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class RehearsalReport:
         if "cohort" in n:
             rows["cohort"] = n["cohort"]["summary"]
             rows["cohort folder"] = n["cohort"]["folder"]
+        rows["release gate"] = n["release_gate"]
         rows["time"] = f"{n['seconds']['total']:.0f} s"
         rows["IDs"] = self.out / "ids"
         rows["report"] = self.out / "report.html"
@@ -83,9 +84,9 @@ def rehearse_and_report(
         save_ids(rehearsed, plan.out)
         known = read_truth(truth, rehearsed.ids) if truth else None
         delivered = deliver_cohort(people, rehearsed, cohort, plan.out, known) if cohort else None
-        study = people.signed.study
+        study, gate = people.signed.study, people.signed.release_gate
     quality = score(rehearsed.ids, known) if known else None
-    numbers = _numbers(study, rehearsed, quality, delivered)
+    numbers = _numbers(study, rehearsed, quality, delivered) | {"release_gate": gate}
     _write(plan.out / "report.json", json.dumps(numbers, indent=1, default=str))
     _write(plan.out / "report.html", _page(study, rehearsed, numbers))
     return RehearsalReport(numbers, plan.out)
@@ -141,6 +142,7 @@ def _page(study: StudyConfig, rehearsed: Rehearsed, numbers: dict[str, Any]) -> 
         study_id=study.study.id,
         made_at=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=importlib.metadata.version("commons-linkage"),
+        release_gate=numbers["release_gate"],
         warnings=numbers["warnings"],
         tiles=_tiles(numbers),
         histogram=charts.histogram(edges, bins, thresholds),
