@@ -18,8 +18,8 @@ energies of pairs at one size:
 
 Given a person's energy e, the right name has log likelihood ratio N(e / 2, e), each wrong one
 N(-e' / 2, e') of its own energy e', independently; the share named rightly is the probability that
-the right one is the largest. That is the most that anybody can name record by record; real rivals look
-alike, so that measured attacks find as many, or somewhat fewer (docs/release-gate.md).
+the right one is the largest. That is the most that anybody can name record by record. Real rivals
+look alike, so measured attacks find as many or somewhat fewer (docs/release-gate.md).
 
 Beyond known people: two Gaussian similarity graphs of correlation rho cannot be matched, whatever
 one computes, while rho^2 <= 4 ln n / n. Sources: Wu, Xu and Yu, "Settling the sharp reconstruction
@@ -48,7 +48,9 @@ MOST_PEOPLE = 10_000_000
 _STRONG = 0.01  # energy from which a pair counts by itself, in units of the noise's
 _MOST_STRONG = 50  # strong pairs a person, at most: where there are more, only stronger ones
 _SURE = math.log(9)  # by which the right name must win to be taken for known: posterior .9
-_DRAWS = 8_000  # persons drawn for a share; its error is then under .0012 at .01
+_DRAWS = 4_000  # persons drawn for a share
+_STEADY = 1e-3  # by which more people must be known for another round to matter, of those known
+_ALONE = 100  # strongest rivals that count one by one, and groups of the others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +113,7 @@ class Energies:
             drawn = self._drawn(people, known_share, known, seed)
             found, sure = _named(drawn, people)
             more = known_share + (1 - known_share) * sure
-            if more - known < 1e-4:
+            if more - known < _STEADY * known:
                 break
             known = more
         return found
@@ -187,22 +189,19 @@ def unrelated(crowd: Crowd, *, seed: int) -> Crowd:
 def _named(energies: Floats, people: int) -> tuple[float, float]:
     """Return the shares named rightly, and named rightly for sure, among `people` of energies."""
     energies = np.sort(np.maximum(energies, 1e-9))
-    n = len(energies)
-    # The strongest one by one, the others in 400 groups: what their largest is, hardly changes.
-    alone = min(n, 400)
-    groups = np.array_split(energies[: n - alone], min(400, max(n - alone, 1)))
-    means = [group.mean() for group in groups if len(group)]
-    sizes = [len(group) for group in groups if len(group)]
-    rivals = np.concatenate([means, energies[n - alone :]])
-    many = np.concatenate([sizes, np.ones(alone)]) * (people / n)
+    # Rivals, the strongest one by one, the others in groups of one size: the largest of them hardly
+    # changes by it.
+    others, alone = np.split(energies, [max(len(energies) - _ALONE, 0)])
+    groups = [group for group in np.array_split(others, _ALONE) if len(group)]
+    rivals = np.concatenate([[group.mean() for group in groups], alone])
+    many = np.concatenate([[len(group) for group in groups], np.ones(len(alone))])
+    many *= people / len(energies)
     top = float(energies[-1])
-    grid = np.unique(
-        np.r_[np.linspace(-30, 30, 3001), np.linspace(30, max(top / 2 + 7 * top**0.5, 31), 400)]
-    )
-    spread = np.sqrt(rivals)
+    far = max(top / 2 + 7 * top**0.5, 31.0)
+    grid = np.unique(np.r_[np.linspace(-25, 30, 1101), np.linspace(30, far, 200)])
     below = np.zeros(len(grid))
-    for mean, sd, count in zip(rivals, spread, many, strict=True):
-        below += count * _log_normal((grid + mean / 2) / sd)
+    for mean, count in zip(rivals, many, strict=True):
+        below += count * _log_normal((grid + mean / 2) / mean**0.5)
     right = np.sqrt(energies)[:, None] * _NODES + energies[:, None] / 2
     shares = []
     for lead in (0.0, _SURE):
@@ -211,7 +210,7 @@ def _named(energies: Floats, people: int) -> tuple[float, float]:
     return shares[0], shares[1]
 
 
-_NODES = np.linspace(-6, 6, 121)
+_NODES = np.linspace(-5, 5, 41)
 _WEIGHTS = np.exp(-(_NODES**2) / 2) / np.exp(-(_NODES**2) / 2).sum()
 _AT = np.linspace(-9, 9, 3601)
 _LOGS = np.log([max(0.5 * math.erfc(-z / math.sqrt(2)), 1e-300) for z in _AT])
