@@ -33,7 +33,7 @@ from sites.rehearsal import actors, wait_for_job
 from sites.tokenizer import tokenize
 from sites.upload import submit_dataset
 from tests.programs import program
-from tests.studies import cast, vault_of
+from tests.studies import cast, excepted, vault_of
 
 FIELDS = ["first_name", "middle_name", "last_name", "date_of_birth", "sex", "ssn"]
 FIELDS += ["zip", "phone", "email", "street"]
@@ -227,7 +227,7 @@ fields = [
 id = "rule"
 fields = ["first_name", "last_name", "date_of_birth"]
 """.replace("'", '"')
-EVERYONE = cast(STUDY)
+EVERYONE = cast(excepted(STUDY))
 _FINGERPRINT = EVERYONE.signed.pin(CUSTODIAN).fingerprint
 HEADER = ",".join(CANARY)
 GOOD = ",".join(CANARY.values())
