@@ -5,28 +5,71 @@ Graph matching: who is who, from similarities alone, without the study key.
     score(guess, truth)
 
 The similarities of the encodings are a weighted graph, those that an attacker expects from his
-list another. Records that are the same person have like surroundings in both. First each record is
-laid beside the list's people by the profile of its similarities (their quantiles, which no order
-changes); then, round after round, every record is compared with every person over the pairs found
-so far, and the surest pairs are kept.
+list another. The two are laid upon each other roughly (attacks/alignment.py). Then, round after
+round, each record is compared with each person over the pairs found so far, and surer pairs take
+the place of the less sure ones: expectation maximisation, where a pair weighs as much as it is
+believed.
 
 Sources: Schaefer, Armknecht and Heng, "R+R: Revisiting Graph Matching Attacks on
-Privacy-Preserving Record Linkage", ACSAC 2024; profiles: Ding, Ma, Wu and Xu, "Efficient random
-graph matching via degree profiles", PTRF 2021; rounds: projected power iteration, Onaran and
-Villar 2017.
+Privacy-Preserving Record Linkage", ACSAC 2024; rounds: projected power iteration, Onaran and
+Villar, 2017; likelihood: a similarity is what was expected and normal noise.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
+from linkage.evaluation.attacks.alignment import aligned, kernel
 from linkage.evaluation.attacks.outcome import Reidentified
 
+Floats1D = npt.NDArray[np.float32]
 Floats2D = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
-ROUNDS = 30
+ROUNDS = 20
+_SURE = 0.5
+"""Least belief, exclusive, with which a guess becomes evidence for others."""
+_SAMPLE = 1000
+"""Pairs from which slope and noise are estimated."""
+_EVIDENCE = 2000
+"""Most pairs that others are compared over: the surest."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """K rows and columns held for the same people: int64[K] each; belief: float32[K] in [0, 1]."""
+
+    rows: Ints
+    columns: Ints
+    belief: Floats1D
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, at: Ints | Mask) -> Pairs:
+        """Return the pairs at these places."""
+        return Pairs(self.rows[at], self.columns[at], self.belief[at])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Free:
+    """Rows and columns that say something and that are not settled yet: bool[N], bool[M]."""
+
+    rows: Mask
+    columns: Mask
+
+    @classmethod
+    def of(cls, rows: Floats2D, columns: Floats2D) -> Free:
+        """Return all of which anything is known."""
+        return cls(np.asarray(rows.any(axis=1)), np.asarray(columns.any(axis=1)))
+
+    def any(self) -> bool:
+        """Tell whether both sides have one left."""
+        return bool(self.rows.any() and self.columns.any())
 
 
 def match_graphs(
@@ -35,30 +78,48 @@ def match_graphs(
     *,
     seeds: tuple[Ints, Ints] | None = None,
     rounds: int = ROUNDS,
+    seed: int = 1,
 ) -> Ints:
     """
     Return each row's guessed column, int64[N]: the person in the list, -1 for none.
 
     observed: float32[N, N], similarities of the encodings; expected: float32[M, M], those of the
-    list. 0 on the diagonals and where nothing is known. No column is guessed twice.
-    seeds: rows and columns known to be the same people; they keep their places.
+    list. 0 on the diagonals and where nothing is known. Several rows may get one column, unless one
+    is sure of it: so the most guesses are right where all are doubtful.
+    seeds: rows and columns known to be the same people, who keep their places. seed: for the
+    random draws of the alignment. Stops before `rounds` once nothing changes.
     """
-    rows, columns = prepared(observed), prepared(expected)
-    pairs = seeds if seeds is not None else _mutual_best(_profile_scores(rows, columns))[:2]
-    fixed = seeds if seeds is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    rows, columns = kernel(observed), kernel(expected)
+    free = Free.of(rows, columns)
+    known = _known(seeds)
+    pairs = known
+    if seeds is None and free.any():
+        pairs = _known(aligned(rows, columns, seed=seed))
+    np.fill_diagonal(rows, 0)
+    np.fill_diagonal(columns, 0)
+    free.rows[known.rows] = False
+    free.columns[known.columns] = False
     guess = np.full(len(rows), -1, np.int64)
-    for _ in range(rounds):
-        scores = rows[:, pairs[0]] @ columns[pairs[1]]
-        scores[fixed[0]] = -np.inf
-        scores[:, fixed[1]] = -np.inf
-        left, right, _sure = _mutual_best(scores)
-        guess = np.full(len(rows), -1, np.int64)
-        guess[left] = right
-        guess[fixed[0]] = fixed[1]
-        found = np.flatnonzero(guess >= 0)
-        if np.array_equal(found, np.sort(pairs[0])) and np.array_equal(guess[pairs[0]], pairs[1]):
+    guess[known.rows] = known.columns
+    if not len(pairs) or not free.any():
+        return guess
+    before = 0.0
+    for turn in range(max(rounds, 1)):
+        scores = likelihoods(rows, columns, pairs)
+        guesses = believed(scores, free)
+        sure = guesses.take(guesses.belief > _SURE)
+        now = float(sure.belief.sum())
+        if turn == rounds - 1 or abs(now - before) <= 1e-3 * max(before, 1.0):
             break
-        pairs = (found, guess[found])
+        before = now
+        pairs = _joined(known, sure)
+    # Who is sure of one person takes her from the others; they choose for themselves.
+    guess[sure.rows] = sure.columns
+    free.rows[sure.rows] = False
+    free.columns[sure.columns] = False
+    at, on = np.flatnonzero(free.rows), np.flatnonzero(free.columns)
+    if len(at) and len(on):
+        guess[at] = on[scores[at][:, on].argmax(axis=1)]
     return guess
 
 
@@ -77,34 +138,63 @@ def score(guess: Ints, truth: Ints | None = None, *, known: Ints | None = None) 
     return Reidentified(int(searched.sum()), right, 0 if known is None else len(known))
 
 
-def prepared(similarity: Floats2D) -> Floats2D:
-    """Return similarities with rows and columns centred and rows scaled to length 1."""
-    made = similarity.astype(np.float32)
-    present = made.any(axis=1)
-    others = max(int(present.sum()) - 1, 1)
-    for axis in (1, 0):
-        made -= (made.sum(axis=axis, keepdims=True) / others).astype(np.float32)
-        np.fill_diagonal(made, 0)
-        made[~present] = 0
-        made[:, ~present] = 0
+def likelihoods(rows: Floats2D, columns: Floats2D, pairs: Pairs) -> Floats2D:
+    """
+    Return how much likelier each row is to be each column than to be nobody listed, float32[N, M].
+
+    In nats: rows are `slope` times columns plus normal noise, both estimated from the pairs. A
+    pair says nothing of its own row and column.
+    """
+    slope, noise = _fit(rows, columns, pairs)
+    basis = columns[pairs.columns] * (pairs.belief * np.float32(slope / noise))[:, None]
+    made: Floats2D = rows[:, pairs.rows] @ basis
+    weight = pairs.belief * np.float32(slope**2 / noise / 2)
+    squares = columns[pairs.columns]
+    squares *= squares
+    squares *= weight[:, None]
+    made -= squares.sum(axis=0)[None, :]
+    made[pairs.rows] += squares
     return made
 
 
-def _profile_scores(rows: Floats2D, columns: Floats2D, quantiles: int = 200) -> Floats2D:
-    """Return likeness of sorted similarities, float32[N, M]: minus the squared distance."""
-    at = (np.arange(quantiles) + 0.5) / quantiles
-    one, other = (
-        np.sort(side, axis=1)[:, (at * side.shape[1]).astype(np.int64)] for side in (rows, columns)
+def believed(scores: Floats2D, free: Free) -> Pairs:
+    """
+    Return the free rows and columns that choose each other, and how far to believe each choice:
+    its share of the likelihood in its row or in its column, whichever is less.
+    """
+    at, on = np.flatnonzero(free.rows), np.flatnonzero(free.columns)
+    if not len(at) or not len(on):
+        return _known(None)
+    inner = scores if free.rows.all() and free.columns.all() else scores[at][:, on]
+    best, back = inner.argmax(axis=1), inner.argmax(axis=0)
+    mutual = np.flatnonzero(back[best] == np.arange(len(best)))
+    top = inner[mutual, best[mutual]]
+    here = np.exp(inner[mutual] - top[:, None]).sum(axis=1)
+    there = np.exp(inner[:, best[mutual]] - top[None, :]).sum(axis=0)
+    return Pairs(at[mutual], on[best[mutual]], (1 / np.maximum(here, there)).astype(np.float32))
+
+
+def _fit(rows: Floats2D, columns: Floats2D, pairs: Pairs) -> tuple[float, float]:
+    """Return slope in [.05, 1] and variance of the noise, from the surest pairs' similarities."""
+    most = pairs.take(np.argsort(-pairs.belief, kind="stable")[:_SAMPLE])
+    one = rows[np.ix_(most.rows, most.rows)].astype(np.float64)
+    other = columns[np.ix_(most.columns, most.columns)].astype(np.float64)
+    energy = float((other * other).sum())
+    slope = float(np.clip((one * other).sum() / energy, 0.05, 1)) if energy else 1.0
+    entries = max(len(most) * (len(most) - 1), 1)
+    return slope, max(float(((one - slope * other) ** 2).sum()) / entries, 1e-6)
+
+
+def _joined(known: Pairs, sure: Pairs) -> Pairs:
+    """Return what is known and the surest of what is believed."""
+    sure = sure.take(np.argsort(-sure.belief, kind="stable")[:_EVIDENCE])
+    return Pairs(
+        np.concatenate([known.rows, sure.rows]),
+        np.concatenate([known.columns, sure.columns]),
+        np.concatenate([known.belief, sure.belief]),
     )
-    one, other = one / max(one.std(), 1e-9), other / max(other.std(), 1e-9)
-    made: Floats2D = 2 * one @ other.T - (one**2).sum(1)[:, None] - (other**2).sum(1)[None]
-    return made
 
 
-def _mutual_best(scores: Floats2D) -> tuple[Ints, Ints, npt.NDArray[np.float32]]:
-    """Return rows and columns that choose each other, and by how much; ties: least number."""
-    best = scores.argmax(axis=1)
-    back = scores.argmax(axis=0)
-    rows = np.flatnonzero((back[best] == np.arange(len(best))))
-    rows = rows[np.isfinite(scores[rows, best[rows]])]
-    return rows, best[rows], scores[rows, best[rows]]
+def _known(pairs: tuple[Ints, Ints] | None) -> Pairs:
+    rows, columns = pairs if pairs is not None else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    return Pairs(rows, columns, np.ones(len(rows), np.float32))
