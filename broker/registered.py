@@ -15,12 +15,16 @@ from linkage.study import StudyConfig
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredStudy:
-    """A study of this broker: its id, the signed study, and the study file in it."""
+    """
+    A study of this broker: its id, the signed study, the study file in it, and what the release
+    gate says of it in words.
+    """
 
     id: str
     study_hash: str
     signed: SignedStudy
     config: StudyConfig
+    release_gate: str
 
     @staticmethod
     def of(row: StudyRow) -> RegisteredStudy:
@@ -36,4 +40,5 @@ class RegisteredStudy:
 def _parsed(study_id: str, study_hash: str, text: str) -> RegisteredStudy:
     signed = SignedStudy.model_validate_json(text)
     # Whoever can write the database still cannot put in a key or a rule of its own.
-    return RegisteredStudy(study_id, study_hash, signed, signed.check())
+    config = signed.check()
+    return RegisteredStudy(study_id, study_hash, signed, config, signed.release_gate)

@@ -167,7 +167,7 @@ class Studies:
             title=header.title,
             study_hash=study.study_hash,
             rehearsal=study.signed.rehearsal,
-            release_gate=study.signed.release_gate,
+            release_gate=study.release_gate,
             epoch=header.epoch,
             deactivated=Deactivation.model_validate_json(notice).said if notice else None,
             parties=parties,
