@@ -111,9 +111,10 @@ def test_a_study_and_a_run(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "signed.json"
     file.write_text(signed.model_dump_json())
     made = run("study", "register", file, home=home)
-    assert (made.returncode, made.stdout) == (0, "Study console-study is registered.\n")
+    gate = f"Release gate: {signed.release_gate}.\n"
+    assert (made.returncode, made.stdout) == (0, f"Study console-study is registered. {gate}")
     again = run("study", "register", file, home=home)
-    assert again.stdout == "Study console-study is registered already.\n"
+    assert again.stdout == f"Study console-study is registered already. {gate}"
     wrong = run("study", "register", file, "--custodian-fingerprint", "0000", home=home)
     assert "it has 4 digits instead of 32" in refused(wrong, 1)
     nobody = run("run", "start", "console-study", home=home)
