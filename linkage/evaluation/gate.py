@@ -23,11 +23,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from linkage.certificate import GateCertificate, declared_size, study_shape
+from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.outcome import Reidentified
+from linkage.evaluation.attacks.together import combined_attack
 from linkage.evaluation.gate_evidence import (
     LEAST_CROWD,
+    OWN_KEYS,
     Expected,
     Measured,
     Pieces,
@@ -165,12 +168,14 @@ def run_gate(
     progress("match keys", 0.8)
     structure = measure_structure(study, seed=seed)
     progress("match keys and CLKs together", 0.95)
-    combined = max(
-        (
-            piece.combined(structure.share, known_share=known_share, seed=seed)
-            for piece in pieces.all
-        ),
-        key=lambda found: found.share,
+    combined = combined_attack(
+        study,
+        {party.id: crowd for party in study.party},
+        crowd,
+        StudyKey.generate(),
+        known=round(known_share * len(crowd)),
+        seed=seed,
+        own_keys=OWN_KEYS,
     )
     progress("done", 1.0)
     return GateRun(

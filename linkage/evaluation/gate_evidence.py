@@ -11,7 +11,6 @@ What an attacker expects is worked out once a CLK, whatever t; what he sees, onc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -198,17 +197,6 @@ class Piece:
             known = round(known_share * len(rows))
             self.seeded.append(best_guesses(self.views, known=known, seed=seed))
         self.last = shown
-
-    def combined(self, named: float, *, known_share: float, seed: int) -> Reidentified:
-        """
-        Return whom an attacker finds by match keys and CLKs: as many as `named` by the structure
-        of match keys alone, who then count as known when he goes on with the CLKs.
-        """
-        n = len(self.views[0].seen)
-        known = round(known_share * n)
-        by_keys = math.ceil(named * (n - known))
-        found = best_guesses(self.views, known=known + by_keys, seed=seed)
-        return Reidentified(found.n + by_keys, found.correct + by_keys, known)
 
     def energies(
         self, study: StudyConfig, *, thinned: float, people: int | None = None

@@ -1,0 +1,156 @@
+"""
+The smallest diffusion depth of each CLK with which a study passes the release gate.
+
+    chosen = choose_diffusion(study, expectations(study, crowd, seed=1), seed=1)
+    chosen.study, chosen.lines()       # the study with these depths; text for its file
+
+What an attacker expects does not depend on t, and prediction needs no key: so every t is foretold
+from one measurement, first each CLK by itself, then all CLKs of a party. It is `run_gate` on the
+chosen study that decides; where luck of the keys fails it, the next t is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from linkage.certificate import MOST_CORRELATION, MOST_REIDENTIFIED, declared_size
+from linkage.errors import LinkageError
+from linkage.evaluation.attacks.best_guess import centred_both
+from linkage.evaluation.attacks.similarity import Floats2D
+from linkage.evaluation.gate_evidence import Expected
+from linkage.evaluation.prediction import Energies
+from linkage.study import ClkSpec, StudyConfig
+
+LEAST_DEPTH, MOST_DEPTH = 5, 40
+"""t below 5 fails on every field measured; beyond 40 hardly any similarity is left to link by."""
+
+_MARGIN = 0.9
+"""Of the limit, for what is foretold: keys differ, and the worst of several draws counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The study with the depths chosen, and by CLK what each would be alone."""
+
+    study: StudyConfig
+    alone: dict[str, int]
+
+    def depths(self) -> dict[str, int]:
+        """Return the depth of every CLK."""
+        return {clk.id: self.study.diffusion_of(clk) for clk in self.study.clk}
+
+    def lines(self) -> list[str]:
+        """Return, for each CLK, the lines of the study file that set it."""
+        made = []
+        for clk, depth in self.depths().items():
+            note = "" if depth == self.alone[clk] else f"      # alone: {self.alone[clk]}"
+            made += ["[[clk]]", f'id = "{clk}"', f"diffusion = {depth}{note}", ""]
+        return made[:-1]
+
+
+def choose_diffusion(
+    study: StudyConfig, guesses: Sequence[Expected], *, known_share: float = 0.05
+) -> Chosen:
+    """
+    Return the study with the smallest depths foretold to pass, at its declared size.
+
+    Raises LinkageError where no depth passes: then fields, not depth, must change.
+    """
+    alone = {one.clk.id: _smallest(study, [one], known_share, {}) for one in guesses}
+    depths = dict(alone)
+    by_id = {one.clk.id: one for one in guesses}
+    for party in study.party:
+        sent = [by_id[clk.id] for clk in study.clks_of(party)]
+        while len(sent) > 1 and not _passes(study, sent, depths, known_share):
+            loudest = max(sent, key=lambda one: _power(one, depths[one.clk.id]))
+            if depths[loudest.clk.id] >= MOST_DEPTH:
+                raise _hopeless(f"party {party.id!r}: no depth hides all its CLKs together")
+            depths[loudest.clk.id] += 1
+    return Chosen(at_depths(study, depths), alone)
+
+
+def deeper(study: StudyConfig, evidence: str) -> StudyConfig:
+    """Return the study with the CLK of `evidence`, or all CLKs of the party, one deeper."""
+    kind, _, name = evidence.partition(":")
+    depths = {clk.id: study.diffusion_of(clk) for clk in study.clk}
+    if kind == "clk":
+        named: Sequence[ClkSpec] = [clk for clk in study.clk if clk.id == name]
+    else:
+        named = study.clks_of(study.party_named(name))
+    for clk in named:
+        depths[clk.id] += 1
+        if depths[clk.id] > MOST_DEPTH:
+            raise _hopeless(f"CLK {clk.id!r}: no depth passes")
+    return at_depths(study, depths)
+
+
+def at_depths(study: StudyConfig, depths: dict[str, int]) -> StudyConfig:
+    """Return the study with these depths by CLK; the others as they are."""
+    clks = tuple(
+        clk.model_copy(update={"diffusion": depths.get(clk.id, study.diffusion_of(clk))})
+        for clk in study.clk
+    )
+    return study.model_copy(update={"clk": clks})
+
+
+def _smallest(
+    study: StudyConfig, guesses: Sequence[Expected], known_share: float, depths: dict[str, int]
+) -> int:
+    """Return the smallest depth with which one CLK passes by itself."""
+    (one,) = guesses
+    low, high = LEAST_DEPTH, MOST_DEPTH
+    if not _passes(study, guesses, {one.clk.id: high}, known_share):
+        raise _hopeless(f"CLK {one.clk.id!r}: no depth passes")
+    while low < high:
+        middle = (low + high) // 2
+        if _passes(study, guesses, {one.clk.id: middle}, known_share):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _passes(
+    study: StudyConfig, guesses: Sequence[Expected], depths: dict[str, int], known_share: float
+) -> bool:
+    """Whether CLKs of these depths are foretold to pass together."""
+    energies = _energies(study, guesses, depths)
+    n = len(energies)
+    pair = energies.whole(n) / n / study.study.epoch
+    # Two keys share the signal alone: their correlation is that with expectation, squared.
+    if pair / (1 + pair) > MOST_CORRELATION * _MARGIN:
+        return False
+    records = max(declared_size(study) or n, n)
+    sizes = {n, records, round((n * records) ** 0.5)}
+    return not any(energies.matchable(size) for size in sizes) and all(
+        energies.share(size, known_share=known_share) <= MOST_REIDENTIFIED * _MARGIN
+        for size in sorted(sizes)
+    )
+
+
+def _energies(study: StudyConfig, guesses: Sequence[Expected], depths: dict[str, int]) -> Energies:
+    rows = np.flatnonzero(np.any([one.present for one in guesses], axis=0))
+    square = np.ix_(rows, rows)
+    guessed: list[Floats2D] = []
+    chance: list[Floats2D] = []
+    for one in guesses:
+        scale = np.float32(one.clk.length**0.5)
+        for side, similarity in zip((guessed, chance), one.at(depths[one.clk.id]), strict=True):
+            side.append(centred_both(similarity[square], one.present[rows]) * scale)
+    return Energies.of(guessed, chance=chance).times(study.study.epoch)
+
+
+def _power(one: Expected, depth: int) -> float:
+    """Return how much the CLK says in all, whatever about."""
+    similarity = one.at(depth)[0]
+    return float(one.clk.length * np.square(similarity).mean(dtype=np.float64))
+
+
+def _hopeless(said: str) -> LinkageError:
+    return LinkageError(
+        f"{said} up to t = {MOST_DEPTH}",
+        hint="use fewer fields that relatives share, declare fewer records, or split the study",
+    )
