@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from linkage import errors, messages
+from linkage import certificate, errors, messages
 
 STATUS: Mapping[type[errors.LinkageError], int] = {
     errors.NotAuthenticated: 401,
@@ -42,7 +42,7 @@ STATUS: Mapping[type[errors.LinkageError], int] = {
 _ABOUT = "https://commons-linkage.example/problems/"
 _OUR_FIELDS = frozenset(
     name
-    for model in vars(messages).values()
+    for model in (*vars(messages).values(), *vars(certificate).values())
     if isinstance(model, type) and issubclass(model, BaseModel)
     for name in model.model_fields
 ) | {
@@ -54,6 +54,7 @@ _OUR_FIELDS = frozenset(
     "allow_missing",
     "allow_changed_parties",
     "study_toml",
+    "certificate",
 }
 _log = structlog.get_logger("linkage.broker")
 

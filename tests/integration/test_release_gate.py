@@ -83,6 +83,16 @@ def test_a_certificate_older_than_its_schema_is_refused(world: World) -> None:
     assert register(world, later).status_code == 201
 
 
+def test_a_certificate_that_cannot_be_read_is_named_without_its_value(world: World) -> None:
+    raw = real(world, "unreadable")[0].model_dump(mode="json")
+    raw["certificate"]["correlation"] = raw["certificate"]["draws"] = "canary-value"
+    answer = world.actor("admin").call("POST", "/v1/studies", json=raw)
+    status, code, detail = problem(answer)
+    assert (status, code) == (422, "malformed-request")
+    assert "body.certificate.draws" in detail
+    assert "canary" not in answer.text
+
+
 def test_an_exception_is_taken_and_everybody_sees_its_words(world: World) -> None:
     signed, identities = sign_for(
         world.home.public(), "excepted", rehearsal=False, text=excepted(STUDY)
