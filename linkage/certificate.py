@@ -90,7 +90,7 @@ class GateCertificate(_Frozen):
     """
 
     version: Literal["1"] = "1"
-    study_id: str
+    study_id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}[a-z0-9]$")]
     epoch: int = Field(ge=1)
     schema_hash: _Hash
     study_shape: _Hash

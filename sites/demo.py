@@ -62,13 +62,12 @@ def prepare_demo(out: Path, persons: int, seed: int) -> PreparedDemo:
 def _declare(study_file: Path, persons: int) -> None:
     """Raise the declared sizes where the demo simulates more people than the example declares."""
     text = study_file.read_text(encoding="utf-8")
-    # A commons holds a person twice now and then, never all of them.
-    text = re.sub(
-        r"^records = ([\d_]+)",
-        lambda found: f"records = {max(int(found[1]), 2 * persons)}",
-        text,
-        flags=re.MULTILINE,
-    )
+    most = 2 * persons  # a commons holds a person twice now and then, never all of them
+
+    def raised(found: re.Match[str]) -> str:
+        return found[0] if int(found[1]) >= most else f"records = {most}"
+
+    text = re.sub(r"^records = ([\d_]+)", raised, text, flags=re.MULTILINE)
     study_file.write_text(text, encoding="utf-8")
 
 

@@ -13,8 +13,9 @@ from linkage.errors import SourceRefused, StudyRefused
 from linkage.messages import BROKER, CUSTODIAN
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
-from linkage.study import parse_study
+from linkage.study import load_study, parse_study
 from sites import cli
+from sites.demo import prepare_demo
 from sites.tokenizer import tokenize
 from sites.vault import Vault
 from tests.studies import EXCEPTION, STUDY, Cast, cast, certified, excepted, vault_of
@@ -202,3 +203,11 @@ def test_tokenizing_itself_asks_for_the_gate(tmp_path: Path) -> None:
     vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
     with pytest.raises(StudyRefused, match="no release-gate certificate"):
         tokenize(source(tmp_path), "alpha", without_certificate(EVERYONE), vault)
+
+
+@pytest.mark.parametrize(("persons", "declared"), [(300, 20_000), (10_001, 20_002)])
+def test_the_demo_declares_as_many_as_it_simulates(
+    tmp_path: Path, persons: int, declared: int
+) -> None:
+    study = load_study(prepare_demo(tmp_path / "out", persons, 1).plan.study_file)
+    assert [party.records for party in study.party] == [declared] * 3
