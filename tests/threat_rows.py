@@ -40,7 +40,8 @@ ATTACKS = (
         "broker insider who knows some of the people",
         "seeded attack: known people are landmarks from which the others are found",
         "the gate attacks with 5 % of the people known and predicts it for the declared size",
-        "more known people, or more records than declared, than the certificate says",
+        "more people known than 5 %, more records than declared (a broker that keeps replaced"
+        " versions); relatives of known people are hidden last",
     ),
     Threat(
         "T03",
@@ -55,7 +56,7 @@ ATTACKS = (
         "broker insider",
         "match keys are equal under any key: frequency, pattern mining, structure of equalities",
         "a key that two people of a dataset share is nulled at the site, duplicates are grouped"
-        " there, only rounded counts of collisions are told; fillers where the study asks for them",
+        " there, only rounded counts of collisions are told; nulls are filled",
         "equality between datasets is what linkage needs; a few records stay unique by structure",
     ),
     Threat(
@@ -183,10 +184,10 @@ ATTACKS = (
         "T21",
         "broker, through two studies or epochs",
         "finds the same people in two studies' uploads: equal or alike pseudonyms, keys, CLKs, IDs",
-        "every name and encoding is derived for one study (and encodings for one epoch); IDs are"
-        " random in each release",
-        "similarities do not depend on the key: two epochs of one study can be laid over each"
-        " other; a broker that keeps E epochs averages their noise",
+        "pseudonyms are derived for one study, encodings for one study and epoch, IDs are random in"
+        " each release; similarities, which no key changes, are what diffusion hides",
+        "within one study pseudonyms stay over epochs: a broker that keeps the encodings of E"
+        " epochs averages their noise",
     ),
     Threat(
         "T22",
@@ -270,3 +271,47 @@ PROMISES = (
 )
 
 THREATS = {one.id: one for one in (*ATTACKS, *PROMISES)}
+
+HEADLINES = (
+    (
+        "plain CLKs, 2,000 people, re-identified",
+        "The attack on encodings as most tools make them: people named, without any key",
+    ),
+    (
+        "hardened, knowing nobody",
+        "The same attack on the encodings of this project's example study",
+    ),
+    (
+        "hardened, 5 % known, worst CLK",
+        "The same by an attacker who knows 5 % of the people already: how many of the others",
+    ),
+    (
+        "all CLKs of a party's records together, 5 % known",
+        "The same with all encodings of a record taken together",
+    ),
+    (
+        "match keys: unique by structure at 10,000, worst two datasets",
+        "Records that stand out by which of their exact-match codes occur in the other dataset",
+    ),
+    (
+        "linked by bits alone over two studies",
+        "One person in two studies, linked by her encodings (1 in 2,000 is a blind guess)",
+    ),
+    (
+        "objects passed for another, refused",
+        "Sealed objects that a dishonest broker passes for another, refused by the site",
+    ),
+    (
+        "weakened study files",
+        "Ways to weaken a study file that were tried; all were refused",
+    ),
+    (
+        "failed or altered certificates, refused by broker",
+        "Failed, altered or missing certificates given to a broker; all were refused",
+    ),
+    (
+        "encodings, IDs and answers looked for on the broker's disk",
+        "Encodings, IDs and answers looked for on the broker's disk after a run; none was found",
+    ),
+)
+"""Figures of the tests, by name, as docs/privacy-officer.md tells them."""

@@ -1,9 +1,9 @@
 """
-The table of docs/threat-model.md, from tests that run.
+The tables of docs/threat-model.md and docs/privacy-officer.md, from tests that run.
 
     python -m tests.threats --run           # run every marked test, write results and table
     python -m tests.threats --run T07 T22   # only these rows' tests; the others stay as they are
-    python -m tests.threats                 # write the table from docs/threat-results.json
+    python -m tests.threats                 # write the tables from docs/threat-results.json
 
 A test shows a row with `@pytest.mark.threat("T01")` and tells figures with `record_property`.
 """
@@ -22,18 +22,19 @@ from typing import Any
 
 import pytest
 
-from tests.threat_rows import ATTACKS, PROMISES, THREATS, Threat
+from tests.threat_rows import ATTACKS, HEADLINES, PROMISES, THREATS, Threat
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "docs" / "threat-results.json"
 PAGE = CHECKOUT / "docs" / "threat-model.md"
+OFFICER = CHECKOUT / "docs" / "privacy-officer.md"
 MARKS = ("<!-- written by `make threats`: begin -->", "<!-- written by `make threats`: end -->")
 
 Results = dict[str, dict[str, Any]]
 """By test (file::function): rows, outcome, cases, figures."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Collector:
     """A pytest plugin that keeps what the marked tests showed. only: rows, all where empty."""
 
@@ -144,6 +145,14 @@ def rendered(found: Results) -> str:
     return "\n".join([*lines, "", MARKS[1]])
 
 
+def rendered_for_officer(found: Results) -> str:
+    """Return the generated part of the privacy officer's page: the figures in plain words."""
+    figures = {name: value for told in found.values() for name, value in told["figures"].items()}
+    lines = [MARKS[0], "", "| what was tried, on simulated people | result |", "|---|---|"]
+    lines += [f"| {said} | **{figures[name]}** |" for name, said in HEADLINES if name in figures]
+    return "\n".join([*lines, "", MARKS[1]])
+
+
 def _line(row: Threat, found: Results) -> str:
     tests = [told for told in found.values() if row.id in told["rows"]]
     figures = {name: value for told in tests for name, value in told["figures"].items()}
@@ -164,12 +173,13 @@ def _said(told: dict[str, Any]) -> str:
     return f"({told['cases']})" if told["outcome"] == "passed" else f"(**{told['outcome']}**)"
 
 
-def write_page(found: Results) -> None:
-    """Put the generated part between its marks in the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text(before + rendered(found) + after, encoding="utf-8")
+def write_pages(found: Results) -> None:
+    """Put the generated parts between their marks in the pages."""
+    for page, made in ((PAGE, rendered(found)), (OFFICER, rendered_for_officer(found))):
+        text = page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        page.write_text(before + made + after, encoding="utf-8")
 
 
 def main() -> int:
@@ -187,7 +197,7 @@ def main() -> int:
         kept = {name: told for name, told in found.items() if only and name in there}
         found = kept | run(only)
         write_results(found)
-    write_page(found)
+    write_pages(found)
     return int(any(told["outcome"] == "failed" for told in found.values()))
 
 
