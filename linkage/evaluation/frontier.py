@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from linkage.errors import LinkageError
-from linkage.evaluation.sweep import Measured, Setting, Sweep
+from linkage.evaluation.sweep import LOST, Measured, Setting, Sweep
 from linkage.study import StudyConfig, expected_density
 
 MOST_FOUND = 0.01
@@ -108,30 +108,33 @@ def best(measured: Iterable[Measured], *, size: int, most: float = MOST_FOUND) -
 
 
 def share_at(one: Measured, size: int) -> float:
-    """Return the share found at `size` people, measured or foretold; at the next larger size."""
+    """
+    Return the share found at `size` people, measured or foretold; at the next larger size known.
+
+    Past a size at which most is lost, that share: at least as much is found. Raises LinkageError
+    beyond the largest size.
+    """
     shares = {**one.foretold, **one.found}
-    larger = [n for n in sorted(shares) if n >= size]
-    if not larger:
+    largest = max(shares)
+    if size > largest and shares[largest] <= LOST:
         raise LinkageError(
-            f"nothing is known of {size:,} people", hint=f"at most {max(shares):,} were reckoned"
+            f"nothing is known of {size:,} people", hint=f"at most {largest:,} were reckoned"
         )
-    return shares[larger[0]]
+    return shares[min((n for n in shares if n >= size), default=largest)]
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """Return the settings as a table in Markdown, in the order given."""
-    if not measured:
-        return ""
-    found, foretold = sorted(measured[0].found), sorted(measured[0].foretold)
-    head = ["bits", "density", "t", "fields", "correlation, two keys", "correlation, attacker"]
-    head += [f"found of {n:,}" for n in found] + [f"of {n:,}, foretold" for n in foretold]
+    """Return the settings as a table in Markdown, in the order given. Foretold shares have a ~."""
+    sizes = sorted({n for one in measured for n in (*one.found, *one.foretold)})
+    head = ["bits", "density", "t", "fields", "correlation, two keys", "with what is expected"]
+    head += [f"found of {n:,}" for n in sizes]
     head += ["F1, CLK alone", "F1, program", "precision (said)", "recall (said)"]
     rows = [head, ["---"] * len(head)]
     for one in measured:
         setting = one.setting
         row = [str(setting.length), f"{one.density:.2f}", str(setting.diffusion), setting.fields]
         row += [f"{one.correlation:.3f}", f"{one.attacker_correlation:.3f}"]
-        row += [f"{one.found[n]:.2%}" for n in found] + [f"{one.foretold[n]:.1%}" for n in foretold]
+        row += [_share(one, n) for n in sizes]
         row += [f"{one.clk_f1:.4f}", "" if one.linked_f1 is None else f"{one.linked_f1:.4f}"]
         row += [
             f"{one.linked_precision:.4f} ({one.said_precision:.4f})" if one.linked_f1 else "",
@@ -139,6 +142,12 @@ def table(measured: Sequence[Measured]) -> str:
         ]
         rows.append(row)
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _share(one: Measured, size: int) -> str:
+    if size in one.found:
+        return f"{one.found[size]:.1%}"
+    return f"~{one.foretold[size]:.2%}" if size in one.foretold else "more"
 
 
 def plot(

@@ -12,8 +12,8 @@ that it chose itself without the truth.
 
 Leakage is the share of people that an attacker names who knows 5 % of them and has a list of all
 (`likelihood.ListAttacker`), measured at declared sizes as far as there are people, and foretold
-beyond (`foretold_share`); and two correlations of similarities on the first people: between two
-keys' encodings, and with what the attacker expects to see.
+beyond (`prediction.Energies`); and two correlations of similarities on the first people: between
+two keys' encodings, and with what the attacker expects to see.
 Many settings in a row, tables and plots: linkage.evaluation.frontier.
 """
 
@@ -26,14 +26,13 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
-from scipy.special import ndtr, roots_hermitenorm
 
 from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.encoder import encode_records
 from linkage.encoding.fields import apply
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
+from linkage.evaluation.attacks.best_guess import centred_both
 from linkage.evaluation.attacks.crowds import Crowd, simulated
 from linkage.evaluation.attacks.likelihood import ListAttacker
 from linkage.evaluation.attacks.similarity import (
@@ -45,6 +44,7 @@ from linkage.evaluation.attacks.similarity import (
     observed,
 )
 from linkage.evaluation.mistakes import RATES
+from linkage.evaluation.prediction import Energies, unrelated
 from linkage.matching.dataset import POPCOUNT_BAND, Dataset, popcounts, words_of
 from linkage.matching.dice import pairs_reaching
 from linkage.matching.engine import link
@@ -60,9 +60,11 @@ DRAWS = 2
 KNOWN_SHARE = 0.05
 TARGETS = 1_000
 """Records that the list attacker searches for: at 1 % found, a standard error of .3 %."""
-SIZES = (4_000, 20_000)
-FORETOLD = (100_000, 1_000_000)
+SIZES = (4_000,)
+FORETOLD = (20_000, 100_000, 1_000_000)
 """Declared sizes, in people: measured where the crowd is as large, foretold."""
+LOST = 0.2
+"""A share found from which larger sizes are not foretold: they are worse."""
 LEAST_Z = 3.0
 """Pairs below it are never looked at: far below any threshold that links at these sizes."""
 
@@ -116,7 +118,8 @@ class Measured:
 
     density: share of bits that a full record sets before diffusion. people, true_pairs: of a side,
     and common to both. correlation, attacker_correlation: the worst of `draws`, on `leak_people`.
-    found, foretold: share of people named, by declared size, with 5 % of them known.
+    found, foretold: share of people named, by declared size, with 5 % of them known. Sizes past
+    one at which LOST is exceeded are left out.
     said_precision, said_recall: what the program expected of its links.
     """
 
@@ -230,8 +233,10 @@ class Sweep:
         self._crowd, self._targets = crowd, targets
         self._sizes = tuple(n for n in sizes if n <= len(crowd)) or (len(crowd),)
         self._watched = crowd.rows(np.arange(min(LEAK_PEOPLE, len(crowd))))
+        self._strangers = unrelated(self._watched, seed=seed)
         self._same: Setting | None = None
         self._agreement: Floats2D = np.zeros((0, 0), np.float32)
+        self._chance = self._agreement
         self._attackers: dict[int, ListAttacker] = {}
 
     def measure(self, setting: Setting, *, whole: bool = False) -> Measured:
@@ -254,7 +259,7 @@ class Sweep:
             correlation=two_keys,
             attacker_correlation=attacker,
             found=found,
-            foretold=foretold(found, targets=self._targets),
+            foretold=self._foretold(clk, setting),
             clk_f1=self._clk_f1(study, clk),
         )
         if not whole:
@@ -279,12 +284,27 @@ class Sweep:
         between = [correlation(seen[0], other) for other in seen[1:]]
         return max(between, default=0.0), max(correlation(one, guessed) for one in seen)
 
+    def _foretold(self, clk: ClkSpec, setting: Setting) -> dict[int, float]:
+        """Return the share to be found at sizes that are not measured."""
+        views = [
+            centred_both(one ** max(setting.diffusion, 1)) * np.float32(clk.length**0.5)
+            for one in (self._agreement, self._chance)
+        ]
+        energies = Energies.of([views[0]], chance=[views[1]])
+        shares: dict[int, float] = {}
+        for n in FORETOLD:
+            shares[n] = energies.share(n, known_share=KNOWN_SHARE)
+            if shares[n] > LOST:
+                break
+        return shares
+
     def _expect(self, clk: ClkSpec, setting: Setting) -> None:
         """Have the attacker's expectations ready: of plain CLKs, so the same at every t."""
         if self._same == (same := replace(setting, diffusion=0)):
             return
         study, plain = self.study, clk.model_copy(update={"diffusion": 0})
         self._agreement = expected(study, plain, self._watched, keys=2, depth=0)
+        self._chance = expected(study, plain, self._strangers, keys=2, depth=0)
         self._attackers = {
             n: ListAttacker(
                 study,
@@ -352,39 +372,6 @@ def clk_f1(left: FixedColumn, right: FixedColumn, sides: Sides, *, seed: int) ->
     correct = sides.left.person[rows[i[taken]]] == sides.right.person[columns[j[taken]]]
     f1 = 2 * np.cumsum(correct) / (np.arange(1, len(correct) + 1) + sides.true_pairs)
     return float(f1.max(initial=0.0))
-
-
-def foretold(
-    found: Mapping[int, float], *, targets: int, sizes: tuple[int, ...] = FORETOLD
-) -> dict[int, float]:
-    """
-    Return the share found at sizes larger than any measured, from that at the largest one.
-
-    The measured share is taken for the work of one correlation, and that for constant in size.
-    It is not quite: relatives of known people are found at any size, so where they are most of the
-    found, this foretells too much. None of `targets` found counts as half a one.
-    """
-    n = max(found)
-    share = min(max(found[n], 0.5 / targets), 1 - 0.5 / targets)
-    most = 20 / (n * KNOWN_SHARE) ** 0.5
-    at_most = foretold_share(0.0, n)
-    c = 0.0 if share <= at_most else brentq(lambda c: foretold_share(c, n) - share, 0.0, most)
-    return {size: foretold_share(float(c), size) for size in sizes if size > n}
-
-
-def foretold_share(correlation: float, n: int, *, known: float = KNOWN_SHARE) -> float:
-    """
-    Return the share of `n` people that an attacker finds who knows a share `known` of them.
-
-    He compares a record's similarities to the s known people with those that he expects of each
-    candidate: the right one scores N(c sqrt(s), 1), the n - s - 1 others N(0, 1), and he takes the
-    largest. One round, independent scores, one c for all people.
-    """
-    s = int(n * known)
-    others = max(n - s - 1, 1)
-    nodes, weights = roots_hermitenorm(80)
-    wins = np.exp(others * np.log(np.clip(ndtr(nodes + correlation * s**0.5), 1e-300, 1)))
-    return float((weights * wins).sum() / weights.sum())
 
 
 def _usable(column: FixedColumn) -> npt.NDArray[np.int64]:

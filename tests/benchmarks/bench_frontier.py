@@ -34,19 +34,18 @@ CONTACT = ("zip", "phone", "email")
 
 GRID: dict[tuple[int, float], tuple[int, ...]] = {
     (2048, 1.0): (5, 6, 8, 10, 12, 14, 16, 20),
-    (4096, 2.0): (8, 10, 12, 14, 16, 20),
-    (2048, 2.0): (5, 6, 8, 10, 12),
-    (1024, 0.5): (6, 8, 10, 12),
-    (1024, 1.0): (5, 6, 8, 10),
-    (4096, 4.0): (6, 8, 10, 12),
-    (2048, 1.5): (8, 10, 12, 14),
-    (2048, 3.0): (4, 5, 6, 8),
-    (512, 0.25): (5, 6, 8, 10),
+    (4096, 2.0): (12, 14, 16, 20),
+    (2048, 2.0): (6, 8, 10, 12),
+    (1024, 1.0): (6, 8, 10),
+    (1024, 0.5): (8, 10, 12),
+    (2048, 3.0): (5, 6, 8),
+    (2048, 1.5): (10, 12, 14),
+    (4096, 4.0): (8, 10, 12),
 }
 """Depths by length and factor on every field's bits."""
 
-LINKED = {(2048, 1.0): 8, (4096, 2.0): 12, (2048, 2.0): 6, (1024, 1.0): 6}
-"""Where the whole program runs, too: from this depth on."""
+LINKED = {(2048, 1.0): (8, 10, 12, 14, 16, 20), (4096, 2.0): (14, 16), (2048, 2.0): (8, 10)}
+"""Where the whole program runs, too."""
 
 VARIANTS: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
     "name-dob-sex": (
@@ -63,7 +62,8 @@ VARIANTS: dict[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = {
     ),
     "name-ssn": ((("ssn",), ("ssn=200",)), (("middle_name:initial",), ())),
 }
-"""Fields left out and put in, each at 2,048 bits and t = 12, 14."""
+"""Fields left out and put in, each at 2,048 bits and the depths of VARIED."""
+VARIED = (14, 16)
 
 
 def extended(study: StudyConfig) -> StudyConfig:
@@ -82,15 +82,15 @@ def wanted(data: str) -> tuple[list[Setting], list[Setting]]:
     variants = [
         Setting(data, 2048, t, 1.0, without, added)
         for without, added in VARIANTS[data]
-        for t in (12, 14)
+        for t in VARIED
     ]
     return grid, variants
 
 
 def is_linked(setting: Setting) -> bool:
     if setting.fields:
-        return setting.diffusion == 12
-    return setting.diffusion >= LINKED.get((setting.length, setting.scale), 99)
+        return setting.diffusion == VARIED[-1]
+    return setting.diffusion in LINKED.get((setting.length, setting.scale), ())
 
 
 def run(data: str, out: Path, n: int) -> None:

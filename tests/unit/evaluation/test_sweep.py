@@ -124,8 +124,9 @@ def test_the_best_is_the_best_that_passes() -> None:
     assert chosen[20_000] == ones[2]  # as for the next larger size known
     assert best(ones[:1], size=4_000) is None
     assert share_at(ones[0], 5_000) == 0.8
+    assert share_at(ones[0], 1_000_000) == 0.8  # at least
     with pytest.raises(LinkageError, match="1,000,000"):
-        share_at(ones[0], 1_000_000)
+        share_at(ones[1], 1_000_000)
 
 
 def test_a_plot_shows_every_setting_and_asks_nobody(record: Path) -> None:
