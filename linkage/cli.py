@@ -1,7 +1,9 @@
 """
-`linkage`: score a linkage, simulate people, measure speed. It needs no key and no broker.
+`linkage`: attack a study's encodings, score a linkage, simulate people, measure speed. It needs no
+key and no broker.
 
-Exit codes: 0 done; 2 wrong usage; 4 an input file is refused; 7 anything else is refused.
+Exit codes: 0 done; 2 wrong usage; 4 an input file is refused; 7 anything else is refused; 8 the
+study was measured and does not pass the release gate.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from linkage.attack_cli import attack
 from linkage.bench_cli import app as bench_app
 from linkage.evaluation.people import simulate, write_parties
 from linkage.evaluation.quality import PairQuality, Quality, read_ids, read_truth, score
@@ -25,9 +28,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Score a linkage, simulate people, measure speed.",
+    help="Attack a study's encodings, score a linkage, simulate people, measure speed.",
 )
 app.add_typer(bench_app, name="bench")
+app.command()(attack)
 _err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]

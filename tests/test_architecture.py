@@ -72,8 +72,13 @@ def test_a_planted_violation_is_caught(copy: Path, module: str, line: str, contr
 
 
 def test_linkage_never_asks_what_time_it_is() -> None:
-    """The calendar is imported for dates; asking it for today would hide an input."""
+    """
+    The calendar is imported for dates; asking it for today would hide an input. A command is where
+    defaults are: the certificate of `linkage attack` is of today.
+    """
     for path in (CHECKOUT / "linkage").rglob("*.py"):
+        if path.name == "attack_cli.py":
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 asked = f"{path.relative_to(CHECKOUT)}:{node.lineno}"

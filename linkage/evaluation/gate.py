@@ -19,7 +19,7 @@ keys; and CLKs and match keys together. No verdict is kept: linkage.certificate 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from linkage.certificate import GateCertificate, declared_size, study_shape
@@ -121,14 +121,14 @@ def run_gate(
     known_share: float = 0.05,
     seed: int = 1,
     thinned: float = 1.0,
-    known: Sequence[Expected] | None = None,
+    guesses: Sequence[Expected] | None = None,
     progress: Progress = lambda text, done: None,
 ) -> GateRun:
     """
     Measure a study on a crowd that holds all its fields.
 
     people: in words, who they are. thinned: how many relatives of a person there are for each one
-    in the crowd, where it is a sample. known: expectations made before, for the same crowd.
+    in the crowd, where it is a sample. guesses: expectations of the same crowd, made before.
     Raises LinkageError for a crowd too small or all alike, and for a study without diffusion.
     """
     if study.study.profile != "hardened":
@@ -143,7 +143,9 @@ def run_gate(
             f"{len(crowd):,} people are too few to measure anything",
             hint=f"give {LEAST_CROWD:,} or more; 4,000 is usual",
         )
-    guesses = known or expectations(study, crowd, seed=seed, progress=progress)
+    guesses = guesses or expectations(study, crowd, seed=seed, progress=progress)
+    # They hold for any depth; the study says which.
+    guesses = [replace(one, clk=clk) for one, clk in zip(guesses, study.clk, strict=True)]
     found = []
     for i, guess in enumerate(guesses):
         progress(f"{guess.clk.id}: without diffusion", 0.15 + 0.05 * i / len(guesses))

@@ -20,9 +20,9 @@ from linkage.certificate import MOST_CORRELATION, MOST_REIDENTIFIED, declared_si
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.best_guess import centred_both
 from linkage.evaluation.attacks.similarity import Floats2D
-from linkage.evaluation.gate_evidence import Expected
+from linkage.evaluation.gate_evidence import Expected, Measured
 from linkage.evaluation.prediction import Energies
-from linkage.study import ClkSpec, StudyConfig
+from linkage.study import StudyConfig
 
 LEAST_DEPTH, MOST_DEPTH = 5, 40
 """t below 5 fails on every field measured; beyond 40 hardly any similarity is left to link by."""
@@ -52,19 +52,24 @@ class Chosen:
 
 
 def choose_diffusion(
-    study: StudyConfig, guesses: Sequence[Expected], *, known_share: float = 0.05
+    study: StudyConfig,
+    guesses: Sequence[Expected],
+    *,
+    known_share: float = 0.05,
+    thinned: float = 1.0,
 ) -> Chosen:
     """
     Return the study with the smallest depths foretold to pass, at its declared size.
 
     Raises LinkageError where no depth passes: then fields, not depth, must change.
     """
-    alone = {one.clk.id: _smallest(study, [one], known_share, {}) for one in guesses}
+    told = _Foretold(study, known_share, thinned)
+    alone = {one.clk.id: told.smallest(one) for one in guesses}
     depths = dict(alone)
     by_id = {one.clk.id: one for one in guesses}
     for party in study.party:
         sent = [by_id[clk.id] for clk in study.clks_of(party)]
-        while len(sent) > 1 and not _passes(study, sent, depths, known_share):
+        while len(sent) > 1 and not told.passes(sent, depths):
             loudest = max(sent, key=lambda one: _power(one, depths[one.clk.id]))
             if depths[loudest.clk.id] >= MOST_DEPTH:
                 raise _hopeless(f"party {party.id!r}: no depth hides all its CLKs together")
@@ -72,19 +77,34 @@ def choose_diffusion(
     return Chosen(at_depths(study, depths), alone)
 
 
-def deeper(study: StudyConfig, evidence: str) -> StudyConfig:
-    """Return the study with the CLK of `evidence`, or all CLKs of the party, one deeper."""
-    kind, _, name = evidence.partition(":")
-    depths = {clk.id: study.diffusion_of(clk) for clk in study.clk}
-    if kind == "clk":
-        named: Sequence[ClkSpec] = [clk for clk in study.clk if clk.id == name]
-    else:
-        named = study.clks_of(study.party_named(name))
-    for clk in named:
-        depths[clk.id] += 1
-        if depths[clk.id] > MOST_DEPTH:
-            raise _hopeless(f"CLK {clk.id!r}: no depth passes")
-    return at_depths(study, depths)
+def failing(evidence: Sequence[Measured], records: int) -> list[str]:
+    """Return the evidence whose diffusion is not deep enough for `records`, as measured."""
+    return [
+        one.figures.evidence
+        for one in evidence
+        if abs(one.figures.correlation) > MOST_CORRELATION
+        or max(one.worst, one.figures.predicted_seeded) > MOST_REIDENTIFIED
+        or one.figures.holds_up_to < records
+    ]
+
+
+def deeper(chosen: Chosen, failed: Sequence[str]) -> Chosen:
+    """
+    Return the choice with each CLK that `failed` one deeper; of a party whose CLKs pass each by
+    itself, all. Raises LinkageError where that is too deep.
+    """
+    study = chosen.study
+    parties = [name.partition(":")[2] for name in failed if name.startswith("party:")]
+    wanted = {name.partition(":")[2] for name in failed if name.startswith("clk:")}
+    for party in parties:
+        sent = {clk.id for clk in study.clks_of(study.party_named(party))}
+        wanted |= set() if sent & wanted else sent
+    depths = chosen.depths()
+    for clk in wanted:
+        depths[clk] += 1
+        if depths[clk] > MOST_DEPTH:
+            raise _hopeless(f"CLK {clk!r}: no depth passes")
+    return Chosen(at_depths(study, depths), chosen.alone)
 
 
 def at_depths(study: StudyConfig, depths: dict[str, int]) -> StudyConfig:
@@ -96,51 +116,53 @@ def at_depths(study: StudyConfig, depths: dict[str, int]) -> StudyConfig:
     return study.model_copy(update={"clk": clks})
 
 
-def _smallest(
-    study: StudyConfig, guesses: Sequence[Expected], known_share: float, depths: dict[str, int]
-) -> int:
-    """Return the smallest depth with which one CLK passes by itself."""
-    (one,) = guesses
-    low, high = LEAST_DEPTH, MOST_DEPTH
-    if not _passes(study, guesses, {one.clk.id: high}, known_share):
-        raise _hopeless(f"CLK {one.clk.id!r}: no depth passes")
-    while low < high:
-        middle = (low + high) // 2
-        if _passes(study, guesses, {one.clk.id: middle}, known_share):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+@dataclass(frozen=True, slots=True)
+class _Foretold:
+    """What would pass at the study's declared size."""
 
+    study: StudyConfig
+    known_share: float
+    thinned: float
 
-def _passes(
-    study: StudyConfig, guesses: Sequence[Expected], depths: dict[str, int], known_share: float
-) -> bool:
-    """Whether CLKs of these depths are foretold to pass together."""
-    energies = _energies(study, guesses, depths)
-    n = len(energies)
-    pair = energies.whole(n) / n / study.study.epoch
-    # Two keys share the signal alone: their correlation is that with expectation, squared.
-    if pair / (1 + pair) > MOST_CORRELATION * _MARGIN:
-        return False
-    records = max(declared_size(study) or n, n)
-    sizes = {n, records, round((n * records) ** 0.5)}
-    return not any(energies.matchable(size) for size in sizes) and all(
-        energies.share(size, known_share=known_share) <= MOST_REIDENTIFIED * _MARGIN
-        for size in sorted(sizes)
-    )
+    def smallest(self, one: Expected) -> int:
+        """Return the smallest depth with which one CLK passes by itself."""
+        low, high = LEAST_DEPTH, MOST_DEPTH
+        if not self.passes([one], {one.clk.id: high}):
+            raise _hopeless(f"CLK {one.clk.id!r}: no depth passes")
+        while low < high:
+            middle = (low + high) // 2
+            if self.passes([one], {one.clk.id: middle}):
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
+    def passes(self, guesses: Sequence[Expected], depths: dict[str, int]) -> bool:
+        """Whether CLKs of these depths pass together."""
+        energies = self._energies(guesses, depths)
+        n = len(energies)
+        pair = energies.whole(n) / n / self.study.study.epoch
+        # Two keys share the signal alone: their correlation is that with expectation, squared.
+        if pair / (1 + pair) > MOST_CORRELATION * _MARGIN:
+            return False
+        records = max(declared_size(self.study) or n, n)
+        sizes = sorted({n, records, round((n * records) ** 0.5)})
+        return not any(energies.matchable(size) for size in sizes) and all(
+            energies.share(size, known_share=self.known_share) <= MOST_REIDENTIFIED * _MARGIN
+            for size in sizes
+        )
 
-def _energies(study: StudyConfig, guesses: Sequence[Expected], depths: dict[str, int]) -> Energies:
-    rows = np.flatnonzero(np.any([one.present for one in guesses], axis=0))
-    square = np.ix_(rows, rows)
-    guessed: list[Floats2D] = []
-    chance: list[Floats2D] = []
-    for one in guesses:
-        scale = np.float32(one.clk.length**0.5)
-        for side, similarity in zip((guessed, chance), one.at(depths[one.clk.id]), strict=True):
-            side.append(centred_both(similarity[square], one.present[rows]) * scale)
-    return Energies.of(guessed, chance=chance).times(study.study.epoch)
+    def _energies(self, guesses: Sequence[Expected], depths: dict[str, int]) -> Energies:
+        rows = np.flatnonzero(np.any([one.present for one in guesses], axis=0))
+        square = np.ix_(rows, rows)
+        guessed: list[Floats2D] = []
+        chance: list[Floats2D] = []
+        for one in guesses:
+            scale = np.float32(one.clk.length**0.5)
+            for side, similarity in zip((guessed, chance), one.at(depths[one.clk.id]), strict=True):
+                side.append(centred_both(similarity[square], one.present[rows]) * scale)
+        energies = Energies.of(guessed, chance=chance, thinned=self.thinned)
+        return energies.times(self.study.study.epoch)
 
 
 def _power(one: Expected, depth: int) -> float:

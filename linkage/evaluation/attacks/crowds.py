@@ -23,7 +23,7 @@ import pyarrow.csv
 
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normaliser, Reading
-from linkage.errors import LinkageError
+from linkage.errors import SourceRefused
 from linkage.evaluation.mistakes import RATES, Rates, as_registered
 from linkage.evaluation.population import draw_persons, draw_vitals, stream
 
@@ -83,7 +83,7 @@ def read_people(path: Path, *, fields: Iterable[str], date_format: str | None = 
     """
     Read people from a CSV file whose header names fields of the study; each row is a person.
 
-    Raises LinkageError where the file cannot be read or lacks a field; values are never named.
+    Raises SourceRefused where the file cannot be read or lacks a field; values are never named.
     """
     try:
         table = pa.csv.read_csv(
@@ -93,13 +93,15 @@ def read_people(path: Path, *, fields: Iterable[str], date_format: str | None = 
             ),
         )
     except (OSError, pa.ArrowInvalid) as fault:
-        raise LinkageError(
-            f"{path.name} cannot be read as a CSV file ({type(fault).__name__})",
+        raise SourceRefused(
+            file=path.name,
+            rule=f"cannot be read as a CSV file ({type(fault).__name__})",
             hint="a header with the study's field names, commas between, UTF-8",
         ) from None
     if lacking := [field for field in fields if field not in table.column_names]:
-        raise LinkageError(
-            f"{path.name} has no column {', '.join(lacking)}",
+        raise SourceRefused(
+            file=path.name,
+            rule=f"has no column {', '.join(lacking)}",
             hint=f"name the columns as the study file does: {', '.join(fields)}",
         )
     reading = Reading(date_format=date_format)
