@@ -30,9 +30,11 @@ Floats2D = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-ROUNDS = 20
-_SURE = 0.5
-"""Least belief, exclusive, with which a guess becomes evidence for others."""
+ROUNDS = 40
+_DOUBT = 0.2
+"""Belief above which a guess becomes evidence for others, in that proportion."""
+_GROWTH, _PATIENCE = 1.005, 4
+"""Rounds end when the summed belief has not grown by that factor for so many."""
 _SAMPLE = 1000
 """Pairs from which slope and noise are estimated."""
 _EVIDENCE = 2000
@@ -84,8 +86,8 @@ def match_graphs(
     Return each row's guessed column, int64[N]: the person in the list, -1 for none.
 
     observed: float32[N, N], similarities of the encodings; expected: float32[M, M], those of the
-    list. 0 on the diagonals and where nothing is known. Several rows may get one column, unless one
-    is sure of it: so the most guesses are right where all are doubtful.
+    list. 0 on the diagonals and where nothing is known. Several rows may get one column where
+    all are doubtful: so the most guesses are right.
     seeds: rows and columns known to be the same people, who keep their places. seed: for the
     random draws of the alignment. Stops before `rounds` once nothing changes.
     """
@@ -103,23 +105,20 @@ def match_graphs(
     guess[known.rows] = known.columns
     if not len(pairs) or not free.any():
         return guess
-    before = 0.0
-    for turn in range(max(rounds, 1)):
-        scores = likelihoods(rows, columns, pairs)
-        guesses = believed(scores, free)
-        sure = guesses.take(guesses.belief > _SURE)
-        now = float(sure.belief.sum())
-        if turn == rounds - 1 or abs(now - before) <= 1e-3 * max(before, 1.0):
-            break
-        before = now
-        pairs = _joined(known, sure)
-    # Who is sure of one person takes her from the others; they choose for themselves.
-    guess[sure.rows] = sure.columns
-    free.rows[sure.rows] = False
-    free.columns[sure.columns] = False
     at, on = np.flatnonzero(free.rows), np.flatnonzero(free.columns)
-    if len(at) and len(on):
-        guess[at] = on[scores[at][:, on].argmax(axis=1)]
+    most, waited = 0.0, 0
+    for turn in range(max(rounds, 1)):
+        shares = one_to_one(likelihoods(rows, columns, pairs)[at][:, on])
+        left, right = np.nonzero(shares > _DOUBT)
+        belief = shares[left, right]
+        now = float(belief.sum())
+        # A landslide may begin slowly: a single round without growth is no end.
+        waited = 0 if now > most * _GROWTH else waited + 1
+        most = max(most, now)
+        if turn == rounds - 1 or waited >= _PATIENCE:
+            break
+        pairs = _joined(known, Pairs(at[left], on[right], belief))
+    guess[at] = on[shares.argmax(axis=1)]
     return guess
 
 
@@ -157,21 +156,19 @@ def likelihoods(rows: Floats2D, columns: Floats2D, pairs: Pairs) -> Floats2D:
     return made
 
 
-def believed(scores: Floats2D, free: Free) -> Pairs:
+def one_to_one(scores: Floats2D, turns: int = 3) -> Floats2D:
     """
-    Return the free rows and columns that choose each other, and how far to believe each choice:
-    its share of the likelihood in its row or in its column, whichever is less.
+    Return how far to believe that each row is each column, float32[N, M]; rows sum to 1.
+
+    scores: log likelihoods, changed in place. Rows and columns are scaled in turn, so that a
+    column that one row is sure of is none for others. Sinkhorn and Knopp 1967.
     """
-    at, on = np.flatnonzero(free.rows), np.flatnonzero(free.columns)
-    if not len(at) or not len(on):
-        return _known(None)
-    inner = scores if free.rows.all() and free.columns.all() else scores[at][:, on]
-    best, back = inner.argmax(axis=1), inner.argmax(axis=0)
-    mutual = np.flatnonzero(back[best] == np.arange(len(best)))
-    top = inner[mutual, best[mutual]]
-    here = np.exp(inner[mutual] - top[:, None]).sum(axis=1)
-    there = np.exp(inner[:, best[mutual]] - top[None, :]).sum(axis=0)
-    return Pairs(at[mutual], on[best[mutual]], (1 / np.maximum(here, there)).astype(np.float32))
+    scores -= scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    for _ in range(turns):
+        scores /= np.maximum(scores.sum(axis=0, keepdims=True), 1e-20)
+        scores /= np.maximum(scores.sum(axis=1, keepdims=True), 1e-20)
+    return scores
 
 
 def _fit(rows: Floats2D, columns: Floats2D, pairs: Pairs) -> tuple[float, float]:
