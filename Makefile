@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 
-.PHONY: help setup demo test test-long threats lint format bench lock clean
+.PHONY: help setup demo test test-long threats gate lint format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,10 @@ test-long: $(DEV_READY) ## Run the long tests
 
 threats: $(DEV_READY) ## Run the tests behind docs/threat-model.md and write its table
 	$(BIN)/python -m tests.threats --run $(ROWS)
+
+gate: $(DEV_READY) ## Measure the shipped study and renew its certificate (about five minutes)
+	$(BIN)/linkage attack configs/three-commons/study.toml --out build/gate
+	cp build/gate/certificate.json configs/three-commons/certificate.json
 
 lint: $(DEV_READY) ## Check style, types and import boundaries
 	$(BIN)/ruff check .
