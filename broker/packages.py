@@ -48,10 +48,10 @@ def _records(
     while manifests[-1].base:
         manifests.append(_manifest(broker, study, uploader, manifests[-1].base))
     records = _rows(broker, identity, study, manifests[-1])
-    _require_attested(records, manifests[-1])
+    _require_attested(records, manifests[-1], study)
     for manifest in reversed(manifests[:-1]):
         records = apply_delta(records, _rows(broker, identity, study, manifest))
-        _require_attested(records, manifest)
+        _require_attested(records, manifest, study)
     return manifests[0], records
 
 
@@ -83,12 +83,18 @@ def _rows(
     return from_arrow(batches, study.config, manifest.party)
 
 
-def _require_attested(records: EncodedRecords, manifest: Manifest) -> None:
+def _require_attested(records: EncodedRecords, manifest: Manifest, study: RegisteredStudy) -> None:
     if (len(records), len(np.unique(records.groups))) != (manifest.records, manifest.groups):
         raise PackageRefused(
             f"{manifest.uploader!r}: the dataset has another number of records or groups than its"
             " manifest says",
             hint=_REMEDY,
+        )
+    columns = [*records.clks.values(), *records.match_keys.values()]
+    if study.config.study.fills_nulls and not all(one.present.all() for one in columns):
+        raise PackageRefused(
+            f"{manifest.uploader!r}: an encoding is null, and the study has nulls filled",
+            hint="tokenize with the signed study file and this software version",
         )
 
 

@@ -30,7 +30,8 @@ def encoded(
 ) -> EncodedRecords:
     """
     Return made-up encodings of people, who are numbers: the same person's CLKs at two parties
-    agree on most bits, and most of its match keys are equal. party: who uploads.
+    agree on most bits, and most of its match keys are equal; the others are null, or made up where
+    the study fills nulls. party: who uploads.
     """
     study = signed.study
     owner = study.party_of_uploader(party)
@@ -52,8 +53,12 @@ def encoded(
     for rule in study.rules_of(owner):
         made = b"".join(text("key", rule.id, people[i]) for i in order)
         there = noise.random(n) < 0.8
-        values = np.frombuffer(made, np.uint8).reshape(n, 16) * there[:, None]
-        keys[rule.id] = FixedColumn(values.astype(np.uint8), there)
+        other = b"".join(text("filler", party, rule.id, people[i]) for i in order)
+        real, filler = (np.frombuffer(one, np.uint8).reshape(n, 16) for one in (made, other))
+        if study.study.fills_nulls:
+            keys[rule.id] = FixedColumn(np.where(there[:, None], real, filler), there | True)
+        else:
+            keys[rule.id] = FixedColumn(real * there[:, None].astype(np.uint8), there)
     pseudonyms = np.frombuffer(b"".join(names[i] for i in order), np.uint8).reshape(n, 16)
     return EncodedRecords(pseudonyms.copy(), np.arange(n, dtype=np.uint32), clks, keys)
 

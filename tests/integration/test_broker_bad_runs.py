@@ -55,7 +55,7 @@ def test_missing_parties_are_named(world: World) -> None:
 
 @pytest.mark.threat("P07")
 @pytest.mark.threat("P08")
-@pytest.mark.parametrize("spoil", ["records", "groups", "twice", "no-table", "bomb"])
+@pytest.mark.parametrize("spoil", ["records", "groups", "twice", "null", "no-table", "bomb"])
 def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoil: str) -> None:
     """What only the worker can see, because the server opens nothing."""
     signed, identities = sign_for(world.home.public(), f"bad-{spoil}")
@@ -72,6 +72,8 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
             changed = {"groups": 59}
         if party == "enclave" and spoil == "twice":
             records.pseudonyms[1] = records.pseudonyms[0]
+        if party == "enclave" and spoil == "null":
+            records.match_keys["sound-dob"].present[5] = False
         package = pack(signed, identities[party], records, **_without(changed, "parts"))
         if "parts" in changed:
             package = _with_parts(package, identities[party])
@@ -85,6 +87,7 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
         "records": "another number of records than its manifest says",
         "groups": "another number of records or groups than its manifest says",
         "twice": "a record pseudonym occurs twice",
+        "null": "'enclave': an encoding is null, and the study has nulls filled",
         "no-table": "what is inside is no table",
         "bomb": "what is inside is no table",
     }
