@@ -95,6 +95,7 @@ class GateRun:
             "hardened_correlation": max(one.figures.correlation for one in self.evidence),
             "combined_reidentified": self.combined.share,
             "unique_by_structure": self.structure.share,
+            "unique_by_structure_together": self.structure.together,
             "structure_people": self.structure.people,
             "n": self.n,
             "records": self.records,
