@@ -64,8 +64,12 @@ __all__ = [
 MOST_UPLOADERS = 60
 """Datasets of one run; linkage.matching.solve counts them in the bits of one number."""
 
-DEFAULT_DIFFUSION = 10
-"""Diffusion depth t of a hardened CLK whose file names none."""
+DEFAULT_DIFFUSION = 18
+"""
+Diffusion depth t of a hardened CLK whose file names none: the smallest even one that passes the
+release gate on every set of fields measured, two CLKs a party, up to 100,000 people
+(docs/parameters.md). `linkage attack --choose` often finds less for a study's own fields and size.
+"""
 
 LEAST_DIFFUSION = 5
 """

@@ -28,6 +28,7 @@ fields = ["first_name", "middle_name", "last_name", "ssn"]
 
 [[clk]]
 id = "name-dob-sex"
+diffusion = 10
 fields = [
     { field = "first_name" }, { field = "middle_name:initial" }, { field = "last_name" },
     { field = "date_of_birth", bits = 140 }, { field = "sex", bits = 40 },
@@ -35,6 +36,7 @@ fields = [
 [[clk]]
 id = "name-ssn"
 length = 1024
+diffusion = 10
 min_fields = 2
 fields = [
     { field = "first_name", ngram = 3 }, { field = "last_name" },

@@ -138,7 +138,8 @@ def test_profile_clkhash_leaves_clks_plain(
     study_text: str, key: StudyKey, people: dict[str, Coded]
 ) -> None:
     plain_profile = 'profile = "clkhash"\naccept_graph_matching_risk = true\nepoch = 3'
-    study = parse_study(study_text.replace("epoch = 3", plain_profile))
+    text = study_text.replace("diffusion = 10\n", "")
+    study = parse_study(text.replace("epoch = 3", plain_profile))
     encoder = ClkEncoder(study, study.clk[0], key)
     values = transformed(people, encoder.refs)
     assert (encoder.encode(values)[0].values == encoder.plain(values).values).all()

@@ -71,7 +71,7 @@ def test_they_are_the_default_of_the_hardened_profile_only(study_text: str) -> N
         (f"{plain}fill_nulls = true", True),
         ("fill_nulls = false", False),
     ):
-        study = parse_study(study_text.replace(DEFAULT[0], header))
+        study = parse_study(study_text.replace(DEFAULT[0], header).replace("diffusion = 10\n", ""))
         assert study.study.fills_nulls is expected
 
 

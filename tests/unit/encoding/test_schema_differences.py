@@ -26,7 +26,7 @@ fields = ["first_name:sound", "last_name:sound", "date_of_birth:year"]
           " and 1 in the other"]),
         ("length = 1024", "length = 2048",
          ["CLK 'name-ssn': the length is 1024 in one and 2048 in the other"]),
-        ("length = 1024", "length = 1024\ndiffusion = 12",
+        ("length = 1024\ndiffusion = 10", "length = 1024\ndiffusion = 12",
          ["CLK 'name-ssn': the diffusion t is 10 in one and 12 in the other"]),
         ("min_fields = 2", "min_fields = 3",
          ["CLK 'name-ssn': min_fields are 2 in one and 3 in the other"]),
