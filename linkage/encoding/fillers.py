@@ -19,8 +19,8 @@ one that outlived its neighbours, or changed without them, would be known by it.
 Records of one group share their fillers as they share their encodings; the group is named by its
 first pseudonym. Remaining weaknesses: where members of a group differ, one may have a filler; a
 record whose group gets or loses its first member between two dataset versions changes its fillers
-alone; and where names are used otherwise than among the simulated people, many made-up CLKs
-together resemble the others a little less than they should.
+alone; and made-up people have no relatives, so a made-up CLK resembles others a little less than
+most real ones do (docs/formats-encoding.md has the figures).
 """
 
 from __future__ import annotations
