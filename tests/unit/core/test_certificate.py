@@ -167,6 +167,12 @@ def test_what_leaks_nothing_may_change() -> None:
         assert made.passed(parse_study(STUDY.replace(old, new)))
 
 
+def test_plain_clks_pass_on_no_certificate() -> None:
+    plain = parse_study(STUDY.replace("purpose", PLAIN, 1))
+    (reason,) = passing(plain).reasons(plain)
+    assert "plain CLKs fall to graph matching" in reason
+
+
 def test_a_study_that_declares_no_size_cannot_pass() -> None:
     study = parse_study(STUDY.replace("records = 100_000\n", "", 1))
     assert declared_size(study) is None
