@@ -81,7 +81,8 @@ ATTACKS = (
         "probing: uploads people it guesses, looks who is linked",
         "every record gets an ID in every release, matched or not, in random order; counts of"
         " others are not shown; the number of records is attested and capped",
-        "the IDs themselves tell nothing, but a cohort delivered to the enclave does: who is in it",
+        "a cohort delivered to the enclave tells who is in it; an alert on odd rates of matches is"
+        " not built",
     ),
     Threat(
         "T08",

@@ -201,7 +201,7 @@ def test_two_spellings_are_not_bridged_for_their_uploader(world: World) -> None:
 
 
 def _together(first: EncodedRecords, second: EncodedRecords) -> EncodedRecords:
-    """Two uploads in one: the second under other names, and without keys, which may not repeat."""
+    """Two uploads in one: the second under other names, and with keys of its own."""
     n = len(first)
     clks = {
         clk: FixedColumn(
@@ -210,10 +210,7 @@ def _together(first: EncodedRecords, second: EncodedRecords) -> EncodedRecords:
         for clk, column in first.clks.items()
     }
     keys = {
-        rule: FixedColumn(
-            np.concatenate([column.values, np.zeros_like(column.values)]),
-            np.concatenate([column.present, np.zeros(n, bool)]),
-        )
+        rule: FixedColumn(np.concatenate([column.values, random_ids(n)]), np.ones(2 * n, bool))
         for rule, column in first.match_keys.items()
     }
     names = np.concatenate([first.pseudonyms, random_ids(n)])

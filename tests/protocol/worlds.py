@@ -64,14 +64,15 @@ def crosswalk(world: World, party: str, release: str) -> dict[bytes, bytes]:
 
 
 def with_clks(records: EncodedRecords, values: np.ndarray) -> EncodedRecords:
-    """Return the records with these CLKs, uint8[N, W], present in all, and no match key."""
+    """Return the records with these CLKs, uint8[N, W], and match keys that nobody else has."""
     n = len(records)
+    draw = np.random.default_rng(3)
     return EncodedRecords(
         records.pseudonyms,
         records.groups,
         {clk: FixedColumn(values, np.ones(n, bool)) for clk in records.clks},
         {
-            rule: FixedColumn(np.zeros_like(column.values), np.zeros(n, bool))
-            for rule, column in records.match_keys.items()
+            rule: FixedColumn(draw.integers(0, 256, (n, 16), dtype=np.uint8), np.ones(n, bool))
+            for rule in records.match_keys
         },
     )
