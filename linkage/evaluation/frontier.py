@@ -41,11 +41,20 @@ def settings(
     depths: Iterable[int] = (6, 8, 10, 12, 14, 16),
     density: tuple[float, float] = (0.10, 0.55),
 ) -> list[Setting]:
-    """Return the grid of settings of one CLK whose density lies in the range; t changes fastest."""
+    """
+    Return the grid of settings of one CLK that a study file may have; t changes fastest.
+
+    density: the least and the most, inclusive; a field has 20 to 400 bits (linkage.study).
+    """
     grid = product(lengths, scales, depths)
     made = [Setting(clk_id, length, t, scale) for length, scale, t in grid]
     low, high = density
-    return [one for one in made if low <= expected_density(one.spec(study)) <= high]
+    specs = [(one, one.spec(study)) for one in made]
+    return [
+        one
+        for one, clk in specs
+        if low <= expected_density(clk) <= high and all(20 <= f.bits <= 400 for f in clk.fields)
+    ]
 
 
 def measure_all(

@@ -91,11 +91,13 @@ def test_fields_change_as_a_setting_says() -> None:
         replace(setting, without=("street",)).spec(STUDY)
 
 
-def test_the_grid_keeps_to_safe_densities() -> None:
-    made = settings(STUDY, CLK, lengths=(512, 2048), scales=(0.25, 1.0, 4.0), depths=(8, 12))
+def test_the_grid_keeps_to_what_a_study_may_have() -> None:
+    made = settings(STUDY, CLK, lengths=(1024, 2048), scales=(0.4, 0.5, 1.0, 3.0), depths=(8, 12))
     assert [(one.length, one.scale, one.diffusion) for one in made] == [
-        (512, 0.25, 8),
-        (512, 0.25, 12),
+        (1024, 0.5, 8),  # at .4, one field would have 16 bits
+        (1024, 0.5, 12),
+        (1024, 1.0, 8),
+        (1024, 1.0, 12),
         (2048, 1.0, 8),
         (2048, 1.0, 12),
     ]
