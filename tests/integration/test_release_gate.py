@@ -93,6 +93,7 @@ def test_a_certificate_that_cannot_be_read_is_named_without_its_value(world: Wor
     assert "canary" not in answer.text
 
 
+@pytest.mark.threat("T23")
 def test_an_exception_is_taken_and_everybody_sees_its_words(world: World) -> None:
     signed, identities = sign_for(
         world.home.public(), "excepted", rehearsal=False, text=excepted(STUDY)
@@ -127,6 +128,7 @@ def test_a_passed_study_says_for_how_many_and_since_when(world: World) -> None:
     assert {one["study_id"]: one["release_gate"] for one in listed}["passed"].startswith("passed")
 
 
+@pytest.mark.threat("T23")
 def test_the_console_is_no_way_around(world: World, tmp_path: Path) -> None:
     signed = without(*real(world, "by-console"))
     file = tmp_path / "signed.json"
@@ -141,6 +143,7 @@ def test_the_console_is_no_way_around(world: World, tmp_path: Path) -> None:
     assert "no release-gate certificate" in done.stderr
 
 
+@pytest.mark.threat("T23")
 def test_the_next_epoch_needs_a_certificate_of_its_own(world: World) -> None:
     first, identities = real(world, "rotated")
     assert register(world, first).status_code == 201
@@ -210,6 +213,7 @@ def announce(world: World, manifest: Manifest) -> Any:
     return world.actor(manifest.uploader).post(f"{world.path}/datasets", manifest)
 
 
+@pytest.mark.threat("T02")
 def test_more_records_than_declared_are_refused(sized: World) -> None:
     """The exact number is taken, one more is not; a newer version replaces and does not add."""
     sized.upload(package(sized, "claims", range(100)))
@@ -229,6 +233,7 @@ def test_a_delta_counts_as_the_version_that_it_makes(sized: World) -> None:
     assert problem(announce(sized, signed))[:2] == (413, "too-large")
 
 
+@pytest.mark.threat("T02")
 def test_contributors_of_a_party_count_together(sized: World) -> None:
     first = package(sized, "hospital-a", range(60))
     late = package(sized, "hospital-b", range(41))

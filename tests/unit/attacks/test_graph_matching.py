@@ -10,6 +10,7 @@ from linkage.evaluation.attacks.outcome import Reidentified
 from tests.unit.attacks.attacked import graphs, halves
 
 
+@pytest.mark.threat("T01")
 @pytest.mark.parametrize(
     ("common", "registered", "more", "least"),
     [(700, "imaging", 0, 0.95), (700, "enclave", 0, 0.85), (560, "imaging", 150, 0.9)],
@@ -22,11 +23,13 @@ def test_plain_clks_fall(common: int, registered: str, more: int, least: float) 
     assert found.share >= least
 
 
+@pytest.mark.threat("T01")
 def test_deep_diffusion_holds() -> None:
     held, listed, truth = halves(700, 700)
     assert score(match_graphs(*graphs(14, held, listed)), truth).share <= 0.01
 
 
+@pytest.mark.threat("T01")
 def test_shallow_diffusion_falls() -> None:
     held, listed, truth = halves(900, 900)
     assert score(match_graphs(*graphs(3, held, listed)), truth).share >= 0.9

@@ -11,6 +11,7 @@ from linkage.evaluation.attacks.outcome import Reidentified
 from tests.unit.attacks.attacked import graphs, halves, people
 
 
+@pytest.mark.threat("T02")
 def test_knowing_a_few_opens_what_graph_matching_alone_does_not() -> None:
     held = people(1000)
     seen, guessed = graphs(6, held, held)
@@ -26,6 +27,7 @@ def test_a_landslide_needs_more_than_one_round() -> None:
     assert seeded_attack(seen, guessed, known=50, seed=1).share > once.share + 0.2
 
 
+@pytest.mark.threat("T02")
 def test_deep_diffusion_holds() -> None:
     held = people(1000)
     assert seeded_attack(*graphs(16, held, held), known=50, seed=1).share <= 0.01

@@ -60,6 +60,7 @@ def test_plain_clks_fall_in_one_round(attacker: ListAttacker) -> None:
     assert found.share > 0.95
 
 
+@pytest.mark.threat("T02")
 def test_diffusion_hides_most_and_deep_diffusion_all(attacker: ListAttacker) -> None:
     shares = {}
     for t in (5, 10, 64):

@@ -126,6 +126,7 @@ def unguarded() -> list[EncodedRecords]:
     return list(simulated_registers(STUDY, 10_000, seed=1, parties=PAIR, nulled=False).values())
 
 
+@pytest.mark.threat("T04")
 def test_repeated_keys_make_people_unique_and_nulling_and_fillers_help(
     sent: list[EncodedRecords], unguarded: list[EncodedRecords]
 ) -> None:
@@ -140,6 +141,7 @@ def test_repeated_keys_make_people_unique_and_nulling_and_fillers_help(
     assert unique_by_structure(unguarded, fillers=True).share > 3 * shares[2]
 
 
+@pytest.mark.threat("T04")
 def test_nothing_repeats_in_what_a_site_sends(
     sent: list[EncodedRecords], unguarded: list[EncodedRecords]
 ) -> None:
@@ -154,6 +156,7 @@ def test_nothing_repeats_in_what_a_site_sends(
     assert repeated(sent) == 0
 
 
+@pytest.mark.threat("T04")
 def test_frequencies_name_a_value_as_frequent_as_no_other() -> None:
     column = dataset([[1], [1], [1], [2], [2], [3], [3], [4], [0]]).match_keys["rule-0"]
     found = repeated_keys(column, np.arange(9, dtype=np.uint32))
@@ -163,6 +166,7 @@ def test_frequencies_name_a_value_as_frequent_as_no_other() -> None:
     assert repeated_keys(column, one_person).most == 2
 
 
+@pytest.mark.threat("T04")
 def test_a_list_names_fewer_than_the_datasets_themselves_would(
     sent: list[EncodedRecords],
 ) -> None:

@@ -41,6 +41,7 @@ def crowd() -> Crowd:
     return simulated(400, seed=1, fields=FIELDS)
 
 
+@pytest.mark.threat("T03")
 def test_several_clks_together_show_more_than_the_best_alone(crowd: Crowd) -> None:
     study, key = at_depth(7), StudyKey.generate()
     (seen,), guessed, present = party_similarity(study, IMAGING, crowd, [key])
@@ -95,6 +96,8 @@ def test_shallow_diffusion_falls_whoever_is_known(crowd: Crowd) -> None:
     assert shares(at_depth(5), crowd, known=20) > 0.9
 
 
+@pytest.mark.threat("T03")
+@pytest.mark.threat("T04")
 def test_deep_diffusion_leaves_what_match_keys_show(crowd: Crowd) -> None:
     deep = at_depth(60)
     assert shares(deep, crowd, known=20, structure=False) < 0.03

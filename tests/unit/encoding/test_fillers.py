@@ -82,6 +82,7 @@ def test_the_schema_hash_covers_them(study: StudyConfig, filling: StudyConfig) -
     ]
 
 
+@pytest.mark.threat("T04")
 def test_nothing_is_null_and_what_was_not_stays(
     study: StudyConfig, filling: StudyConfig, key: StudyKey, people: dict[str, Coded]
 ) -> None:
@@ -269,6 +270,7 @@ def test_the_pool_is_part_of_the_format() -> None:
     assert pool(["ssn"])["ssn"] == pool(list(FIELDS))["ssn"]
 
 
+@pytest.mark.threat("T04")
 def test_fillers_of_clks_look_like_clks(filling: StudyConfig, key: StudyKey) -> None:
     """How alike a row is to all others tells random bits from real CLKs, not made-up people."""
     clk = filling.clk[0].model_copy(update={"diffusion": 6})

@@ -153,6 +153,7 @@ def site_file(folder: Path, everyone: Cast, signed: SignedStudy) -> Path:
     return path
 
 
+@pytest.mark.threat("T23")
 def test_a_site_seals_nothing_under_an_unmeasured_study(tmp_path: Path) -> None:
     """The gate guards against whoever holds the broker, so the broker's word is not enough."""
     site = site_file(tmp_path, EVERYONE, without_certificate(EVERYONE))
@@ -181,6 +182,7 @@ def test_an_exception_is_shown_where_records_are_sealed(tmp_path: Path) -> None:
     assert f"release gate EXCEPTION: {EXCEPTION}" in said
 
 
+@pytest.mark.threat("T02")
 @pytest.mark.parametrize("declared", [len(PEOPLE), len(PEOPLE) - 1])
 def test_no_more_records_are_sealed_than_declared(tmp_path: Path, declared: int) -> None:
     everyone = cast(STUDY.replace("records = 100_000", f"records = {declared}", 1))
@@ -199,6 +201,7 @@ def test_no_more_records_are_sealed_than_declared(tmp_path: Path, declared: int)
     assert re.search(r"holds 5 records, the study declares at most 4", said)
 
 
+@pytest.mark.threat("T23")
 def test_tokenizing_itself_asks_for_the_gate(tmp_path: Path) -> None:
     vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
     with pytest.raises(StudyRefused, match="no release-gate certificate"):
