@@ -126,10 +126,11 @@ def named_by_structure(
     record seen and listed, int64. He names a record whose colour is unique on both sides.
     """
     refine = partial(refined, rules=rules, fillers=fillers, clk_fillers=clk_fillers)
-    depth = min(refine(side).rounds for side in (seen, listed))
+    full = [refine(side) for side in (seen, listed)]
+    depth = min(one.rounds for one in full)
     sides = []
-    for side in (seen, listed):
-        colours = refine(side, rounds=depth).colours
+    for side, fully in zip((seen, listed), full, strict=True):
+        colours = (fully if fully.rounds == depth else refine(side, rounds=depth)).colours
         values, first, counts = np.unique(colours, return_index=True, return_counts=True)
         sides.append((values[counts == 1], first[counts == 1]))
     _, one, other = np.intersect1d(sides[0][0], sides[1][0], return_indices=True)

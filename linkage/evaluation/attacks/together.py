@@ -294,10 +294,11 @@ def _known_by_class(chosen: Ints, truth: Ints, classes: tuple[Ints, Ints]) -> tu
 
 def _matched(evidence: Sequence[_Evidence], classes: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
     """Return what graph matching makes of all CLKs without anybody known."""
-    seen = [centred(one.seen, one.rows) for one in evidence]
     wanted = [centred(one.wanted, one.columns) for one in evidence]
     weights = best_weights(wanted, [1 / one.bits for one in evidence])
-    guess = match_graphs(weighted(seen, weights), weighted(wanted, weights))
+    weights /= weights.sum()  # so that a record is as like itself as in one CLK
+    sides = ([one.seen for one in evidence], [one.wanted for one in evidence])
+    guess = match_graphs(*(weighted(side, weights) for side in sides))
     rows = np.flatnonzero(guess >= 0)
     fits = (classes[0][rows] < 0) | (classes[0][rows] == classes[1][guess[rows]])
     return rows[fits], guess[rows[fits]]

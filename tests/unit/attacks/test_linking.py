@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def uploaded(
     ).records
 
 
+@pytest.mark.threat("T21")
 def test_two_studies_have_no_value_in_common_even_of_one_site_and_one_key(crowd: Crowd) -> None:
     key, secret = StudyKey.generate(), ContributorSecret.generate()
     one = uploaded(study_named("one-study"), crowd, key, secret)
@@ -68,20 +70,27 @@ def test_two_epochs_have_pseudonyms_in_common_and_nothing_else(crowd: Crowd) -> 
 
 def pictures(crowd: Crowd, depth: int) -> list[np.ndarray]:
     """Return the similarities that two studies' uploads show."""
-    studies = [study_named(name, depth=depth) for name in ("one-study", "other-study")]
-    return [observed(encoded(study, study.clk[0], crowd, StudyKey.generate())) for study in studies]
+    names = ("one-study", "other-study")
+    # Fixed keys: without anybody known, chance has a say in whether the graphs are found.
+    keys = [StudyKey(hashlib.sha256(name.encode()).digest()) for name in names]
+    studies = [study_named(name, depth=depth) for name in names]
+    return [
+        observed(encoded(study, study.clk[0], crowd, key))
+        for study, key in zip(studies, keys, strict=True)
+    ]
 
 
 def test_graphs_of_shallow_clks_link_two_uploads(crowd: Crowd) -> None:
     one, other = pictures(crowd, 1)
     people = np.arange(300)
-    assert link_by_clks(one, other, (people, people), known=15).share > 0.9
+    assert link_by_clks(one, other, (people, people)).share > 0.9
     some = np.arange(50, 300)[::-1]
     moved = link_by_clks(one, other[np.ix_(some, some)], (people, some), known=20)
     assert moved.share > 0.9
     assert (moved.n, moved.known) == (230, 20)
 
 
+@pytest.mark.threat("T21")
 def test_graphs_of_deep_clks_do_not(crowd: Crowd) -> None:
     one, other = pictures(crowd, 24)
     people = np.arange(300)
@@ -106,6 +115,7 @@ def test_who_is_unique_by_structure_is_linked_across_studies(crowd: Crowd) -> No
     assert named_by_structure(filled[:1], filled[1:], (people, people)).correct == 0
 
 
+@pytest.mark.threat("T21")
 def test_every_epoch_shows_more(crowd: Crowd) -> None:
     found = list(several_epochs(study_named(depth=10), IMAGING, crowd, epochs=(1, 4)))
     one, four = found
