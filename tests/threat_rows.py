@@ -73,7 +73,7 @@ ATTACKS = (
         "dictionary attack: encodes every name with the study key and compares",
         "no encoding stops this. Sites never see others' encodings; custodian and broker are"
         " different organisations; the programs refuse one account for both",
-        "collusion of a key holder with the broker names nearly everybody, in seconds",
+        "a key holder and the broker together name nearly everybody, in minutes to hours",
     ),
     Threat(
         "T07",
