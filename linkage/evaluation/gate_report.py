@@ -41,7 +41,7 @@ def page(run: GateRun, certificate: GateCertificate, *, command: str) -> str:
     return environment.get_template("gate.html.j2").render(
         study=study.study,
         certificate=certificate,
-        reasons=certificate.reasons(study),
+        reasons=[_pieces(reason) for reason in certificate.reasons(study)],
         command=command,
         tiles=_tiles(run),
         sees=list(_sees(study)),
@@ -70,10 +70,15 @@ def page(run: GateRun, certificate: GateCertificate, *, command: str) -> str:
 def _percent(share: float) -> str:
     """Return a share with two or three figures: 0.05 %, 1.2 %, 97 %."""
     hundred = 100 * share
-    if hundred >= 99.95 or hundred == 0:
-        return f"{hundred:.0f} %"
+    if 0 < hundred < 0.005:
+        return "under 0.01 %"
     digits = 2 if hundred < 1 else 1 if hundred < 20 else 0
-    return f"{hundred:.{digits}f} %" if hundred >= 0.005 else "under 0.01 %"
+    return f"{hundred:.{digits}f}".rstrip("0").rstrip(".") + " %" if digits else f"{hundred:.0f} %"
+
+
+def _pieces(reason: str) -> list[tuple[str, bool]]:
+    """Return the pieces of a reason; True: a command, which it has between backticks."""
+    return [(piece, i % 2 == 1) for i, piece in enumerate(reason.split("`"))]
 
 
 def _tiles(run: GateRun) -> list[dict[str, str]]:

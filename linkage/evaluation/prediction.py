@@ -47,7 +47,7 @@ MOST_PEOPLE = 10_000_000
 
 _STRONG = 0.01  # energy from which a pair counts by itself, in units of the noise's
 _MOST_STRONG = 50  # strong pairs a person, at most: where there are more, only stronger ones
-_SURE = math.log(9)  # by which the right name must win to be taken for known: posterior .9
+_SURE = math.log(9)  # by which the right name must outweigh all others to be taken for known
 _DRAWS = 4_000  # persons drawn for a share
 _STEADY = 1e-3  # by which more people must be known for another round to matter, of those known
 _ALONE = 100  # strongest rivals that count one by one, and groups of the others
@@ -203,11 +203,11 @@ def _named(energies: Floats, people: int) -> tuple[float, float]:
     for mean, count in zip(rivals, many, strict=True):
         below += count * _log_normal((grid + mean / 2) / mean**0.5)
     right = np.sqrt(energies)[:, None] * _NODES + energies[:, None] / 2
-    shares = []
-    for lead in (0.0, _SURE):
-        wins = np.exp(np.interp(right - lead, grid, below))
-        shares.append(float((wins @ _WEIGHTS).mean()))
-    return shares[0], shares[1]
+    named = np.exp(np.interp(right, grid, below))
+    # Likelihood ratios of wrong names have mean 1: those of all together are about `people`.
+    lead = right - _SURE
+    sure = np.exp(np.interp(lead, grid, below)) * (lead > math.log(people))
+    return float((named @ _WEIGHTS).mean()), float((sure @ _WEIGHTS).mean())
 
 
 _NODES = np.linspace(-5, 5, 41)
