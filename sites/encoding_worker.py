@@ -138,7 +138,7 @@ class Prepared:
     @cached_property
     def fillers(self) -> Fillers:
         """What stands for nulls, in a study that fills them."""
-        return Fillers(self.study, self.key, self.secret)
+        return Fillers(self.study, self.key, self.secret, self.encoder.clks)
 
     @cached_property
     def whole(self) -> Assembled:

@@ -46,26 +46,28 @@ class ClkEncoder:
             self._taps = diffusion_taps(secret, length=clk.length, depth=depth)
         self.refs = tuple(feature.field for feature in schema.features)
 
-    def encode(self, values: Mapping[str, Coded]) -> tuple[FixedColumn, int]:
+    def encode(
+        self, values: Mapping[str, Coded], *, least: int | None = None
+    ) -> tuple[FixedColumn, int]:
         """
         Return one CLK a record, after keyed diffusion, and the set bits before it.
 
-        values: by ref, normalised and transformed, all of length N. Null where fewer than the
-        CLK's `min_fields` are present.
+        values: by ref, normalised and transformed, all of length N. Null where fewer than `least`
+        are present, by default the CLK's `min_fields`.
         """
-        plain = self.plain(values)
+        plain = self.plain(values, least=least)
         bits_set = int(np.bitwise_count(plain.values.view(np.uint64)).sum(dtype=np.int64))
         if self._taps is None:
             return plain, bits_set
         return FixedColumn(diffuse(plain.values, self._taps), plain.present), bits_set
 
-    def plain(self, values: Mapping[str, Coded]) -> FixedColumn:
+    def plain(self, values: Mapping[str, Coded], *, least: int | None = None) -> FixedColumn:
         """
         Return the CLKs before diffusion: those that clkhash makes for `clk_schema(study, clk)`
         with the secret `key.derive(study, f"clk:{clk.id}")`. Never to be sent where t > 0.
         """
         bits, count = self._plain.encode([values[ref] for ref in self.refs])
-        present = count >= self._least
+        present = count >= (self._least if least is None else least)
         bits[~present] = 0
         return FixedColumn(bits, present)
 

@@ -67,13 +67,14 @@ class BatchEncoder:
     """
     Every CLK and match key whose fields the party holds, for batches of its records.
 
-    Keeps derived keys, taps and the positions of n-grams over batches; no value of a record.
+    clks: by CLK id, its encoder. Keeps derived keys, taps and the positions of n-grams over batches;
+    no value of a record.
     Neither pickles nor shares its state: make one in each process and thread.
     """
 
     def __init__(self, study: StudyConfig, party: Party, key: StudyKey) -> None:
         self._party = party
-        self._clks = {clk.id: ClkEncoder(study, clk, key) for clk in study.clks_of(party)}
+        self.clks = {clk.id: ClkEncoder(study, clk, key) for clk in study.clks_of(party)}
         self._rules = {rule.id: MatchKeyEncoder(rule, study, key) for rule in study.rules_of(party)}
 
     def encode(self, columns: Mapping[str, Coded], *, normalised: bool = False) -> EncodedBatch:
@@ -88,7 +89,7 @@ class BatchEncoder:
         refs = {ref for one in self._encoders() for ref in one.refs}
         values = {ref: fields.apply(ref, held[ref.partition(":")[0]]) for ref in refs}
         made = EncodedBatch({}, {}, {}, {})
-        for name, clk in self._clks.items():
+        for name, clk in self.clks.items():
             made.clks[name], made.bits_set[name] = clk.encode(values)
         keyed = {ref for rule in self._rules.values() for ref in rule.refs}
         spelt = {ref: Spelt.of(values[ref]) for ref in keyed}
@@ -97,7 +98,7 @@ class BatchEncoder:
         return made
 
     def _encoders(self) -> list[ClkEncoder | MatchKeyEncoder]:
-        return [*self._clks.values(), *self._rules.values()]
+        return [*self.clks.values(), *self._rules.values()]
 
     def _checked(self, columns: Mapping[str, Coded], *, normalised: bool) -> dict[str, Coded]:
         held: dict[str, Coded] = {}
@@ -131,7 +132,8 @@ def encode_records(
     contributor's, which a study needs that fills nulls. Raises EncodingRefused as
     BatchEncoder.encode does, for another number of pseudonyms, or where the secret is missing.
     """
-    batch = BatchEncoder(study, party, key).encode(columns)
+    encoder = BatchEncoder(study, party, key)
+    batch = encoder.encode(columns)
     held = {field: columns[field] for field in party.fields}
     if any(len(column) != len(pseudonyms) for column in held.values()):
         raise EncodingRefused("a column does not have a value for every record")
@@ -149,7 +151,8 @@ def encode_records(
                 "the study fills nulls, but there is no secret to make fillers of",
                 hint="give the contributor's secret that made the pseudonyms",
             )
-        records = Fillers(study, key, secret).fill(records, leaders_of(pseudonyms, groups))
+        fillers = Fillers(study, key, secret, encoder.clks)
+        records = fillers.fill(records, leaders_of(pseudonyms, groups))
     densities = {name: density(column, batch.bits_set[name]) for name, column in batch.clks.items()}
     return Encoded(records, densities, batch.missing, collisions)
 

@@ -1,7 +1,8 @@
 """
 Fillers in the place of nulls, so that what is missing does not show.
 
-    records = Fillers(study, key, secret).fill(records, leaders_of(pseudonyms, groups))
+    fillers = Fillers(study, key, secret, encoder.clks)
+    records = fillers.fill(records, leaders_of(pseudonyms, groups))
 
 Which match keys and CLKs a record lacks, because a field is missing or because another record has
 the same key, tells records apart that all else would not (docs/threat-model.md). So a study may
@@ -26,7 +27,7 @@ most real ones do (docs/formats-encoding.md has the figures).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import NoReturn
@@ -58,19 +59,23 @@ assert TAG_BYTES == MATCH_KEY_BYTES  # noqa: S101 (a filler has the width of a m
 
 
 class Fillers:
-    """The fillers of one contributor in one study. Refuses pickling, for it holds keys."""
+    """
+    The fillers of one contributor in one study. Refuses pickling, for it holds keys.
 
-    def __init__(self, study: StudyConfig, key: StudyKey, secret: ContributorSecret) -> None:
-        held = {parse_field(one.field)[0] for clk in study.clk for one in clk.fields}
-        self._fields = sorted(held)
+    clks: by CLK id, what encodes the CLKs of the contributor's party.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        key: StudyKey,
+        secret: ContributorSecret,
+        clks: Mapping[str, ClkEncoder],
+    ) -> None:
         # The key-check value stands for all that encodings depend on: study key, study ID,
         # schema hash and epoch.
         self._tagger = Tagger(secret.derive(f"{NULLS_FILLED} {key.key_check(study)}"))
-        # A made-up person has every field, but for some middle names: that must not be too few.
-        self._encoders = {
-            clk.id: ClkEncoder(study, clk.model_copy(update={"min_fields": 0}), key)
-            for clk in study.clk
-        }
+        self._clks = clks
 
     def fill(self, records: EncodedRecords, leaders: Bytes2D) -> EncodedRecords:
         """
@@ -93,7 +98,7 @@ class Fillers:
         rows = np.flatnonzero(~column.present)
         if not len(rows):
             return column
-        encoder = self._encoders[clk_id]
+        encoder = self._clks[clk_id]
         held = {parse_field(ref)[0] for ref in encoder.refs}
         people = {
             field: made_up(
@@ -102,7 +107,8 @@ class Fillers:
             for field in sorted(held)
         }
         values = {ref: fields.apply(ref, people[parse_field(ref)[0]]) for ref in encoder.refs}
-        return _with(column, rows, encoder.encode(values)[0].values)
+        # A made-up person has every field, but for some middle names: never too few.
+        return _with(column, rows, encoder.encode(values, least=0)[0].values)
 
     def _drawn(self, label: str, leaders: Bytes2D) -> Bytes2D:
         """Return uint8[n, 16], the HMAC of label and leader."""
@@ -116,7 +122,9 @@ class Fillers:
     @cached_property
     def pool(self) -> dict[str, list[str]]:
         """The simulated people, by field."""
-        return pool(self._fields)
+        return pool(
+            sorted({parse_field(ref)[0] for one in self._clks.values() for ref in one.refs})
+        )
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("Fillers hold keys and refuse pickling and copying")

@@ -12,7 +12,7 @@ import pytest
 from linkage.encoding import fields
 from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.columns import Coded
-from linkage.encoding.encoder import Encoded, encode_records
+from linkage.encoding.encoder import BatchEncoder, Encoded, encode_records
 from linkage.encoding.fillers import POOL, Fillers, leaders_of, made_up, pool
 from linkage.encoding.keys import StudyKey, length_prefixed
 from linkage.errors import EncodingRefused
@@ -31,6 +31,11 @@ DEFAULT = ("fill_nulls = false", "")
 @pytest.fixture
 def filling(study_text: str) -> StudyConfig:
     return parse_study(study_text.replace(*DEFAULT))
+
+
+def fillers(study: StudyConfig, key: StudyKey) -> Fillers:
+    party = study.party_named("imaging")
+    return Fillers(study, key, SECRET, BatchEncoder(study, party, key).clks)
 
 
 def nothing(n: int) -> EncodedRecords:
@@ -172,7 +177,7 @@ def test_whatever_changes_match_keys_changes_fillers(
     other = parse_study(study_text.replace(*DEFAULT).replace(old, new))
     lacking = nothing(9)
     made = [
-        Fillers(study, with_key, SECRET).fill(lacking, lacking.pseudonyms)
+        fillers(study, with_key).fill(lacking, lacking.pseudonyms)
         for study, with_key in ((filling, key), (other, key), (filling, StudyKey.generate()))
     ]
     for kind in ("match_keys", "clks"):
@@ -217,7 +222,7 @@ def test_they_survive_the_wire_without_a_null(
 
 def test_they_are_not_pickled(filling: StudyConfig, key: StudyKey) -> None:
     with pytest.raises(TypeError, match="refuse pickling"):
-        pickle.dumps(Fillers(filling, key, SECRET))
+        pickle.dumps(fillers(filling, key))
 
 
 def test_a_clk_that_is_missing_is_a_made_up_persons(
@@ -278,7 +283,7 @@ def test_fillers_of_clks_look_like_clks(filling: StudyConfig, key: StudyKey) -> 
     crowd = simulated(1_500, seed=3, fields=study.party[0].fields)
     real = encoded(study, clk, crowd, key)
     lacking = nothing(150)
-    made = Fillers(study, key, SECRET).fill(lacking, lacking.pseudonyms).clks[clk.id].values
+    made = fillers(study, key).fill(lacking, lacking.pseudonyms).clks[clk.id].values
     noise = np.random.default_rng(2).integers(0, 256, made.shape, dtype=np.uint8)
     found = {}
     for name, some in (("made up", made), ("random", noise)):
