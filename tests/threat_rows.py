@@ -296,7 +296,7 @@ HEADLINES = (
     ),
     (
         "linked by bits alone over two studies",
-        "One person in two studies, linked by her encodings (1 in 2,000 is a blind guess)",
+        "One person in two studies, linked by her encodings (a blind guess: 0.05%; the worst of all her encodings)",
     ),
     (
         "objects passed for another, refused",

@@ -100,7 +100,7 @@ def test_encodings_of_one_person_look_independent(
     worst = max(map(abs, zs.values()))
     where = "studies" if one.study.id != other.study.id else "epochs"
     record_property(f"worst z of own against others over two {where}", f"{worst:.1f}")
-    record_property(f"linked by bits alone over two {where}", f"{max(shares.values()):.4f}")
+    record_property(f"linked by bits alone over two {where}", f"{max(shares.values()):.2%}")
     assert worst < LIMIT, zs
     # One guess in 2,000 is right by chance; more than 12 come once in ten million.
     assert max(shares.values()) <= 12 / 2000
