@@ -296,7 +296,7 @@ HEADLINES = (
     ),
     (
         "linked by bits alone over two studies",
-        "One person in two studies, linked by her encodings (a blind guess: 0.05%; the worst of all her encodings)",
+        "One person in two studies, linked by the worst of her encodings (a blind guess: 0.05%)",
     ),
     (
         "objects passed for another, refused",
