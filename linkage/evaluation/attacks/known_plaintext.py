@@ -1,35 +1,43 @@
 """
-Known plaintext: from people whose record is known, learn what each n-gram does to each bit.
+Known plaintext below similarities: from people whose record is known, learn more than likeness.
 
     learned_attack(encoded(study, clk, crowd, key), listed_tokens(clk, crowd), known=200, seed=1)
+    relations_attack(study, clk, crowd, key, known=100, targets=60, seed=1)
 
-Below similarities: each output bit is learnt on its own, as a naive Bayes reader would, from which
-n-grams the known people have. A plain CLK gives way at once, for an n-gram sets its bits whoever
-has it. Diffused, a bit is the parity of t others, and one n-gram moves its mean by no more than
-(1 - 2 p)^(t - 1), p the density: learning parities with noise, for which no cheap way is known.
+Bit by bit: each output bit is learnt on its own, from which n-grams the known people have. A plain
+CLK gives way at once, for an n-gram sets its bits whoever has it. Diffused, a bit is the parity of
+t others, and one n-gram moves its mean by no more than (1 - 2 p)^(t - 1), p the density.
 
-Relations between more than two records are the other thing to try: diffusion is linear, so of four
-records A, B, C, D that share fields pairwise, A ^ B ^ C ^ D has few bits set and agrees on
-(1 + (1 - 2 w)^t) / 2 of all bits, w its share of bits. `energies` says how much such triples of
-known people would tell beside single ones. Source of the tie between linear relations and
-bias: piling-up lemma, Matsui, EUROCRYPT 1993; diffusion: Armknecht, Heng and Schnell, PoPETs 2023;
-learning: Christen, Ranbaduge, Vatsalan and Schnell, "Precise and fast cryptanalysis for Bloom
-filter based privacy-preserving record linkage", TKDE 2019.
+Relations of four: diffusion is linear, so A ^ B ^ C ^ D of four records agrees on
+(1 + (1 - 2 w)^t) / 2 of all output bits, w the share of bits set in the XOR of the plain CLKs. A
+single triple of known people tells less of a fourth than his nearest relative does, but there are
+known^3 / 6 of them: their evidence grows with the cube of the people known, that of likeness only
+with their number. Deeper diffusion weakens both, this one sooner. Attacks that look at similarities
+alone therefore flatter an encoding of which many people are known (docs/threat-model.md).
+
+Sources: linear relations and bias: piling-up lemma, Matsui, EUROCRYPT 1993; diffusion: Armknecht,
+Heng and Schnell, PoPETs 2023; learning: Christen, Ranbaduge, Vatsalan and Schnell, "Precise and
+fast cryptanalysis for Bloom filter based privacy-preserving record linkage", TKDE 2019.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import comb
+
 import numpy as np
 import numpy.typing as npt
 
+from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
+from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.outcome import Reidentified
+from linkage.evaluation.attacks.similarity import encoded
 from linkage.records import FixedColumn
+from linkage.study import ClkSpec, StudyConfig
 
 Mask2D = npt.NDArray[np.bool_]
 Floats2D = npt.NDArray[np.float32]
-Floats1D = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _RIDGE = 1.0
 
@@ -64,30 +72,87 @@ def learned_attack(column: FixedColumn, tokens: Mask2D, *, known: int, seed: int
     return Reidentified(len(rest), int((guess == rest).sum()), known)
 
 
-def energies(
-    plain: npt.NDArray[np.uint8], known: Ints, targets: Ints, *, depth: int
-) -> tuple[Floats1D, Floats1D]:
-    """
-    Return what pairs and what triples of known people tell of each target, float64[T] both: sums
-    of the squared z that one finds for the right candidate, of all known people and of all three
-    of them. A sum below about 2 ln(candidates) names nobody.
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """Targets named from likeness to known people, from relations of four, and from both."""
 
-    plain: uint8[N, l / 8], CLKs before diffusion under any key. The triples' sum is an upper bound:
-    they overlap, so what they tell is not independent. Needs known^3 / 6 comparisons a target.
+    likeness: Reidentified
+    triples: Reidentified
+    both: Reidentified
+
+
+def relations_attack(
+    study: StudyConfig,
+    clk: ClkSpec,
+    crowd: Crowd,
+    key: StudyKey,
+    *,
+    known: int,
+    targets: int,
+    seed: int,
+    keys: int = 2,
+) -> Relations:
     """
-    signs = 1 - 2 * np.unpackbits(plain, axis=1).astype(np.float32)
-    length = signs.shape[1]
-    others = signs[known]
-    first, second = np.triu_indices(len(known), 1)
-    single, triple = np.zeros(len(targets)), np.zeros(len(targets))
-    for place, target in enumerate(targets.tolist()):
-        turned = others * signs[target]
-        agreement = turned.sum(axis=1, dtype=np.float64) / length
-        single[place] = length * (np.clip(agreement, 0, None) ** (2 * depth)).sum()
+    Return how many of `targets` people are named among themselves by who knows `known` others.
+
+    Both drawn by `seed` from the crowd; the attacker expects what `keys` keys of his own show.
+    Costs (keys + 1) * targets * known^3 / 6 comparisons, and 4 * targets * known^3 / 3 bytes.
+    Raises LinkageError where fewer than known + targets people have a CLK, or known is below 3.
+    """
+    draw = np.random.default_rng(seed)
+    column = encoded(study, clk, crowd, key)
+    usable = draw.permutation(np.flatnonzero(column.present))
+    if known < 3 or targets < 1 or len(usable) < known + targets:
+        raise LinkageError(f"{known} known people and {targets} others cannot be had")
+    few, chosen = usable[:known], usable[known : known + targets]
+    shown = _signs(column)
+    plain = clk.model_copy(update={"diffusion": 0})
+    seen = [_pairs(shown[few], shown[chosen]), _triples(shown[few], shown[chosen])]
+    wanted = [np.zeros_like(one) for one in seen]
+    for _ in range(keys):
+        own = _signs(encoded(study, plain, crowd, StudyKey.generate()))
+        wanted[0] += _pairs(own[few], own[chosen]) / np.float32(keys)
+        wanted[1] += _triples(own[few], own[chosen]) / np.float32(keys)
+    # Candidates in another order than records: ties must not favour the truth.
+    order = draw.permutation(targets)
+    scores = [
+        _scores(one, other[order], clk.length, max(study.diffusion_of(clk), 1))
+        for one, other in zip(seen, wanted, strict=True)
+    ]
+    found = [
+        Reidentified(targets, int((order[one.argmax(axis=1)] == np.arange(targets)).sum()), known)
+        for one in (*scores, scores[0] + scores[1])
+    ]
+    return Relations(*found)
+
+
+def _signs(column: FixedColumn) -> Floats2D:
+    return 1 - 2 * np.unpackbits(column.values, axis=1).astype(np.float32)
+
+
+def _pairs(known: Floats2D, targets: Floats2D) -> Floats2D:
+    made: Floats2D = targets @ known.T / np.float32(known.shape[1])
+    return made
+
+
+def _triples(known: Floats2D, targets: Floats2D) -> Floats2D:
+    """Return the agreement of each target with each product of three, float32[T, K^3 / 6]."""
+    made = np.empty((len(targets), comb(len(known), 3)), np.float32)
+    for row, target in enumerate(targets):
+        start = 0
         for third in range(2, len(known)):
-            # Pairs of people before the third, so that each triple counts once.
-            at = second < third
-            products = (others[:third] * turned[third]) @ others[:third].T / length
-            near = np.clip(products[first[at], second[at]], 0, None) ** (2 * depth)
-            triple[place] += length * near.sum(dtype=np.float64)
-    return single, triple
+            products = (known[:third] * (known[third] * target)) @ known[:third].T
+            near = products[np.triu_indices(third, 1)]
+            made[row, start : start + len(near)] = near
+            start += len(near)
+    made /= np.float32(known.shape[1])
+    return made
+
+
+def _scores(seen: Floats2D, plain: Floats2D, length: int, depth: int) -> Floats2D:
+    """Return log likelihoods, float32[T, T], of each candidate for each record, but for a shift."""
+    wanted = np.clip(plain, 0, None) ** depth
+    wanted -= wanted.mean(axis=0)
+    made: Floats2D = (seen - seen.mean(axis=0)) @ wanted.T
+    made -= np.einsum("ij,ij->i", wanted, wanted) / 2
+    return made * np.float32(length)

@@ -35,6 +35,8 @@ _CORE = 6
 _ROUNDS = 4
 _ALWAYS = 0.97
 """Share of a pattern's records in which a position of it is set, inclusive."""
+_OTHERS = 1.5
+"""Records with a position over records with its pattern, to which the pattern explains it."""
 _SAME = 0.9
 """Overlap (Jaccard) of records from which two patterns count as one."""
 
@@ -61,12 +63,15 @@ def mined(
     """
     bits = np.unpackbits(values, axis=1).astype(np.float32)
     n = max(len(bits), 1)
-    usual = bits.mean(axis=0)
+    usual = bits.sum(axis=0) / np.float32(n)
     together = bits.T @ bits
     alike: list[npt.NDArray[np.bool_]] = []
     sizes: list[int] = []
     spread = np.sqrt(np.maximum(usual * (1 - usual), 1e-9))
+    explained = np.zeros(bits.shape[1], bool)
     for start in np.flatnonzero((usual * n >= max(least * n, 8)) & (usual < _ALWAYS)).tolist():
+        if explained[start]:
+            continue
         count = together[start, start]
         lift = (together[start] / count - usual) / spread
         # The position itself is no evidence.
@@ -92,6 +97,8 @@ def mined(
         if any(_overlap(rows, other) >= _SAME for other in alike):
             continue
         alike.append(rows)
+        # Positions that hardly anything else sets would lead here again.
+        explained[always[usual[always] * n <= _OTHERS * support]] = True
         sizes.append(len(always))
     order = sorted(range(len(alike)), key=lambda i: (-int(alike[i].sum()), i))[:limit]
     held = np.stack([alike[i] for i in order], axis=1) if order else np.zeros((n, 0), bool)
