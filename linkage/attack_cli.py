@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 import linkage
@@ -55,6 +61,9 @@ def attack(
     choose: Annotated[
         bool, typer.Option("--choose", help="Find the smallest diffusion that passes, per CLK.")
     ] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Show what other lengths, bits and depths would give.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for certificate.json and report.html.")
     ] = None,
@@ -68,6 +77,9 @@ def attack(
     path = study or shipped_study()
     config = load_study(path)
     whom = people_for(config, people, n=n, seed=seed, date_format=date_format)
+    if sweep:
+        _sweep(config, whom, n=n, seed=seed, out=out, as_json=as_json)
+        return
     chosen: Chosen | None = None
     with Progress(
         TextColumn("{task.description}"),
@@ -147,6 +159,43 @@ def _chosen(
         if not (failed := failing(run.evidence, run.records)):
             return chosen, run
         chosen = deeper(chosen, failed)
+
+
+def _sweep(
+    study: StudyConfig, whom: Whom, *, n: int, seed: int, out: Path | None, as_json: bool
+) -> None:
+    """Measure a grid of parameters; say what each costs and gives, and the best that pass."""
+    from linkage.evaluation import frontier
+
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=_err,
+        transient=True,
+        disable=not _err.is_terminal,
+    ) as bar:
+        task = bar.add_task("settings", total=None)
+        made = frontier.sweep_study(
+            study,
+            whom.crowd,
+            whom.words,
+            n=n,
+            seed=seed,
+            out=out,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        plain = {clk: [one.as_json() for one in some] for clk, some in made.items()}
+        typer.echo(json.dumps(plain, indent=1))
+        return
+    for clk, some in made.items():
+        typer.echo(f"\n{clk}\n\n{frontier.table(some)}\n")
+        typer.echo("\n".join(frontier.advice(some)))
+    if out:
+        typer.echo(f"\nPlots: {out}/frontier-*.svg")
 
 
 def _command(study: Path, people: Path | None, n: int, draws: int, seed: int) -> str:

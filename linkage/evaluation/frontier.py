@@ -4,6 +4,7 @@ The frontier of quality against leakage: many settings measured in a row, and sh
     for one in measure_all(sweep, settings(study, "name-dob-sex"), Path("sweep.jsonl")): ...
     print(table(measured)); Path("frontier.svg").write_text(plot(measured, size=20_000))
 
+`sweep_study` does all of it for every CLK of a study, as `linkage attack --sweep` shows it.
 `measure_all` keeps what it measured in a file of JSON lines and goes on where it was stopped.
 """
 
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from linkage.errors import LinkageError
-from linkage.evaluation.sweep import LOST, Measured, Setting, Sweep
+from linkage.evaluation.attacks.crowds import Crowd
+from linkage.evaluation.sweep import FORETOLD, LOST, Measured, Setting, Sweep, simulated_sides
 from linkage.study import StudyConfig, expected_density
 
+SWEPT = (8, 10, 12, 14, 16, 18, 20)
 MOST_FOUND = 0.01
 """What a release gate allows, drawn as a line."""
 LEAST_FOUND = 1e-4
@@ -72,8 +75,7 @@ def measure_all(
     leaves it, is dropped. Raises LinkageError where the file is of other people or another seed.
     """
     tell = progress or (lambda done, total: None)
-    run = {"people": sweep.sides.name, "seed": sweep.seed, "draws": sweep.draws}
-    done = {} if record is None else read_record(record, run)
+    done = {} if record is None else read_record(record, sweep.run)
     for number, setting in enumerate(wanted):
         tell(number, len(wanted))
         known = done.get(setting)
@@ -81,9 +83,57 @@ def measure_all(
             known = sweep.measure(setting, whole=whole(setting))
             if record is not None:
                 with record.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"run": run, **known.as_json()}) + "\n")
+                    file.write(json.dumps({"run": sweep.run, **known.as_json()}) + "\n")
         yield known
     tell(len(wanted), len(wanted))
+
+
+def sweep_study(
+    study: StudyConfig,
+    crowd: Crowd,
+    whom: str,
+    *,
+    n: int,
+    seed: int,
+    lengths: Sequence[int] = (1024, 2048, 4096),
+    depths: Sequence[int] = SWEPT,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, list[Measured]]:
+    """
+    Measure a grid of settings for every CLK that two parties compute; by CLK id.
+
+    Leakage is that of the crowd, `whom` in words. Quality is that of `n` simulated people a side,
+    for nobody knows who is who in real files. out: a folder for `sweep-<clk>.jsonl`, with which a
+    stopped sweep goes on, and `frontier-<clk>.svg`. Raises LinkageError where no CLK can be swept.
+    """
+    tell = progress or (lambda done, total: None)
+    grids = {
+        clk.id: settings(study, clk.id, lengths=lengths, depths=depths)
+        for clk in study.clk
+        if sum(clk in study.clks_of(party) for party in study.party) > 1
+    }
+    if not grids:
+        raise LinkageError("no CLK is computed by two parties", hint="check the parties' fields")
+    total, done = sum(map(len, grids.values())), 0
+    made: dict[str, list[Measured]] = {}
+    for clk, grid in grids.items():
+        sides = simulated_sides(study, clk, n=n, seed=seed)
+        sweep = Sweep(study, sides, crowd, whom=whom, sizes=(len(crowd),), seed=seed)
+        record = None if out is None else out / f"sweep-{clk}.jsonl"
+        made[clk] = []
+        for one in measure_all(sweep, grid, record):
+            made[clk].append(one)
+            done += 1
+            tell(done, total)
+        if out is not None:
+            path = out / f"frontier-{clk}.svg"
+            title = f"{study.study.id}: {clk}"
+            now = next(one for one in study.clk if one.id == clk)
+            default = Setting(clk, now.length, study.diffusion_of(now))
+            drawn = plot(made[clk], size=FORETOLD[0], default=default, title=title)
+            path.write_text(drawn, encoding="utf-8")
+    return made
 
 
 def read_record(record: Path, run: Mapping[str, Any] | None = None) -> dict[Setting, Measured]:
@@ -98,7 +148,7 @@ def read_record(record: Path, run: Mapping[str, Any] | None = None) -> dict[Sett
         plain = json.loads(line)
         if run not in (None, plain.pop("run")):
             raise LinkageError(
-                f"{record.name} holds a sweep over other people",
+                f"{record.name} holds a sweep of another study or other people",
                 hint="name another file, or delete it",
             )
         one = Measured.from_json(plain)
@@ -114,6 +164,20 @@ def best(measured: Iterable[Measured], *, size: int, most: float = MOST_FOUND) -
     """
     passing = [one for one in measured if share_at(one, size) <= most]
     return max(passing, key=lambda one: (one.clk_f1, -one.setting.diffusion), default=None)
+
+
+def advice(measured: Sequence[Measured]) -> Iterator[str]:
+    """Yield, for each size known, the setting of the best CLK that the gate lets pass."""
+    for size in sorted({n for one in measured for n in (*one.found, *one.foretold)}):
+        one = best(measured, size=size)
+        if one is None:
+            yield f"- {size:,} people: none of these passes"
+            continue
+        clk = one.setting
+        yield (
+            f"- {size:,} people: {clk.length} bits, density {one.density:.2f}, t = {clk.diffusion}:"
+            f" F1 of the CLK alone {one.clk_f1:.4f}, {share_at(one, size):.2%} found"
+        )
 
 
 def share_at(one: Measured, size: int) -> float:

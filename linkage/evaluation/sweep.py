@@ -52,6 +52,7 @@ from linkage.matching.estimates import Point
 from linkage.matching.zscore import bound_for, calibrate, zscores
 from linkage.pseudonyms import ContributorSecret
 from linkage.records import FixedColumn
+from linkage.schema import schema_hash
 from linkage.study import ClkField, ClkSpec, Party, StudyConfig, expected_density, parse_field
 
 LEAK_PEOPLE = 2_000
@@ -214,8 +215,9 @@ class Sweep:
     """
     Measures settings of one study on two sides of people. Keeps what settings share.
 
-    crowd: people on whom the leakage is measured, whole households side by side; sizes: how many
-    of them at once, those larger than the crowd are left out.
+    crowd: people on whom the leakage is measured, whole households side by side, in words: `whom`;
+    sizes: how many of them at once, those larger than the crowd are left out.
+    run: what a figure depends on besides its setting; JSON-able.
     """
 
     def __init__(
@@ -224,12 +226,15 @@ class Sweep:
         sides: Sides,
         crowd: Crowd,
         *,
+        whom: str = "",
         sizes: tuple[int, ...] = SIZES,
         targets: int = TARGETS,
         draws: int = DRAWS,
         seed: int = 1,
     ) -> None:
         self.study, self.sides, self.draws, self.seed = study, sides, draws, seed
+        self.run = {"sides": sides.name, "whom": whom, "seed": seed, "draws": draws}
+        self.run["schema"] = schema_hash(study)
         self._crowd, self._targets = crowd, targets
         self._sizes = tuple(n for n in sizes if n <= len(crowd)) or (len(crowd),)
         self._watched = crowd.rows(np.arange(min(LEAK_PEOPLE, len(crowd))))

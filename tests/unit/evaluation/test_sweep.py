@@ -12,12 +12,14 @@ import pytest
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import simulated
 from linkage.evaluation.frontier import (
+    advice,
     best,
     measure_all,
     plot,
     read_record,
     settings,
     share_at,
+    sweep_study,
     table,
 )
 from linkage.evaluation.sweep import Measured, Setting, Sweep, common_fields, simulated_sides
@@ -73,6 +75,31 @@ def test_a_record_of_other_people_is_refused(sweep: Sweep, record: Path) -> None
     other = Sweep(STUDY, sweep.sides, simulated(300, seed=1, fields=("sex",)), seed=2)
     with pytest.raises(LinkageError, match="other people"):
         list(measure_all(other, [SHALLOW], record))
+
+
+def test_every_clk_of_a_study_is_swept(tmp_path: Path) -> None:
+    fields = sorted({field for party in STUDY.party for field in party.fields})
+    crowd = simulated(300, seed=1, fields=fields)
+    told: list[tuple[int, int]] = []
+    made = sweep_study(
+        STUDY,
+        crowd,
+        "simulated",
+        n=200,
+        seed=1,
+        lengths=(1024,),
+        depths=(4,),
+        out=tmp_path,
+        progress=lambda *at: told.append(at),
+    )
+    assert list(made) == ["name-dob-sex", "name-ssn", "name-street"]
+    assert [len(some) for some in made.values()] == [2, 3, 3]  # at .5, one density is under .10
+    assert told == [(done, 8) for done in range(1, 9)]
+    for clk, some in made.items():
+        assert list(read_record(tmp_path / f"sweep-{clk}.jsonl").values()) == some
+        assert (tmp_path / f"frontier-{clk}.svg").read_text(encoding="utf-8").startswith("<svg")
+    # Shallow diffusion passes nowhere, and a sweep of it says so.
+    assert [line for line in advice(made["name-ssn"]) if "none of these passes" in line]
 
 
 def test_fields_change_as_a_setting_says() -> None:
