@@ -29,8 +29,8 @@ ATTACKS = (
     Threat(
         "T01",
         "broker insider, thief of its memory",
-        "graph matching: lays the similarities of the CLKs over those of a list of the population;"
-        " no key needed",
+        "graph matching: lays the similarities of the CLKs over those of a list of the population,"
+        " without any key; frequencies, patterns of bits, known plaintext",
         "keyed diffusion, as deep as the release gate finds necessary for the study's own fields",
         "plain CLKs (profile `clkhash`) fall entirely; diffusion hides similarity statistically,"
         " so a verdict holds up to the number of people printed with it",

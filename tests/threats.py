@@ -119,7 +119,9 @@ def _rows_of(nodes: Sequence[ast.expr]) -> set[str]:
 
 
 def read_results() -> Results:
-    """Return the results that the page was written from."""
+    """Return the results that the pages were written from; none where no test ran yet."""
+    if not RESULTS.exists():
+        return {}
     found: Results = json.loads(RESULTS.read_text(encoding="utf-8"))["tests"]
     return found
 
@@ -193,11 +195,11 @@ def main() -> int:
     only = asked.parse_args().run
     if strange := set(only or ()) - set(THREATS):
         asked.error(f"no such row: {', '.join(sorted(strange))}")
-    found = read_results() if RESULTS.exists() else {}
+    shown = run(only) if only is not None else {}
+    there = dict(marked())
+    found = {name: told for name, told in read_results().items() if name in there}
     if only is not None:
-        there = dict(marked())
-        kept = {name: told for name, told in found.items() if only and name in there}
-        found = kept | run(only)
+        found = {name: told for name, told in found.items() if only} | shown
         write_results(found)
     write_pages(found)
     return int(any(told["outcome"] == "failed" for told in found.values()))

@@ -13,6 +13,7 @@ from linkage.evaluation.attacks.dictionary import dictionary_attack
 from tests.unit.attacks.attacked import STUDY, clk, halves, people
 
 
+@pytest.mark.threat("T06")
 def test_the_key_opens_everything() -> None:
     held, listed, _ = halves(300, 200, more=100)
     ticks = count(step=2)

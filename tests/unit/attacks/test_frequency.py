@@ -25,6 +25,7 @@ def test_values_that_many_share_are_named_at_any_depth(depth: int) -> None:
     assert found(depth, people(21).rows(often)).share >= 0.8
 
 
+@pytest.mark.threat("T01")
 @pytest.mark.parametrize("depth", [0, 14], ids=["plain", "diffused"])
 def test_nobody_shares_the_fields_of_a_real_clk(depth: int) -> None:
     assert found(depth, people(600)).share <= 0.01

@@ -27,6 +27,7 @@ def test_a_few_known_people_open_plain_clks() -> None:
     assert found.share >= 0.9
 
 
+@pytest.mark.threat("T01")
 def test_parities_are_not_learnt() -> None:
     assert learned(14).share <= 0.01
 
@@ -54,6 +55,7 @@ def test_relations_of_four_add_to_likeness_where_diffusion_is_shallow() -> None:
     assert found.both.correct >= found.likeness.correct - 2
 
 
+@pytest.mark.threat("T01")
 def test_relations_of_four_tell_nothing_of_deep_diffusion() -> None:
     held = people(400)
     found = relations_attack(

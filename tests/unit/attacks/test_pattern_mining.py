@@ -30,6 +30,7 @@ def test_a_list_with_typing_errors_still_names_people() -> None:
     assert found.share >= 0.5
 
 
+@pytest.mark.threat("T01")
 def test_diffused_clks_show_nothing() -> None:
     held = people(500)
     column = encoded(STUDY, clk(10), held, StudyKey.generate())

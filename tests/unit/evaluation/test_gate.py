@@ -112,6 +112,7 @@ def _reasons(run: GateRun) -> list[str]:
     return run.certificate(date="2026-11-21", software="test").reasons(run.study)
 
 
+@pytest.mark.threat("T23")
 def test_a_weak_study_fails_by_name(weak_run: GateRun) -> None:
     assert weak_run.plain_reidentified > 0.95  # so the attack works
     assert {one.figures.evidence for one in weak_run.evidence} == {
@@ -126,6 +127,7 @@ def test_a_weak_study_fails_by_name(weak_run: GateRun) -> None:
         assert [reason for reason in _reasons(weak_run) if one.figures.evidence in reason]
 
 
+@pytest.mark.threat("T02")
 def test_deep_diffusion_passes_where_it_was_measured(deep_run: GateRun) -> None:
     for one in deep_run.evidence:
         assert abs(one.figures.correlation) < 0.02
@@ -138,6 +140,7 @@ def test_deep_diffusion_passes_where_it_was_measured(deep_run: GateRun) -> None:
     assert not failing(deep_run.evidence, deep_run.records)
 
 
+@pytest.mark.threat("T02")
 def test_what_is_foretold_from_a_quarter_is_found(weak_run: GateRun, deep_run: GateRun) -> None:
     for run, most in ((weak_run, 1.0), (deep_run, 0.02)):
         for one in run.evidence:
