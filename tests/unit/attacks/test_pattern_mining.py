@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from linkage.encoding.keys import StudyKey
 from linkage.evaluation.attacks.listed_tokens import listed_tokens
