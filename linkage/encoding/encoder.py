@@ -67,9 +67,9 @@ class BatchEncoder:
     """
     Every CLK and match key whose fields the party holds, for batches of its records.
 
-    clks: by CLK id, its encoder. Keeps derived keys, taps and the positions of n-grams over batches;
-    no value of a record.
-    Neither pickles nor shares its state: make one in each process and thread.
+    clks: by CLK id, its encoder. Keeps derived keys, taps and the positions of n-grams over
+    batches; no value of a record. Neither pickles nor shares its state: make one in each process
+    and thread.
     """
 
     def __init__(self, study: StudyConfig, party: Party, key: StudyKey) -> None:

@@ -53,7 +53,7 @@ POOL = 4096
 what the label NULLS_FILLED stands for."""
 _POOL_SEED = 1
 
-Words = npt.NDArray[np.uint64]
+Texts = npt.NDArray[np.object_]
 
 assert TAG_BYTES == MATCH_KEY_BYTES  # noqa: S101 (a filler has the width of a match key)
 
@@ -120,7 +120,7 @@ class Fillers:
         return self._tagger.tags(messages.ravel(), starts)
 
     @cached_property
-    def pool(self) -> dict[str, list[str]]:
+    def pool(self) -> dict[str, Texts]:
         """The simulated people, by field."""
         return pool(
             sorted({parse_field(ref)[0] for one in self._clks.values() for ref in one.refs})
@@ -130,20 +130,20 @@ class Fillers:
         raise TypeError("Fillers hold keys and refuse pickling and copying")
 
 
-def pool(held: Sequence[str]) -> dict[str, list[str]]:
+def pool(held: Sequence[str]) -> dict[str, Texts]:
     """Return the values of POOL simulated people by field, normalised; always the same."""
     people = simulated(POOL, seed=_POOL_SEED, fields=held, registered=None)
-    return {field: column.texts() for field, column in people.columns.items()}
+    return {field: np.array(one.texts(), dtype=object) for field, one in people.columns.items()}
 
 
-def made_up(field: str, texts: Sequence[str], drawn: Bytes2D) -> Coded:
+def made_up(field: str, texts: Texts, drawn: Bytes2D) -> Coded:
     """
     Return one value of `field` for each row of `drawn`, uint8[n, 16], 128 uniform bits.
 
     texts: the pool's values. Values that hardly two people share get digits of their own.
     """
     words = np.ascontiguousarray(drawn).view(">u8").astype(np.uint64)
-    found = np.array(texts, dtype=object)[words[:, 0] % np.uint64(len(texts))].tolist()
+    found = texts[words[:, 0] % np.uint64(len(texts))].tolist()
     numbers = words[:, 1].tolist()
     if field in _NUMBERED:
         pattern = re.compile(_NUMBERED[field])
