@@ -164,7 +164,8 @@ def _line(row: Threat, found: Results) -> str:
     cases = sum(told["cases"] for told in tests)
     bad = sum(told["outcome"] != "passed" for told in tests)
     passed = f"{len(tests)} tests, {cases} cases" + (f", {bad} NOT PASSED" if bad else "")
-    measured = "; ".join(one for one in (said, passed) if one) if tests else f"*{row.not_yet}*"
+    reason = row.not_yet or "NOT RUN: make threats"
+    measured = "; ".join(one for one in (said, passed) if one) if tests else f"*{reason}*"
     cells = (f"**{row.id}**", f"{row.adversary}: {row.attack}", row.defence, measured, row.remains)
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
