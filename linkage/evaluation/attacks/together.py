@@ -251,9 +251,16 @@ def _classes(
         for party, crowd in held.items()
     }
     filled = study.study.fills_nulls
+    # He knows which nulls of his list are filled, `refined` sees to it; and needs no diffusion.
+    bare = study.model_copy(
+        update={
+            "study": study.study.model_copy(update={"fill_nulls": False}),
+            "clk": tuple(clk.model_copy(update={"diffusion": 0}) for clk in study.clk),
+        }
+    )
     sides = [
         list(sent.values()),
-        [_sent(study, party, crowd, own) for party, crowd in guess.items()],
+        [_sent(bare, party, crowd, own) for party, crowd in guess.items()],
     ]
     rounds = min(refined(side, fillers=filled, clk_fillers=filled).rounds for side in sides)
     colours = []

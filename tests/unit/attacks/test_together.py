@@ -99,20 +99,20 @@ def test_shallow_diffusion_falls_whoever_is_known(crowd: Crowd) -> None:
 @pytest.mark.threat("T03")
 @pytest.mark.threat("T04")
 def test_deep_diffusion_leaves_what_match_keys_show(crowd: Crowd) -> None:
-    deep = at_depth(60)
-    assert shares(deep, crowd, known=20, structure=False) < 0.03
+    deep = at_depth(24)
+    assert shares(deep, crowd, known=20, structure=False) < 0.02
     keys_seen = deep.model_copy(
         update={"study": deep.study.model_copy(update={"fill_nulls": False})}
     )
     # Of 400 people, some are alone in lacking what they lack.
-    assert shares(keys_seen, crowd, known=0) > 0.02 > shares(deep, crowd, known=0, structure=False)
+    assert shares(keys_seen, crowd, known=0) > 0.02
 
 
 def test_no_structure_shows_where_no_two_datasets_are_seen_and_nulls_are_filled(
     crowd: Crowd,
 ) -> None:
     found = combined_attack(
-        at_depth(60), {"imaging": crowd}, crowd, StudyKey.generate(), known=20, seed=1
+        at_depth(24), {"imaging": crowd}, crowd, StudyKey.generate(), known=20, seed=1
     )
     assert found.share < 0.03
 
