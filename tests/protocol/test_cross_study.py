@@ -8,6 +8,7 @@ another attack: linkage.evaluation.attacks.linking.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -43,6 +44,7 @@ def study_of(name: str, epoch: int = 1, *, diffusion: int | None = None) -> Stud
     if diffusion == 0:
         plain = 'profile = "clkhash"\naccept_graph_matching_risk = true\n'
         text = text.replace('purpose = "tests"\n', f'purpose = "tests"\n{plain}')
+        text = re.sub(r"^diffusion = .*\n", "", text, flags=re.MULTILINE)
     return parse_study(text)
 
 
