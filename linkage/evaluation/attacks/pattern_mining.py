@@ -35,8 +35,8 @@ _CORE = 6
 _ROUNDS = 4
 _ALWAYS = 0.97
 """Share of a pattern's records in which a position of it is set, inclusive."""
-_OTHERS = 1.5
-"""Records with a position over records with its pattern, to which the pattern explains it."""
+_STARTS = 10
+"""First names that are tried."""
 _SAME = 0.9
 """Overlap (Jaccard) of records from which two patterns count as one."""
 
@@ -68,10 +68,7 @@ def mined(
     alike: list[npt.NDArray[np.bool_]] = []
     sizes: list[int] = []
     spread = np.sqrt(np.maximum(usual * (1 - usual), 1e-9))
-    explained = np.zeros(bits.shape[1], bool)
     for start in np.flatnonzero((usual * n >= max(least * n, 8)) & (usual < _ALWAYS)).tolist():
-        if explained[start]:
-            continue
         count = together[start, start]
         lift = (together[start] / count - usual) / spread
         # The position itself is no evidence.
@@ -97,8 +94,6 @@ def mined(
         if any(_overlap(rows, other) >= _SAME for other in alike):
             continue
         alike.append(rows)
-        # Positions that hardly anything else sets would lead here again.
-        explained[always[usual[always] * n <= _OTHERS * support]] = True
         sizes.append(len(always))
     order = sorted(range(len(alike)), key=lambda i: (-int(alike[i].sum()), i))[:limit]
     held = np.stack([alike[i] for i in order], axis=1) if order else np.zeros((n, 0), bool)
@@ -111,7 +106,7 @@ def named(patterns: Patterns, tokens: Mask2D) -> Ints:
 
     tokens: bool[M, G], who of the list has which n-gram. Greedy: the pattern and n-gram that fit
     best in frequency, alone and with each pattern already named, in standard errors; nothing that
-    is more than 3 of them off on average. Ties: the first pattern, then the first n-gram.
+    is more than 3 of them off on average. Of several first names the one that lets most others fit.
     """
     seen, listed = patterns.held.astype(np.float32), tokens.astype(np.float32)
     n, m = max(len(seen), 1), max(len(listed), 1)
@@ -119,20 +114,33 @@ def named(patterns: Patterns, tokens: Mask2D) -> Ints:
     other = ((listed.T @ listed) / m).astype(np.float64)
     scale = 1 / n + 1 / m
     gap = _misfit(np.diagonal(one)[:, None], np.diagonal(other)[None, :], scale)
-    given = np.full(len(patterns), -1, np.int64)
-    terms = 1
-    open_gap = gap.copy()
-    for _ in range(len(patterns)):
-        place = int(open_gap.argmin())
-        k, g = divmod(place, open_gap.shape[1])
-        if not np.isfinite(open_gap[k, g]) or open_gap[k, g] / terms > 9:
+    best, least = np.full(len(patterns), -1, np.int64), (0, 0.0)
+    # One wrong name at the start, such as a sex for the other, makes all others wrong.
+    for first in np.argsort(gap, axis=None, kind="stable")[:_STARTS].tolist():
+        given, misfit = _named_from(first, gap, one, other, scale)
+        rank = (-int((given >= 0).sum()), misfit)
+        if rank < least:
+            best, least = given, rank
+    return best
+
+
+def _named_from(
+    first: int, gap: Floats, one: Floats, other: Floats, scale: float
+) -> tuple[Ints, float]:
+    """Return names when the cell `first` of gap is named first, and their mean misfits' sum."""
+    open_gap, given = gap.copy(), np.full(len(gap), -1, np.int64)
+    total = 0.0
+    for turn in range(len(gap)):
+        k, g = divmod(int(open_gap.argmin()) if turn else first, gap.shape[1])
+        misfit = float(open_gap[k, g]) / (turn + 1)
+        if not misfit <= 9:
             break
+        total += misfit
         given[k] = g
         open_gap[k] = np.inf
         open_gap[:, g] = np.inf
         open_gap += _misfit(one[:, k][:, None], other[:, g][None, :], scale)
-        terms += 1
-    return given
+    return given, total
 
 
 def pattern_attack(

@@ -25,7 +25,7 @@ def test_plain_clks_show_their_n_grams() -> None:
 
 
 def test_a_list_with_typing_errors_still_names_people() -> None:
-    held, listed, truth = halves(500, 500, registered="enclave")
+    held, listed, truth = halves(700, 700, registered="enclave")
     column = encoded(STUDY, clk(0), held, StudyKey.generate())
     found = pattern_attack(column, listed_tokens(clk(0), listed), seed=1, truth=truth)
     assert found.share >= 0.5
