@@ -187,7 +187,10 @@ def share_at(one: Measured, size: int) -> float:
     Past a size at which most is lost, that share: at least as much is found. Raises LinkageError
     beyond the largest size.
     """
-    shares = {**one.foretold, **one.found}
+    shares = dict(one.found)
+    for n, share in one.foretold.items():
+        # One round is measured; what is foretold takes sure guesses for known, and may find more.
+        shares[n] = max(share, shares.get(n, 0.0))
     largest = max(shares)
     if size > largest and shares[largest] <= LOST:
         raise LinkageError(

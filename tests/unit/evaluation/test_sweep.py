@@ -152,6 +152,8 @@ def test_the_best_is_the_best_that_passes() -> None:
     assert chosen[4_000] == ones[1]  # the limit itself passes
     assert chosen[20_000] == ones[2]  # as for the next larger size known
     assert best(ones[:1], size=4_000) is None
+    both = replace(ones[2], foretold={4_000: 0.3})
+    assert share_at(both, 4_000) == 0.3  # the worse of measured and foretold
     assert share_at(ones[0], 5_000) == 0.8
     assert share_at(ones[0], 1_000_000) == 0.8  # at least
     with pytest.raises(LinkageError, match="1,000,000"):
