@@ -70,10 +70,15 @@ def choose_diffusion(
     for party in study.party:
         sent = [by_id[clk.id] for clk in study.clks_of(party)]
         while len(sent) > 1 and not told.passes(sent, depths):
-            loudest = max(sent, key=lambda one: _power(one, depths[one.clk.id]))
-            if depths[loudest.clk.id] >= MOST_DEPTH:
+            # Deeper where it hides most: who is found by one CLK need not be by the other.
+            tried = [
+                depths | {one.clk.id: depths[one.clk.id] + 1}
+                for one in sent
+                if depths[one.clk.id] < MOST_DEPTH
+            ]
+            if not tried:
                 raise _hopeless(f"party {party.id!r}: no depth hides all its CLKs together")
-            depths[loudest.clk.id] += 1
+            depths = min(tried, key=lambda some: told.most_found(sent, some))
     return Chosen(at_depths(study, depths), alone)
 
 
@@ -145,12 +150,22 @@ class _Foretold:
         # Two keys share the signal alone: their correlation is that with expectation, squared.
         if pair / (1 + pair) > MOST_CORRELATION * _MARGIN:
             return False
-        records = max(declared_size(self.study) or n, n)
-        sizes = sorted({n, records, round((n * records) ** 0.5)})
-        return not any(energies.matchable(size) for size in sizes) and all(
-            energies.share(size, known_share=self.known_share) <= MOST_REIDENTIFIED * _MARGIN
-            for size in sizes
+        return (
+            not any(energies.matchable(size) for size in self._sizes(n))
+            and self._most(energies) <= MOST_REIDENTIFIED * _MARGIN
         )
+
+    def most_found(self, guesses: Sequence[Expected], depths: dict[str, int]) -> float:
+        """Return the largest share found by CLKs of these depths together."""
+        return self._most(self._energies(guesses, depths))
+
+    def _most(self, energies: Energies) -> float:
+        sizes = self._sizes(len(energies))
+        return max(energies.share(size, known_share=self.known_share) for size in sizes)
+
+    def _sizes(self, n: int) -> list[int]:
+        records = max(declared_size(self.study) or n, n)
+        return sorted({n, records, round((n * records) ** 0.5)})
 
     def _energies(self, guesses: Sequence[Expected], depths: dict[str, int]) -> Energies:
         rows = np.flatnonzero(np.any([one.present for one in guesses], axis=0))
@@ -163,12 +178,6 @@ class _Foretold:
                 side.append(centred_both(similarity[square], one.present[rows]) * scale)
         energies = Energies.of(guessed, chance=chance, thinned=self.thinned)
         return energies.times(self.study.study.epoch)
-
-
-def _power(one: Expected, depth: int) -> float:
-    """Return how much the CLK says in all, whatever about."""
-    similarity = one.at(depth)[0]
-    return float(one.clk.length * np.square(similarity).mean(dtype=np.float64))
 
 
 def _hopeless(said: str) -> LinkageError:

@@ -28,7 +28,7 @@ from linkage.evaluation.gate_records import measure_structure
 from linkage.evaluation.gate_report import page
 from linkage.study import StudyConfig, load_study, parse_study
 
-PEOPLE = 520
+PEOPLE = 700
 
 STUDY = """\
 [study]
@@ -142,7 +142,7 @@ def test_deep_diffusion_passes_where_it_was_measured(deep_run: GateRun) -> None:
 
 @pytest.mark.threat("T02")
 def test_what_is_foretold_from_a_quarter_is_found(weak_run: GateRun, deep_run: GateRun) -> None:
-    for run, most in ((weak_run, 1.0), (deep_run, 0.02)):
+    for run, most in ((weak_run, 1.0), (deep_run, 0.04)):
         for one in run.evidence:
             assert [fit.people for fit in one.fit][-1] == one.people
             assert all(fit.found <= most and fit.predicted <= most for fit in one.fit)
@@ -201,12 +201,12 @@ def test_structure_is_measured_at_the_declared_size(weak: StudyConfig) -> None:
     assert 0 <= found.share == found.together <= 0.01
 
 
-def test_an_epoch_more_needs_more(
-    weak: StudyConfig, guesses: tuple[Expected, ...], crowd: Crowd
-) -> None:
-    study = at_depths(weak, {"name-dob-sex": 10, "name-street": 14})
+def test_an_epoch_more_needs_more(weak: StudyConfig, guesses: tuple[Expected, ...]) -> None:
+    study = weak.model_copy(update={"clk": weak.clk[:1]})
     third = study.model_copy(update={"study": study.study.model_copy(update={"epoch": 3})})
-    once, later = (sum(choose_diffusion(one, guesses).depths().values()) for one in (study, third))
+    once, later = (
+        choose_diffusion(one, guesses[:1]).depths()["name-dob-sex"] for one in (study, third)
+    )
     assert later > once
 
 
@@ -251,14 +251,14 @@ def test_the_command_prints_json_and_writes_what_the_custodian_signs(
     study_file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "gate"
-    done = _run(study_file, "--n", 500, "--draws", 1, "--json", "--out", out)
+    done = _run(study_file, "--n", 600, "--draws", 1, "--json", "--out", out)
     assert done.exit_code == NOT_PASSED, done.output
     said = json.loads(done.stdout)
     assert {
         *("passed", "reasons", "plain_reidentified", "hardened_reidentified"),
         *("hardened_correlation", "combined_reidentified", "n", "certificate", "evidence"),
     } <= set(said)
-    assert said["n"] == 500
+    assert said["n"] == 600
     assert said["passed"] is False
     assert json.loads((out / "certificate.json").read_text()) == said["certificate"]
     assert "privacy report" in (out / "report.html").read_text(encoding="utf-8")
@@ -269,7 +269,7 @@ def test_the_command_says_a_verdict_with_remedies(
 ) -> None:
     people = _people(tmp_path / "people.csv", crowd)
     # Crowds are normalised already, and so are their dates: YYYYMMDD.
-    done = _run(study_file, "--people", people, "--draws", 1, "--n", 500, "--date-format", "%Y%m%d")
+    done = _run(study_file, "--people", people, "--draws", 1, "--n", 600, "--date-format", "%Y%m%d")
     assert done.exit_code == NOT_PASSED, done.output
     assert "does not pass the release gate" in done.stdout
     assert "raise diffusion" in done.stdout
