@@ -190,6 +190,8 @@ def test_the_report_stands_alone_and_tells_the_verdict(
         assert "A study &lt;to&gt; measure" in text
         assert "linkage attack &lt;study.toml&gt;" in text
         assert "Does not pass the release gate." in text  # too few people
+        # In the dark scheme the bar that is dark by day is the lighter one.
+        assert not {"Dark:", "Light:"} & set(text.split())
         for one in run.evidence:
             assert one.figures.evidence in text
 
