@@ -66,8 +66,9 @@ class GateFigures(_Frozen):
     evidence: "clk:<id>", or "party:<id>" for all CLKs of that party's records together.
     diffusion: t of the CLK, None for several. correlation: under two keys, the worst of the draws;
     attacker_correlation: against what the attacker expects who uses no diffusion of his own.
-    seeded: share re-identified of those unknown, at the people measured, worst of the draws;
-    predicted_seeded: the same at the declared size. holds_up_to: people up to whom both hold.
+    seeded: share re-identified of those unknown, at the people measured, worst of the draws, or by
+    who knows nobody if that is more; predicted_seeded: by who knows some, at the declared size.
+    holds_up_to: people, from those measured on, up to whom both hold.
     """
 
     evidence: Annotated[

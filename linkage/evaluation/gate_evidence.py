@@ -216,22 +216,24 @@ class Piece:
     ) -> Measured:
         """Return all figures; records: the declared size."""
         energies = self.energies(study, thinned=thinned).times(study.study.epoch)
+        assert self.last is not None  # noqa: S101
+        rows = np.ix_(self.present, self.present)
+        blind = _blind(self.last[rows], self.guessed[rows], seed=seed)
         figures = GateFigures(
             evidence=self.evidence,
             diffusion=self.diffusion,
             correlation=max(self.correlations),
             attacker_correlation=max(self.attackers),
-            seeded=max(one.share for one in self.seeded),
+            # Who knows nobody is the weaker attacker; should he find more, that is what counts.
+            seeded=max(blind.share, *(one.share for one in self.seeded)),
             predicted_seeded=energies.share(records, known_share=known_share),
             holds_up_to=energies.holds_up_to(known_share=known_share, most=MOST_REIDENTIFIED),
         )
-        assert self.last is not None  # noqa: S101
-        rows = np.ix_(self.present, self.present)
         return Measured(
             figures=figures,
             people=len(energies),
             seeded=tuple(self.seeded),
-            blind=_blind(self.last[rows], self.guessed[rows], seed=seed),
+            blind=blind,
             fit=self._fit(study, known_share=known_share, thinned=thinned, seed=seed),
             curve=tuple((n, energies.share(n, known_share=known_share)) for n in SIZES),
             relatives=float((energies.energy * energies.kin).sum() * thinned / len(energies)),

@@ -1,0 +1,55 @@
+"""What the release gate writes down of a piece of evidence is the worst that was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from linkage.evaluation.attacks.crowds import simulated
+from linkage.evaluation.attacks.outcome import Reidentified
+from linkage.evaluation.gate_evidence import Pieces, expectations
+from linkage.evaluation.gate_people import fields_of
+from linkage.study import parse_study
+
+STUDY = """\
+[study]
+id = "gate-study"
+title = "A study to measure"
+purpose = "To test with"
+
+[[party]]
+id = "alpha"
+fields = ["first_name", "last_name", "date_of_birth", "sex"]
+
+[[party]]
+id = "beta"
+fields = ["first_name", "last_name", "date_of_birth", "sex"]
+
+[[clk]]
+id = "name-dob-sex"
+diffusion = 5
+fields = [
+    { field = "first_name" },
+    { field = "last_name" },
+    { field = "date_of_birth", bits = 140 },
+    { field = "sex", bits = 40 },
+]
+
+[[match_key]]
+id = "first-last-dob"
+fields = ["first_name", "last_name", "date_of_birth"]
+"""
+
+
+@pytest.mark.threat("T01")
+def test_whom_an_attacker_finds_who_knows_nobody_counts_too() -> None:
+    study = parse_study(STUDY)
+    crowd = simulated(600, seed=1, fields=fields_of(study))
+    pieces = Pieces.of(study, expectations(study, crowd, seed=1))
+    for draw in (1, 2):
+        pieces.draw(study, crowd, known_share=0.05, seed=draw)
+    (piece,) = pieces.all
+    # As if who knows some of the people had found nobody.
+    piece.seeded = [Reidentified(len(crowd), 0)]
+    measured = piece.measured(study, 2_000, known_share=0.05, thinned=1.0, seed=1)
+    assert measured.blind.share > 0.01
+    assert measured.figures.seeded == measured.worst == measured.blind.share
