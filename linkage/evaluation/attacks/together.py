@@ -44,7 +44,8 @@ Ints = npt.NDArray[np.int64]
 _SURE = 5.0
 """Log odds over the second best at which a guess is taken for known: 150 to 1."""
 
-_ROUNDS = 5
+_ROUNDS = 40
+"""Rounds end when nobody more is sure; a landslide may begin slowly."""
 
 
 def party_similarity(

@@ -96,6 +96,12 @@ def test_shallow_diffusion_falls_whoever_is_known(crowd: Crowd) -> None:
     assert shares(at_depth(5), crowd, known=20) > 0.9
 
 
+def test_a_landslide_that_begins_slowly_is_followed_to_its_end(crowd: Crowd) -> None:
+    # From four known people it takes more than five rounds: ended there, half were found.
+    found = [shares(at_depth(5), crowd, known=4, structure=False) for _ in range(3)]
+    assert sorted(found)[1] > 0.9
+
+
 @pytest.mark.threat("T03")
 @pytest.mark.threat("T04")
 def test_deep_diffusion_leaves_what_match_keys_show(crowd: Crowd) -> None:
