@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from linkage.evaluation.attacks.crowds import simulated
 from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.evaluation.gate_evidence import Pieces, expectations
@@ -40,7 +38,6 @@ fields = ["first_name", "last_name", "date_of_birth"]
 """
 
 
-@pytest.mark.threat("T01")
 def test_whom_an_attacker_finds_who_knows_nobody_counts_too() -> None:
     study = parse_study(STUDY)
     crowd = simulated(600, seed=1, fields=fields_of(study))
