@@ -52,7 +52,7 @@ People = Annotated[int, Field(ge=0, le=2**40)]
 _Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 _Words = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,200}$")]
 _RERUN = "run `linkage attack STUDY.toml --out gate` again"
-_DEEPER = "raise diffusion, or drop fields with few values (`linkage attack STUDY.toml --sweep`)"
+_DEEPER = "raise diffusion (`linkage attack STUDY.toml --choose` finds it), or drop fields"
 
 
 class _Frozen(BaseModel):
@@ -147,14 +147,14 @@ class GateCertificate(_Frozen):
         elif self.records < declared:
             yield f"it is for {self.records:,} records, the study declares {declared:,}: {_RERUN}"
         largest = min(max(party.records or 0 for party in study.party), MOST_STRUCTURE)
-        for what, found, least in (
-            ("people measured", self.n, LEAST_PEOPLE),
-            ("people of the attack on plain CLKs", self.plain_n, LEAST_PEOPLE),
-            ("people of the match keys' structure", self.structure_people, largest),
-            ("key draws", self.draws, LEAST_DRAWS),
+        for what, found, least, option in (
+            ("people measured", self.n, LEAST_PEOPLE, " without --n"),
+            ("people of the attack on plain CLKs", self.plain_n, LEAST_PEOPLE, " without --n"),
+            ("people of the match keys' structure", self.structure_people, largest, ""),
+            ("key draws", self.draws, LEAST_DRAWS, " without --draws"),
         ):
             if found < least:
-                yield f"{what}: {found:,}, needed {least:,} or more: {_RERUN}"
+                yield f"{what}: {found:,}, needed {least:,} or more: {_RERUN}{option}"
         if self.known_share < KNOWN_SHARE:
             yield (
                 f"the attacker knew {self.known_share:.2%} of the people, needed"
@@ -182,10 +182,10 @@ class GateCertificate(_Frozen):
                     f"{one.evidence}: correlation under two keys {one.correlation:.3f}, at most"
                     f" {MOST_CORRELATION}: {_DEEPER}"
                 )
-            for what, share in (
-                (f"at {self.n:,} people", one.seeded),
-                (f"predicted at {self.records:,} records", one.predicted_seeded),
-            ):
+            found = [(f"at {self.n:,} people", one.seeded)]
+            if self.records:  # none: it fails for that, and nothing was foretold
+                found.append((f"predicted at {self.records:,} records", one.predicted_seeded))
+            for what, share in found:
                 if share > MOST_REIDENTIFIED:
                     yield (
                         f"{one.evidence}: {share:.2%} re-identified {what}, {self.known_share:.0%}"

@@ -60,7 +60,7 @@ def test_figures_within_the_limits_pass() -> None:
 @pytest.mark.parametrize(
     ("how", "figure", "limit", "remedy"),
     [
-        ({"correlation": 0.151}, "clk:name-dob-sex: correlation", "at most 0.15", "diffusion"),
+        ({"correlation": 0.151}, "clk:name-dob-sex: correlation", "at most 0.15", "--choose"),
         ({"correlation": -0.2}, "-0.200", "at most 0.15", "diffusion"),
         ({"seeded": 0.0101}, "1.01% re-identified at 4,000", "at most 1%", "diffusion"),
         ({"predicted_seeded": 0.2}, "20.00% re-identified predicted", "at most 1%", "diffusion"),
@@ -68,9 +68,9 @@ def test_figures_within_the_limits_pass() -> None:
         ({"unique_by_structure": 0.0011}, "0.110% of records", "at most 0.1%", "drop rules"),
         ({"combined_reidentified": 0.02}, "together: 2.00%", "at most 1%", "drop rules"),
         ({"plain_reidentified": 0.94}, "94.00% from plain", "needed 95%", "other people"),
-        ({"plain_n": 1_999}, "on plain CLKs: 1,999", "needed 2,000", "linkage attack"),
-        ({"n": 1_999}, "people measured: 1,999", "needed 2,000", "linkage attack"),
-        ({"draws": 4}, "key draws: 4", "needed 5", "linkage attack"),
+        ({"plain_n": 1_999}, "on plain CLKs: 1,999", "needed 2,000", "without --n"),
+        ({"n": 1_999}, "people measured: 1,999", "needed 2,000", "without --n"),
+        ({"draws": 4}, "key draws: 4", "needed 5", "without --draws"),
         ({"known_share": 0.04}, "4.00% of the people", "needed 5%", "linkage attack"),
         ({"structure_people": 99_999}, "structure: 99,999", "needed 100,000", "linkage attack"),
         ({"figures": ()}, "clk:name-dob-sex: not measured", "not measured", "linkage attack"),
@@ -91,6 +91,18 @@ def test_every_reason_names_figure_limit_and_remedy(
     assert limit in found[0]
     assert remedy in found[0]
     assert not spoilt.passed(study)
+
+
+def test_nothing_is_said_of_a_size_that_nobody_declared() -> None:
+    study = parse_study(STUDY)
+    parties = tuple(party.model_copy(update={"records": None}) for party in study.party)
+    silent = study.model_copy(update={"party": parties})
+    spoilt = changed(passing(study), records=0, predicted_seeded=0.2)
+    (reason,) = spoilt.reasons(silent)
+    assert reason.startswith("the study declares no size")
+    # Where the study does declare one, a certificate for none is refused for that.
+    (reason,) = spoilt.reasons(study)
+    assert reason.startswith("it is for 0 records")
 
 
 def test_what_is_exactly_at_a_limit_passes() -> None:
