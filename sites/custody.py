@@ -24,6 +24,7 @@ from linkage.study import load_study
 
 def read_public(path: Path) -> PublicIdentity:
     """Read a public identity file. Raises KeyRefused."""
+    _require_file(path)
     try:
         return PublicIdentity.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -35,6 +36,7 @@ def read_public(path: Path) -> PublicIdentity:
 
 def read_certificate(path: Path) -> GateCertificate:
     """Read a certificate of the release gate; the verdict is another matter. Raises KeyRefused."""
+    _require_file(path)
     try:
         return GateCertificate.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -42,6 +44,11 @@ def read_certificate(path: Path) -> GateCertificate:
             f"{path} is no certificate of the release gate",
             hint="make it with `linkage attack study.toml --out gate`: gate/certificate.json",
         ) from None
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise KeyRefused(f"{path}: there is no such file", hint="check the path")
 
 
 def sign(

@@ -113,6 +113,17 @@ def test_a_file_that_is_no_certificate_is_refused(desk: list[str | Path], tmp_pa
         assert "no certificate of the release gate" in said
 
 
+def test_a_file_that_is_not_there_is_said_to_be_missing(
+    desk: list[str | Path], tmp_path: Path
+) -> None:
+    study = study_file(tmp_path, STUDY)
+    for option in ("--certificate", "--public"):
+        for path in (tmp_path / "nowhere.json", tmp_path):
+            code, said = call("study", "sign", study, *desk, option, path)
+            assert code == 5
+            assert "there is no such file" in said
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
