@@ -25,7 +25,7 @@ from typing import Any
 from linkage.certificate import GateCertificate, declared_size, study_shape
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
-from linkage.evaluation.attacks.crowds import Crowd
+from linkage.evaluation.attacks.crowds import Crowd, written_again
 from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.evaluation.attacks.together import combined_attack
 from linkage.evaluation.gate_evidence import (
@@ -173,7 +173,10 @@ def run_gate(
     progress("match keys and CLKs together", 0.95)
     combined = combined_attack(
         study,
-        {party.id: crowd for party in study.party},
+        {
+            party.id: written_again(crowd, desk=desk, seed=seed)
+            for desk, party in enumerate(study.party)
+        },
         crowd,
         StudyKey.generate(),
         known=round(known_share * len(crowd)),

@@ -8,7 +8,7 @@ this project is measured on: first name 6 %, surname 4 %, birth date 6 %, sex 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,31 @@ def as_registered(persons: Persons, rates: Rates, rng: np.random.Generator) -> F
         "phone": names.gaps(phone, rates.missing_contact),
         "email": names.gaps(names.change(email, rates.name_typo, typo), rates.missing_contact),
     }
+
+
+def written_again(fields: Mapping[str, Names], rates: Rates, rng: np.random.Generator) -> Fields:
+    """
+    Return normalised fields as another desk would write the same people down: typing errors and
+    gaps. Former names and addresses are left out, for nobody here knows them.
+    """
+    desk = _Desk(rates, rng, len(next(iter(fields.values()))))
+    share = {
+        "first_name": (rates.name_typo, typo),
+        "last_name": (rates.name_typo, typo),
+        "date_of_birth": (rates.date_typo, digit_typo),
+        "sex": (rates.wrong_sex, lambda text, _: "m" if text == "f" else "f"),
+        "ssn": (rates.ssn_typo, digit_typo),
+        "street": (rates.street_typo, typo),
+        "email": (rates.name_typo, typo),
+    }
+    gaps = {"street": rates.missing_street} | dict.fromkeys(
+        ("phone", "email"), rates.missing_contact
+    )
+    made: Fields = {}
+    for field, column in fields.items():
+        mistakes: tuple[float, Mistake] = share.get(field, (0.0, typo))
+        made[field] = desk.gaps(desk.change(column, *mistakes), gaps.get(field))
+    return made
 
 
 Mistake = Callable[[str, np.random.Generator], str]

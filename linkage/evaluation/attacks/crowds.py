@@ -24,10 +24,11 @@ import pyarrow.csv
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.errors import SourceRefused
+from linkage.evaluation import mistakes
 from linkage.evaluation.mistakes import RATES, Rates, as_registered
 from linkage.evaluation.population import draw_persons, draw_vitals, stream
 
-_VITALS, _TRUE, _VIEW = 1, 2, 10
+_VITALS, _TRUE, _VIEW, _AGAIN = 1, 2, 10, 30
 _TRUTH = Rates(**dict.fromkeys(Rates.__dataclass_fields__, 0.0))
 
 
@@ -77,6 +78,24 @@ def simulated(
         for field in fields
     }
     return Crowd(columns, np.arange(n))
+
+
+def written_again(crowd: Crowd, *, desk: int, seed: int) -> Crowd:
+    """
+    Return the same people as another registration desk would write them: no two datasets of a
+    study, and no list, have all their texts in common. desk: 0 and on; each has its own mistakes.
+    """
+    rates = list(RATES.values())[desk % len(RATES)]
+    fields = {
+        field: np.array(column.texts(), dtype=object) for field, column in crowd.columns.items()
+    }
+    texts = mistakes.written_again(fields, rates, stream(seed, desk, _AGAIN))
+    reading = Reading(date_format="%Y%m%d")
+    columns = {
+        field: Normaliser(field, reading).column(list(found)).column
+        for field, found in texts.items()
+    }
+    return Crowd(columns, crowd.person)
 
 
 def read_people(path: Path, *, fields: Iterable[str], date_format: str | None = None) -> Crowd:
