@@ -131,9 +131,6 @@ def test_all_clks_of_a_record_together(hardened: dict[str, Seen], record_propert
     assert worst <= MOST
 
 
-@pytest.mark.xfail(
-    reason="the shipped rules give .17 %; four of them must go (docs/threat-model.md)"
-)
 @pytest.mark.threat("T04")
 def test_match_keys_make_few_records_unique(record_property: Record) -> None:
     """Two datasets seen together, 10,000 people with families, attacker with every typo."""
