@@ -225,9 +225,15 @@ def declared_size(study: StudyConfig) -> int | None:
 def study_shape(study: StudyConfig) -> str:
     """
     Return the hex SHA-256 over what decides on leakage and is not in the schema hash: which party
-    holds which fields, and so computes what. Sizes are not in it: they are compared as numbers.
+    holds which fields, and so computes what, and which contributors null repeated keys each by
+    itself. Sizes are not in it: they are compared as numbers.
     """
-    shape: Any = {one.id: sorted(one.fields) for one in study.party}
+    shape: Any = {
+        one.id: [sorted(one.fields), sorted(one.contributors)]
+        if one.contributors
+        else sorted(one.fields)
+        for one in study.party
+    }
     return hashlib.sha256(rfc8785.dumps(shape)).hexdigest()
 
 
