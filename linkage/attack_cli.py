@@ -53,7 +53,7 @@ def attack(
         typer.Option(help="CSV of people, columns named as fields; default: simulated ones."),
     ] = None,
     date_format: Annotated[
-        str | None, typer.Option(help="How --people writes dates, like %m/%d/%Y; default ISO.")
+        str | None, typer.Option(help="How --people writes dates, like MM/DD/YYYY; default ISO.")
     ] = None,
     n: Annotated[int, typer.Option("--n", help="People measured.")] = 4_000,
     draws: Annotated[int, typer.Option(min=1, help="Key draws; the worst counts.")] = 5,
@@ -76,7 +76,8 @@ def attack(
 
     path = study or shipped_study()
     config = load_study(path)
-    whom = people_for(config, people, n=n, seed=seed, date_format=date_format)
+    written = _strptime(date_format) if date_format else None
+    whom = people_for(config, people, n=n, seed=seed, date_format=written)
     if sweep:
         _sweep(config, whom, n=n, seed=seed, out=out, as_json=as_json)
         return
@@ -132,6 +133,18 @@ def shipped_study() -> Path:
         if (folder / "study.toml").exists():
             return folder / "study.toml"
     raise LinkageError("the shipped study is not installed", hint="name a study file")
+
+
+def _strptime(text: str) -> str:
+    from linkage.encoding.date_formats import readable_format, strptime_format
+    from linkage.strict_toml import Fault
+
+    try:
+        return strptime_format(readable_format(text))
+    except Fault as fault:
+        raise typer.BadParameter(
+            f"{fault.rule}: {fault.hint}", param_hint="--date-format"
+        ) from None
 
 
 def _chosen(

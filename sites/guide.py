@@ -24,11 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage import strict_toml
+from linkage.encoding.date_formats import strptime_format
 from linkage.errors import SiteRefused, SourceRefused
 from linkage.study import FIELDS
 from sites.config import SiteConfig
 from sites.sources.base import RawBatch
-from sites.sources.config import SourceConfig, SqlConfig, strptime_format
+from sites.sources.config import SourceConfig, SqlConfig
 from sites.sources.database import open_database
 from sites.sources.names import usual, usual_field
 from sites.sources.opening import NotedSource, open_source

@@ -87,7 +87,7 @@ def _check(crowd: Crowd, file: str) -> None:
     for field, column in crowd.columns.items():
         usable = float(column.present().mean())
         if usable < _LEAST_USABLE:
-            dates = "say how dates are written: --date-format, for example %m/%d/%Y"
+            dates = "say how dates are written: --date-format, for example MM/DD/YYYY"
             raise SourceRefused(
                 file=file,
                 rule=f"only {usable:.0%} of the values of {field!r} can be used",

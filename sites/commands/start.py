@@ -218,7 +218,7 @@ def _column(name: str, seen: Look, ask: _Asker, *, option: str = "") -> str:
 
 
 def _date_format(seen: Look, ask: _Asker) -> str:
-    from sites.sources.config import readable_format
+    from linkage.encoding.date_formats import readable_format
 
     found = seen.date_formats
     if ask.asks:

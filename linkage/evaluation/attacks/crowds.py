@@ -111,17 +111,20 @@ def read_people(path: Path, *, fields: Iterable[str], date_format: str | None = 
                 column_types={field: pa.string() for field in fields}, strings_can_be_null=False
             ),
         )
-    except (OSError, pa.ArrowInvalid) as fault:
+    except FileNotFoundError:
+        raise SourceRefused(file=path.name, rule="is not there", hint="check the path") from None
+    except (OSError, pa.ArrowInvalid):
         raise SourceRefused(
             file=path.name,
-            rule=f"cannot be read as a CSV file ({type(fault).__name__})",
-            hint="a header with the study's field names, commas between, UTF-8",
+            rule="cannot be read as a CSV file",
+            hint="a header with the study's field names, commas between, saved as UTF-8",
         ) from None
     if lacking := [field for field in fields if field not in table.column_names]:
         raise SourceRefused(
             file=path.name,
             rule=f"has no column {', '.join(lacking)}",
-            hint=f"name the columns as the study file does: {', '.join(fields)}",
+            hint="name the columns as the study file does, with commas between:"
+            f" {', '.join(fields)}",
         )
     reading = Reading(date_format=date_format)
     columns = {

@@ -280,7 +280,7 @@ def test_the_command_says_a_verdict_with_remedies(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("none", "cannot be read as a CSV file"),
+        ("none", "is not there"),
         ("column", "has no column street"),
         ("few", "100 rows are too few"),
         ("alike", "rows differ from each other"),
