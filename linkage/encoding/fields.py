@@ -113,18 +113,19 @@ class Normaliser:
             found = self._streets(different, self._rule)
         else:
             found = [self._found(value) for value in different]
-        return Normalised(_coded(rows, [one[0] for one in found]), _whys(rows, found))
+        texts, whys = zip(*found, strict=True) if found else ((), ())
+        return Normalised(_coded(rows, texts), _coded(rows, whys))
 
     def _remembered(self, different: list[object]) -> list[Found]:
         known = self._known
         if len(known) + len(different) > REMEMBERED:
             known.clear()
-        found = []
-        for value in different:
-            if (one := known.get(value)) is None:
-                one = known[value] = self._found(value)
-            found.append(one)
-        return found
+        learnt = self._learnt
+        return [known.get(value) or learnt(value) for value in different]
+
+    def _learnt(self, value: object) -> Found:
+        one = self._known[value] = self._found(value)
+        return one
 
     def _streets(self, different: list[object], rule: streets.StreetRule) -> list[Found]:
         quick = rule.quick
@@ -226,15 +227,11 @@ def _tagged(value: object) -> object:
     return type(value), value
 
 
-def _coded(rows: npt.NDArray[np.int64], texts: list[str]) -> Coded:
+def _coded(rows: npt.NDArray[np.int64], texts: Sequence[str]) -> Coded:
+    if not any(texts):
+        return Coded(np.zeros(len(rows), np.int32), [""])
     codes, values = pd.factorize(np.array(texts, dtype=object))
     return Coded(codes.astype(np.int32)[rows], values.tolist())
-
-
-def _whys(rows: npt.NDArray[np.int64], found: list[Found]) -> Coded:
-    if any(one[1] for one in found):
-        return _coded(rows, [one[1] for one in found])
-    return Coded(np.zeros(len(rows), np.int32), [""])
 
 
 def _rule(field: str, reading: Reading) -> tuple[Rule, Rule]:
