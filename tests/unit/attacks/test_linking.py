@@ -107,7 +107,7 @@ def test_who_is_unique_by_structure_is_linked_across_studies(crowd: Crowd) -> No
     ]
     people = np.arange(300)
     linked = named_by_structure(seen[:1], seen[1:], (people, people))
-    assert linked.correct == unique_by_structure(seen[:1]).unique > 5
+    assert linked.correct == unique_by_structure(seen[:1]).unique > 2
     filled = [
         uploaded(study_named(name), crowd, StudyKey.generate(), secret)
         for name in ("one-study", "other-study")
