@@ -271,7 +271,9 @@ def test_the_command_says_a_verdict_with_remedies(
 ) -> None:
     people = _people(tmp_path / "people.csv", crowd)
     # Crowds are normalised already, and so are their dates: YYYYMMDD.
-    done = _run(study_file, "--people", people, "--draws", 1, "--n", 600, "--date-format", "YYYYMMDD")
+    done = _run(
+        study_file, "--people", people, "--draws", 1, "--n", 600, "--date-format", "YYYYMMDD"
+    )
     assert done.exit_code == NOT_PASSED, done.output
     assert "does not pass the release gate" in done.stdout
     assert "raise diffusion" in done.stdout
