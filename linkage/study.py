@@ -34,6 +34,7 @@ from linkage.study_parts import (
     MatchKeyRule,
     Party,
     PartyId,
+    SecondLook,
     expected_density,
     identifier,
     parse_field,
@@ -53,6 +54,7 @@ __all__ = [
     "MatchKeyRule",
     "Party",
     "PartyId",
+    "SecondLook",
     "StudyConfig",
     "expected_density",
     "identifier",
@@ -89,6 +91,7 @@ class StudyConfig(Strict):
     party: tuple[Party, ...] = Field(min_length=2, max_length=20)
     clk: tuple[ClkSpec, ...] = Field(min_length=1, max_length=8)
     match_key: tuple[MatchKeyRule, ...] = Field(default=(), max_length=40)
+    second_look: SecondLook | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -182,6 +185,14 @@ class StudyConfig(Strict):
                 "change bits or length",
                 *("clk", i, "fields"),
             )
+
+    @property
+    def looks(self) -> SecondLook | None:
+        """
+        The limits of second looks; None where the study allows none. A file without the table
+        allows none: who signed it before there were second looks agreed to none.
+        """
+        return self.second_look if self.second_look and self.second_look.enabled else None
 
     def diffusion_of(self, clk: ClkSpec) -> int:
         """Return t of `clk`: as the file says, else the default (hardened) or 0 (clkhash)."""

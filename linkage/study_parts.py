@@ -2,6 +2,7 @@
 The tables of a study file, each checked by itself; linkage.study checks them together.
 
     [study] Header   [[party]] Party   [[clk]] ClkSpec   [[match_key]] MatchKeyRule
+    [second_look] SecondLook
 """
 
 from __future__ import annotations
@@ -221,6 +222,25 @@ class MatchKeyRule(Strict):
                 "a token over one field falls to counting how often each value occurs",
             )
         return value
+
+
+class SecondLook(Strict):
+    """
+    The table [second_look]: for pairs that stay uncertain the broker asks sites for filters field
+    by field, under a key for each pair. A file without the table allows none.
+
+    most_per_record, most_per_run: questions about one record, and pairs, in one run. most_runs: of
+    one epoch in which a site answers at all. Sites hold to the three whatever the broker says.
+    decoys: share of the pairs asked that are no doubt at all, so that a question tells the site
+    nothing. wait_hours: how long a run waits for silent sites before it goes on without them.
+    """
+
+    enabled: bool = True
+    most_per_record: int = Field(default=5, ge=1, le=100)
+    most_per_run: int = Field(default=5_000, ge=1, le=1_000_000)
+    most_runs: int = Field(default=200, ge=1, le=10_000)
+    decoys: float = Field(default=0.5, ge=0.1, le=0.9)
+    wait_hours: float = Field(default=24.0, gt=0, le=720)
 
 
 def expected_density(clk: ClkSpec) -> float:

@@ -166,6 +166,16 @@ def _rotation(before: SignedStudy, after: SignedStudy) -> dict[str, object]:
     return {f"new: {one.place}": f"{one.left}  ->  {one.right}" for one in found}
 
 
+def _looks(config: StudyConfig) -> str:
+    if (looks := config.looks) is None:
+        return "never: sites are asked nothing about single pairs"
+    return (
+        f"sites answer field by field for at most {looks.most_per_run:,} pairs a run and"
+        f" {looks.most_per_record} a record, in at most {looks.most_runs:,} runs;"
+        f" {looks.decoys:.0%} are decoys; a run waits {looks.wait_hours:g} hours"
+    )
+
+
 def _described(config: StudyConfig) -> dict[str, object]:
     rows: dict[str, object] = {
         "study": f"{config.study.id}: {config.study.title}",
@@ -176,6 +186,7 @@ def _described(config: StudyConfig) -> dict[str, object]:
         "minimum cell": config.study.minimum_cell,
         "images are fetched": config.study.image_retrieval,
         "IDs are released to": ", ".join(config.study.release_to) or "the enclave only",
+        "second look": _looks(config),
         "schema hash": schema_hash(config),
     }
     for party in config.party:
