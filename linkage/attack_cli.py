@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -82,14 +83,7 @@ def attack(
         _sweep(config, whom, n=n, seed=seed, out=out, as_json=as_json)
         return
     chosen: Chosen | None = None
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=_err,
-        transient=True,
-        disable=not _err.is_terminal,
-    ) as bar:
+    with _bar(TimeElapsedColumn()) as bar:
         task = bar.add_task("starting", total=1.0)
 
         def progress(text: str, done: float) -> None:
@@ -133,6 +127,18 @@ def shipped_study() -> Path:
         if (folder / "study.toml").exists():
             return folder / "study.toml"
     raise LinkageError("the shipped study is not installed", hint="name a study file")
+
+
+def _bar(time: ProgressColumn) -> Progress:
+    """Return a progress bar on the terminal, if there is one, that leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        time,
+        console=_err,
+        transient=True,
+        disable=not _err.is_terminal,
+    )
 
 
 def _strptime(text: str) -> str:
@@ -182,14 +188,7 @@ def _sweep(
 
     if out:
         out.mkdir(parents=True, exist_ok=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=_err,
-        transient=True,
-        disable=not _err.is_terminal,
-    ) as bar:
+    with _bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("settings", total=None)
         made = frontier.sweep_study(
             study,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from linkage.encoding import dates, whys
+from linkage.encoding.date_formats import in_tokens
 from linkage.errors import EncodingRefused
 
 MOST_EXCHANGED = 0.2
@@ -24,7 +25,7 @@ def require_fit(tally: Mapping[str, int], format: str | None) -> None:
     plainly in another format, or have a year of two digits, or if none could be read at all.
     tally: number of records by why-text, "" included.
     """
-    tokens = dates.in_tokens(format or dates.ISO)
+    tokens = in_tokens(format or dates.ISO)
     kept = _sum(tally, ("", "repaired"))
     said = kept + _sum(tally, ("invalid",))
     if said < ENOUGH_TO_JUDGE:

@@ -12,6 +12,8 @@ _YEAR = {"YYYY": "%Y", "YY": "%y"}
 _MONTH = {"MM": "%m", "M": "%m", "MON": "%b"}
 _DAY = {"DD": "%d", "D": "%d"}
 _DIRECTIVES = {**_YEAR, **_MONTH, **_DAY}
+TOKENS = {directive: token for token, directive in reversed(_DIRECTIVES.items())} | {"%B": "MON"}
+"""By strptime directive its token, the first of those that mean it."""
 _TOKEN = re.compile("MON|Y+|M+|D+|[A-Za-z]+")
 _HOW_TO_WRITE = 'write it like "MM/DD/YYYY", "YYYY-MM-DD", "YYYYMMDD" or "DD-MON-YYYY"'
 
@@ -32,3 +34,10 @@ def readable_format(text: str) -> str:
 def strptime_format(tokens: str) -> str:
     """Return the strptime form of a date format in tokens: "MM/DD/YY" is "%m/%d/%y"."""
     return _TOKEN.sub(lambda found: _DIRECTIVES[found.group()], tokens)
+
+
+def in_tokens(format: str) -> str:
+    """Return a strptime format as site files write it: "%m/%d/%Y" is "MM/DD/YYYY"."""
+    for directive, token in TOKENS.items():
+        format = format.replace(directive, token)
+    return format

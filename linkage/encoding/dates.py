@@ -14,6 +14,7 @@ import datetime as dt
 import re
 
 from linkage.encoding import whys
+from linkage.encoding.date_formats import TOKENS, in_tokens, strptime_format
 from linkage.encoding.numbers import LOOKALIKE_DIGITS
 from linkage.encoding.rules import Found, null
 from linkage.errors import EncodingRefused
@@ -38,7 +39,6 @@ _DIRECTIVES = {
     "m": r"(?P<month>[0-9]{1,2})", "b": r"(?P<month>[a-z]{3,9})\.?", "d": r"(?P<day>[0-9]{1,2})",
 }  # fmt: skip
 _DIRECTIVES["B"] = _DIRECTIVES["b"]
-_TOKENS = {"%Y": "YYYY", "%y": "YY", "%m": "MM", "%b": "MON", "%B": "MON", "%d": "DD"}
 _MONTHS = {
     name[:length].casefold(): number
     for number, name in enumerate(calendar.month_name[1:], start=1)
@@ -64,7 +64,7 @@ def _pattern(format: str) -> re.Pattern[str]:
     adjacent = re.search(r"%[a-zA-Z]%[a-zA-Z]", format) is not None
     made = ""
     for part in re.split(r"(%[a-zA-Z])", format):
-        piece = _DIRECTIVES[part[1]] if part in _TOKENS else re.escape(part)
+        piece = _DIRECTIVES[part[1]] if part in TOKENS else re.escape(part)
         if adjacent:
             short = "[0-9]{2}" if part == "%y" else "[0-9]{4}|[0-9]{2}"
             piece = piece.replace("{1,2}", "{2}").replace("[0-9]{4}|[0-9]{2}", short)
@@ -72,12 +72,7 @@ def _pattern(format: str) -> re.Pattern[str]:
     return re.compile(made, re.IGNORECASE if "[a-z]" in made else 0)
 
 
-_KNOWN_FORMATS = {tokens: tokens for tokens in whys.OTHER_FORMATS}
-for _directive, _token in (("%Y", "YYYY"), ("%m", "MM"), ("%d", "DD"), ("%b", "MON")):
-    _KNOWN_FORMATS = {
-        tokens: known.replace(_token, _directive) for tokens, known in _KNOWN_FORMATS.items()
-    }
-_OTHERS = {tokens: _pattern(format) for tokens, format in _KNOWN_FORMATS.items()}
+_OTHERS = {tokens: _pattern(strptime_format(tokens)) for tokens in whys.OTHER_FORMATS}
 
 
 class DateRule:
@@ -188,7 +183,7 @@ class DateRule:
 
     def _require_full_date(self) -> None:
         used = re.findall(r"%-?[a-zA-Z%]?", self.format)
-        kinds = sorted(_TOKENS.get(one, "?").upper() for one in used)
+        kinds = sorted(TOKENS.get(one, "?").upper() for one in used)
         if kinds not in (["DD", "MM", year] for year in ("YY", "YYYY")) and kinds not in (
             ["DD", "MON", year] for year in ("YY", "YYYY")
         ):
@@ -201,13 +196,6 @@ class DateRule:
                 f"the date format {in_tokens(self.format)!r} has a year of two digits",
                 hint="export four digits, or set two_digit_years_until to the last year meant",
             )
-
-
-def in_tokens(format: str) -> str:
-    """Return a strptime format as site files write it: "%m/%d/%Y" is "MM/DD/YYYY"."""
-    for directive, token in _TOKENS.items():
-        format = format.replace(directive, token)
-    return format
 
 
 def _without_time(text: str) -> Found:

@@ -36,6 +36,7 @@ from linkage.evaluation.attacks.similarity import (
     encoded,
     expected,
     observed,
+    undiffused,
 )
 from linkage.evaluation.attacks.together import best_weights, weighted
 from linkage.evaluation.prediction import Energies, unrelated
@@ -102,7 +103,7 @@ class Expected:
     @classmethod
     def of(cls, study: StudyConfig, clk: ClkSpec, crowd: Crowd, *, seed: int) -> Expected:
         """Encode the crowd under the attacker's own keys. Raises LinkageError if all are alike."""
-        present = encoded(study, plain(clk), crowd, StudyKey.generate()).present
+        present = encoded(study, undiffused(clk), crowd, StudyKey.generate()).present
         both = [
             expected(study, clk, people, keys=OWN_KEYS, depth=1)
             for people in (crowd, unrelated(crowd, seed=seed))
@@ -125,11 +126,6 @@ class Expected:
         return self.agreement**t, self.unrelated**t
 
 
-def plain(clk: ClkSpec) -> ClkSpec:
-    """Return the CLK without diffusion."""
-    return clk.model_copy(update={"diffusion": 0})
-
-
 def expectations(
     study: StudyConfig, crowd: Crowd, *, seed: int, progress: Progress = lambda text, done: None
 ) -> tuple[Expected, ...]:
@@ -144,7 +140,7 @@ def expectations(
 def attack_plain(study: StudyConfig, guess: Expected, crowd: Crowd) -> Reidentified:
     """Return whom an attacker who knows nobody finds from CLKs without diffusion."""
     rows = np.flatnonzero(guess.present)[:PLAIN_PEOPLE]
-    column = encoded(study, plain(guess.clk), crowd.rows(rows), StudyKey.generate())
+    column = encoded(study, undiffused(guess.clk), crowd.rows(rows), StudyKey.generate())
     return _blind(observed(column), guess.agreement[np.ix_(rows, rows)], seed=1)
 
 

@@ -27,9 +27,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from linkage.encoding.clk import ClkEncoder
 from linkage.encoding.encoder import encode_records
-from linkage.encoding.fields import apply
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.best_guess import centred_both
@@ -42,6 +40,7 @@ from linkage.evaluation.attacks.similarity import (
     encoded,
     expected,
     observed,
+    undiffused,
 )
 from linkage.evaluation.mistakes import RATES
 from linkage.evaluation.prediction import Energies, unrelated
@@ -307,7 +306,7 @@ class Sweep:
         """Have the attacker's expectations ready: of plain CLKs, so the same at every t."""
         if self._same == (same := replace(setting, diffusion=0)):
             return
-        study, plain = self.study, clk.model_copy(update={"diffusion": 0})
+        study, plain = self.study, undiffused(clk)
         self._agreement = expected(study, plain, self._watched, keys=2, depth=0)
         self._chance = expected(study, plain, self._strangers, keys=2, depth=0)
         self._attackers = {
@@ -326,10 +325,7 @@ class Sweep:
     def _clk_f1(self, study: StudyConfig, clk: ClkSpec) -> float:
         key = _fixed_key(self.seed)
         left, right = (
-            ClkEncoder(study, clk, key).encode(
-                {f.field: apply(f.field, side.columns[parse_field(f.field)[0]]) for f in clk.fields}
-            )[0]
-            for side in (self.sides.left, self.sides.right)
+            encoded(study, clk, side, key) for side in (self.sides.left, self.sides.right)
         )
         return clk_f1(left, right, self.sides, seed=self.seed)
 

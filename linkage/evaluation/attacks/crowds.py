@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.csv
 
 from linkage.encoding.columns import Coded
-from linkage.encoding.fields import Normaliser, Reading
+from linkage.encoding.fields import Normaliser, Reading, apply
 from linkage.errors import SourceRefused
 from linkage.evaluation import mistakes
 from linkage.evaluation.mistakes import RATES, Rates, as_registered
 from linkage.evaluation.population import draw_persons, draw_vitals, stream
+from linkage.study import parse_field
 
 _VITALS, _TRUE, _VIEW, _AGAIN = 1, 2, 10, 30
 _TRUTH = Rates(**dict.fromkeys(Rates.__dataclass_fields__, 0.0))
@@ -47,6 +48,10 @@ class Crowd:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a crowd refuses pickling: it holds identifiers")
+
+    def taken(self, ref: str) -> Coded:
+        """Return the column that a CLK's or a rule's field names, its transform applied."""
+        return apply(ref, self.columns[parse_field(ref)[0]])
 
     def rows(self, rows: npt.NDArray[np.int64]) -> Crowd:
         """Return the crowd of these rows, in this order."""

@@ -21,7 +21,7 @@ from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.outcome import Reidentified
-from linkage.evaluation.attacks.similarity import encoded
+from linkage.evaluation.attacks.similarity import encoded, signs
 from linkage.study import ClkSpec, StudyConfig
 
 
@@ -63,9 +63,8 @@ def dictionary_attack(
     if not len(searched):
         raise LinkageError("nobody of the list is held", hint="let the list overlap the dataset")
     candidates = np.flatnonzero(ours.present)
-    signs = 2 * np.unpackbits(ours.values[candidates], axis=1).astype(np.float32) - 1
-    bits = 2 * np.unpackbits(theirs.values[searched], axis=1).astype(np.float32) - 1
-    guess = candidates[(bits @ signs.T).argmax(axis=1)]
+    nearness = signs(theirs.values[searched]) @ signs(ours.values[candidates]).T
+    guess = candidates[nearness.argmax(axis=1)]
     # Two people of one list may hold the very same values: either name is right.
     right = (ours.values[guess] == ours.values[truth[searched]]).all(axis=1)
     rate = len(listed) / taken if taken > 0 else float("inf")

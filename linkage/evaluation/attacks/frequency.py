@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from linkage.encoding.fields import apply
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.study import ClkSpec
@@ -49,10 +48,7 @@ def same_people(clk: ClkSpec, *crowds: Crowd) -> list[Ints]:
     number: dict[tuple[str, ...], int] = {}
     made: list[Ints] = []
     for crowd in crowds:
-        columns = [
-            apply(one.field, crowd.columns[one.field.partition(":")[0]]).texts()
-            for one in clk.fields
-        ]
+        columns = [crowd.taken(one.field).texts() for one in clk.fields]
         rows = zip(*columns, strict=True)
         made.append(np.array([number.setdefault(row, len(number)) for row in rows], np.int64))
     return made

@@ -32,12 +32,11 @@ from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.outcome import Reidentified
-from linkage.evaluation.attacks.similarity import encoded
+from linkage.evaluation.attacks.similarity import Floats2D, encoded, signs, undiffused
 from linkage.records import FixedColumn
 from linkage.study import ClkSpec, StudyConfig
 
 Mask2D = npt.NDArray[np.bool_]
-Floats2D = npt.NDArray[np.float32]
 
 _RIDGE = 1.0
 
@@ -105,12 +104,11 @@ def relations_attack(
     if known < 3 or targets < 1 or len(usable) < known + targets:
         raise LinkageError(f"{known} known people and {targets} others cannot be had")
     few, chosen = usable[:known], usable[known : known + targets]
-    shown = _signs(column)
-    plain = clk.model_copy(update={"diffusion": 0})
+    shown = signs(column.values)
     seen = [_pairs(shown[few], shown[chosen]), _triples(shown[few], shown[chosen])]
     wanted = [np.zeros_like(one) for one in seen]
     for _ in range(keys):
-        own = _signs(encoded(study, plain, crowd, StudyKey.generate()))
+        own = signs(encoded(study, undiffused(clk), crowd, StudyKey.generate()).values)
         wanted[0] += _pairs(own[few], own[chosen]) / np.float32(keys)
         wanted[1] += _triples(own[few], own[chosen]) / np.float32(keys)
     # Candidates in another order than records: ties must not favour the truth.
@@ -124,10 +122,6 @@ def relations_attack(
         for one in (*scores, scores[0] + scores[1])
     ]
     return Relations(*found)
-
-
-def _signs(column: FixedColumn) -> Floats2D:
-    return 1 - 2 * np.unpackbits(column.values, axis=1).astype(np.float32)
 
 
 def _pairs(known: Floats2D, targets: Floats2D) -> Floats2D:

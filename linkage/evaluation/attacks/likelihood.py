@@ -18,16 +18,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from linkage.encoding.clk import ClkEncoder
-from linkage.encoding.fields import apply
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.outcome import Reidentified
+from linkage.evaluation.attacks.similarity import Floats2D, encoded, signs, undiffused
 from linkage.records import FixedColumn
 from linkage.study import ClkSpec, StudyConfig
 
-Floats2D = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 _TILE = 4_096
@@ -59,7 +57,8 @@ class ListAttacker:
         draw = np.random.default_rng(seed)
         self._crowd = crowd
         self._agreement = np.zeros((len(crowd), known), np.float32)
-        self._present = _plain(study, clk, crowd, StudyKey.generate()).present
+        plain = undiffused(clk)
+        self._present = encoded(study, plain, crowd, StudyKey.generate()).present
         usable = draw.permutation(np.flatnonzero(self._present))
         if known < 1 or len(usable) < known + 2:
             raise LinkageError(
@@ -69,18 +68,14 @@ class ListAttacker:
         self._known = np.sort(usable[:known])
         self._targets = np.sort(usable[known : known + targets])
         for _ in range(keys):
-            plain = _plain(study, clk, crowd, StudyKey.generate())
-            self._agreement += _agreement(plain, np.arange(len(crowd)), self._known) / keys
+            own = encoded(study, plain, crowd, StudyKey.generate())
+            self._agreement += _agreement(own, np.arange(len(crowd)), self._known) / keys
         np.clip(self._agreement, 0, None, out=self._agreement)
 
     def against(self, study: StudyConfig, clk: ClkSpec, key: StudyKey) -> Reidentified:
         """Return how many targets he names if all records are encoded under `key`."""
         chosen = np.concatenate([self._targets, self._known])
-        encoder = ClkEncoder(study, clk, key)
-        some = self._crowd.rows(chosen)
-        column = encoder.encode(
-            {ref: apply(ref, some.columns[_field(ref)]) for ref in encoder.refs}
-        )[0]
+        column = encoded(study, clk, self._crowd.rows(chosen), key)
         m = len(self._targets)
         seen = _agreement(column, np.arange(m), np.arange(m, len(chosen)))
         candidates = self._present.copy()
@@ -119,24 +114,11 @@ def likeliest(
     return guess
 
 
-def _plain(study: StudyConfig, clk: ClkSpec, crowd: Crowd, key: StudyKey) -> FixedColumn:
-    encoder = ClkEncoder(study, clk, key)
-    return encoder.plain({ref: apply(ref, crowd.columns[_field(ref)]) for ref in encoder.refs})
-
-
 def _agreement(column: FixedColumn, rows: Ints, others: Ints) -> Floats2D:
     """Return 1 - 2d between rows and others, float32[R, S]; d: share of bits that differ."""
     bits = column.values.shape[1] * 8
-    signs = _signs(column, others).T / np.float32(bits)
+    other = signs(column.values[others]).T / np.float32(bits)
     made = np.empty((len(rows), len(others)), np.float32)
     for start in range(0, len(rows), _TILE):
-        made[start : start + _TILE] = _signs(column, rows[start : start + _TILE]) @ signs
+        made[start : start + _TILE] = signs(column.values[rows[start : start + _TILE]]) @ other
     return made
-
-
-def _signs(column: FixedColumn, rows: Ints) -> Floats2D:
-    return 2 * np.unpackbits(column.values[rows], axis=1).astype(np.float32) - 1
-
-
-def _field(ref: str) -> str:
-    return ref.partition(":")[0]

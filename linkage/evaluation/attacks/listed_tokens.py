@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from linkage.encoding.fields import apply
 from linkage.encoding.tokens import ngrams
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.study import ClkSpec
@@ -20,7 +19,7 @@ def listed_tokens(clk: ClkSpec, crowd: Crowd, *, least: int = 1) -> Mask2D:
     """
     blocks: list[Mask2D] = []
     for one in clk.fields:
-        column = apply(one.field, crowd.columns[one.field.partition(":")[0]])
+        column = crowd.taken(one.field)
         number: dict[str, int] = {}
         cells = [
             (row, number.setdefault(gram, len(number)))

@@ -16,12 +16,12 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import digests, grouping_rules, settle, unite
-from linkage.encoding.fields import Normaliser, Reading, apply
+from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, null_repeats
 from linkage.errors import LinkageError
+from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.mistakes import RATES, Rates, as_registered
 from linkage.evaluation.people import PARTIES, simulate
 from linkage.evaluation.population import BLOCK, draw_persons, draw_vitals, stream
@@ -84,18 +84,18 @@ def _register(
     clks: dict[str, list[npt.NDArray[np.bool_]]] = {clk.id: [] for clk in study.clks_of(party)}
     persons: list[npt.NDArray[np.int64]] = []
     same: list[npt.NDArray[np.uint64]] = []
-    for person, columns in _blocks(party, study.party.index(party), people, seed, listed):
+    for block in _blocks(party, study.party.index(party), people, seed, listed):
         refs = {ref for rule in rules.values() for ref in rule.refs}
-        values = {ref: apply(ref, columns[ref.partition(":")[0]]) for ref in refs}
+        values = {ref: block.taken(ref) for ref in refs}
         spelt = {ref: Spelt.of(values[ref]) for ref in refs}
         for rule, encoder in rules.items():
             keys[rule].append(encoder.encode(spelt)[0])
         for clk in study.clks_of(party):
-            used = [apply(one.field, columns[one.field.partition(":")[0]]) for one in clk.fields]
+            used = [block.taken(one.field) for one in clk.fields]
             count = np.sum([column.present() for column in used], axis=0)
             clks[clk.id].append(count >= clk.min_fields)
-        same.append(digests(columns, grouping, bytes(16))[0])
-        persons.append(person)
+        same.append(digests(block.columns, grouping, bytes(16))[0])
+        persons.append(block.person)
     everyone = np.concatenate(persons)
     n = len(everyone)
     groups = np.arange(n, dtype=np.uint32)
@@ -122,10 +122,8 @@ def _register(
     )
 
 
-def _blocks(
-    party: Party, place: int, people: int, seed: int, listed: bool
-) -> Iterator[tuple[npt.NDArray[np.int64], dict[str, Coded]]]:
-    """Yield, block by block, whom the party holds and their normalised columns."""
+def _blocks(party: Party, place: int, people: int, seed: int, listed: bool) -> Iterator[Crowd]:
+    """Yield, block by block, whom the party holds."""
     reading = Reading(date_format="%Y%m%d")
     held = None
     if place < len(PARTIES):
@@ -145,4 +143,4 @@ def _blocks(
             field: Normaliser(field, reading).column([str(t) for t in texts[field][rows]]).column
             for field in party.fields
         }
-        yield rows + first, columns
+        yield Crowd(columns, rows + first)

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.encoding.clk import ClkEncoder
-from linkage.encoding.fields import apply
 from linkage.encoding.keys import StudyKey
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.records import FixedColumn
@@ -31,7 +30,18 @@ Floats2D = npt.NDArray[np.float32]
 def encoded(study: StudyConfig, clk: ClkSpec, crowd: Crowd, key: StudyKey) -> FixedColumn:
     """Return the crowd's CLKs as a site would send them under `key`: diffused if the study is."""
     encoder = ClkEncoder(study, clk, key)
-    return encoder.encode({ref: apply(ref, crowd.columns[_field(ref)]) for ref in encoder.refs})[0]
+    return encoder.encode({ref: crowd.taken(ref) for ref in encoder.refs})[0]
+
+
+def undiffused(clk: ClkSpec) -> ClkSpec:
+    """Return the CLK without diffusion, as an attacker encodes it for himself."""
+    return clk.model_copy(update={"diffusion": 0})
+
+
+def signs(values: npt.NDArray[np.uint8]) -> Floats2D:
+    """Return each bit of uint8[N, B] as 1 or -1, float32[N, 8 B]: products say where they agree."""
+    made: Floats2D = 2 * np.unpackbits(values, axis=1).astype(np.float32) - 1
+    return made
 
 
 def observed(column: FixedColumn) -> Floats2D:
@@ -64,10 +74,9 @@ def expected(
     agreement = np.zeros((len(crowd), len(crowd)), np.float32)
     present = np.ones(len(crowd), bool)
     for _ in range(keys):
-        encoder = ClkEncoder(study, clk, StudyKey.generate())
-        plain = encoder.plain({ref: apply(ref, crowd.columns[_field(ref)]) for ref in encoder.refs})
-        signs = 2 * np.unpackbits(plain.values, axis=1).astype(np.float32) - 1
-        agreement += signs @ signs.T / np.float32(clk.length * keys)
+        plain = encoded(study, undiffused(clk), crowd, StudyKey.generate())
+        bits = signs(plain.values)
+        agreement += bits @ bits.T / np.float32(clk.length * keys)
         present = plain.present
     made = np.clip(agreement, 0, None) ** max(depth, 1)
     made[~present] = 0
@@ -96,7 +105,3 @@ def correlation(one: Floats2D, other: Floats2D) -> float:
 def _dot(one: Floats2D, other: Floats2D) -> float:
     """Sum of products, row by row in float64: float32 sums of millions of terms lose digits."""
     return float(np.einsum("ij,ij->i", one, other).astype(np.float64).sum())
-
-
-def _field(ref: str) -> str:
-    return ref.partition(":")[0]

@@ -31,7 +31,15 @@ from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.graph_matching import match_graphs
 from linkage.evaluation.attacks.outcome import Reidentified
-from linkage.evaluation.attacks.similarity import Floats2D, centred, encoded, expected, observed
+from linkage.evaluation.attacks.similarity import (
+    Floats2D,
+    centred,
+    encoded,
+    expected,
+    observed,
+    signs,
+    undiffused,
+)
 from linkage.evaluation.attacks.structure import refined
 from linkage.pseudonyms import ContributorSecret
 from linkage.records import PSEUDONYM_BYTES, EncodedRecords, FixedColumn
@@ -229,8 +237,8 @@ def _evidence(
 
 def _agreement(column: FixedColumn) -> Floats2D:
     """Return 1 - 2d, float32[N, N], d the share of bits that differ; 0 on the diagonal."""
-    signs = 2 * np.unpackbits(column.values, axis=1).astype(np.float32) - 1
-    made: Floats2D = signs @ signs.T / np.float32(signs.shape[1])
+    bits = signs(column.values)
+    made: Floats2D = bits @ bits.T / np.float32(bits.shape[1])
     np.fill_diagonal(made, 0)
     return made
 
@@ -256,7 +264,7 @@ def _classes(
     bare = study.model_copy(
         update={
             "study": study.study.model_copy(update={"fill_nulls": False}),
-            "clk": tuple(clk.model_copy(update={"diffusion": 0}) for clk in study.clk),
+            "clk": tuple(undiffused(clk) for clk in study.clk),
         }
     )
     sides = [

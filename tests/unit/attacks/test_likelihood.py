@@ -9,41 +9,12 @@ from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import simulated
 from linkage.evaluation.attacks.likelihood import ListAttacker, likeliest
-from linkage.study import StudyConfig, parse_study
-
-STUDY = """
-[study]
-id = "sweep"
-title = "t"
-purpose = "p"
-
-[[party]]
-id = "imaging"
-fields = ["first_name", "middle_name", "last_name", "date_of_birth", "sex"]
-
-[[party]]
-id = "enclave"
-fields = ["first_name", "middle_name", "last_name", "date_of_birth", "sex"]
-
-[[clk]]
-id = "name-dob-sex"
-fields = [
-    { field = "first_name" },
-    { field = "middle_name:initial", bits = 40 },
-    { field = "last_name" },
-    { field = "date_of_birth", bits = 140 },
-    { field = "sex", bits = 40 },
-]
-
-[[match_key]]
-id = "last-dob"
-fields = ["last_name", "date_of_birth"]
-"""
+from linkage.study import StudyConfig
+from tests.unit.attacks.attacked import STUDY, clk
 
 
 def at_depth(t: int) -> StudyConfig:
-    study = parse_study(STUDY)
-    return study.model_copy(update={"clk": (study.clk[0].model_copy(update={"diffusion": t}),)})
+    return STUDY.model_copy(update={"clk": (clk(t),)})
 
 
 @pytest.fixture(scope="module")

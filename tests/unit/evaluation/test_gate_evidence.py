@@ -4,42 +4,15 @@ from __future__ import annotations
 
 from linkage.evaluation.attacks.crowds import simulated
 from linkage.evaluation.attacks.outcome import Reidentified
+from linkage.evaluation.gate_choice import at_depths
 from linkage.evaluation.gate_evidence import Pieces, expectations
 from linkage.evaluation.gate_people import fields_of
 from linkage.study import parse_study
-
-STUDY = """\
-[study]
-id = "gate-study"
-title = "A study to measure"
-purpose = "To test with"
-
-[[party]]
-id = "alpha"
-fields = ["first_name", "last_name", "date_of_birth", "sex"]
-
-[[party]]
-id = "beta"
-fields = ["first_name", "last_name", "date_of_birth", "sex"]
-
-[[clk]]
-id = "name-dob-sex"
-diffusion = 5
-fields = [
-    { field = "first_name" },
-    { field = "last_name" },
-    { field = "date_of_birth", bits = 140 },
-    { field = "sex", bits = 40 },
-]
-
-[[match_key]]
-id = "first-last-dob"
-fields = ["first_name", "last_name", "date_of_birth"]
-"""
+from tests.studies import STUDY
 
 
 def test_whom_an_attacker_finds_who_knows_nobody_counts_too() -> None:
-    study = parse_study(STUDY)
+    study = at_depths(parse_study(STUDY), {"name-dob-sex": 5})
     crowd = simulated(600, seed=1, fields=fields_of(study))
     pieces = Pieces.of(study, expectations(study, crowd, seed=1))
     for draw in (1, 2):
