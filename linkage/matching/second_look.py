@@ -1,0 +1,392 @@
+"""
+Second looks, the broker's side: which pairs to ask about, and what the answers say.
+
+    looks = choose(weights, shapes, shared, limits, seed=seed, draw=secrets.token_bytes)
+    asked = questions(looks, pseudonyms)               by uploader, what its site is sent
+    levels = compare(looks, answers)                   by pair and field, how well they agree
+    known = weigh_looks(looks, levels, shapes)         linkage.matching.field_weights
+    weights = weigh(shapes, chunks, looks=known)       linkage.matching.weights
+
+Between `choose` and `compare` a run may wait for days; `looks_to_arrow` keeps what was asked. A
+pair that one site did not answer is as if it had not been asked. docs/second-look.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from linkage.errors import EncodingRefused, MatchingFailed
+from linkage.look_tables import BITS_SET, NONCE_BYTES, Answers, Questions, names_of, partner_tag
+from linkage.matching.dataset import Shape
+from linkage.matching.dice import Floats
+from linkage.matching.weights import Comparison, Weights
+from linkage.records import Bytes2D
+
+UNCERTAIN = (0.1, 0.9)
+"""Probabilities, ends included, between which a pair is asked about for its own sake."""
+LEAST_DECOYS = 200
+"""Decoys of a comparison, where it has as many: fewer teach too little about its fields."""
+CLOSE, ALIKE = 0.75, 0.45
+"""Dice coefficients from which two filters are close, and alike; unrelated values have .13."""
+
+Draw = Callable[[int], bytes]
+
+
+class Reason(IntEnum):
+    """Why a pair is asked about. Only the broker knows."""
+
+    UNCERTAIN = 0
+    LIKELY = 1
+    UNLIKELY = 2
+    RANDOM = 3
+
+
+class Level(IntEnum):
+    """How well two values of a field agree, as far as their filters tell."""
+
+    MISSING = 0
+    DIFFERENT = 1
+    ALIKE = 2
+    CLOSE = 3
+    EQUAL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    Bounds of one run, as the signed study has them.
+
+    most_per_record: questions about one record. most_per_run: pairs. decoys: least share of the
+    pairs that are no doubt at all, in (0, 1).
+    """
+
+    most_per_record: int = 5
+    most_per_run: int = 5_000
+    decoys: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LookPairs:
+    """
+    The pairs of two uploaders that are asked about: P parallel rows, in random order.
+
+    parties: in sorted order. fields: those both hold and the study allows, in the order of FIELDS.
+    left, right: uint32[P], record rows. reason: uint8[P], see Reason. probability: float64[P],
+    before the look. nonces: uint8[P, 16], each of one pair in one run.
+    """
+
+    parties: tuple[str, str]
+    fields: tuple[str, ...]
+    left: npt.NDArray[np.uint32]
+    right: npt.NDArray[np.uint32]
+    reason: npt.NDArray[np.uint8]
+    probability: Floats
+    nonces: Bytes2D
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Looks:
+    """Everything a run asks, by comparison, in sorted order; comparisons without a pair are out."""
+
+    comparisons: tuple[LookPairs, ...]
+
+    def __len__(self) -> int:
+        return sum(len(c) for c in self.comparisons)
+
+    @property
+    def uncertain(self) -> int:
+        """How many pairs are asked about for their own sake; the others are decoys."""
+        return sum(int((c.reason == Reason.UNCERTAIN).sum()) for c in self.comparisons)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LookLevels:
+    """
+    What the answers say of one comparison's pairs, in the order of its LookPairs.
+
+    levels: uint8[P, fields], see Level; MISSING where either side has none.
+    answered: bool[P], whether both sites answered.
+    """
+
+    parties: tuple[str, str]
+    levels: npt.NDArray[np.uint8]
+    answered: npt.NDArray[np.bool_]
+
+
+def choose(
+    weights: Weights,
+    shapes: Sequence[Shape],
+    shared: Mapping[tuple[str, str], tuple[str, ...]],
+    limits: Limits,
+    *,
+    seed: int,
+    draw: Draw,
+) -> Looks:
+    """
+    Choose the pairs to ask about: the uncertain ones first, then decoys, within the limits.
+
+    shared: by comparison, in sorted order, the fields that a look may compare; without any, a
+    comparison is not asked about. draw: gives that many secret random bytes (nonces). seed: draws
+    decoys; the same weights and seed choose the same pairs.
+    """
+    rng = np.random.default_rng([seed, 0x2D])
+    people = {s.party: s.records for s in shapes}
+    asked = _Asked(limits.most_per_record)
+    compared = [c for c in weights.comparisons if shared.get(c.parties)]
+    doubts = {c.parties: _doubts(c) for c in compared}
+    room = int(limits.most_per_run * (1 - limits.decoys))
+    kept = _best(doubts, room, asked, compared)
+    found = []
+    for comparison in compared:
+        rows, reasons, p = [], [], []
+        for row in kept[comparison.parties]:
+            rows.append((int(comparison.left[row]), int(comparison.right[row])))
+            reasons.append(Reason.UNCERTAIN)
+            p.append(float(comparison.probability[row]))
+        total = sum(len(k) for k in kept.values())
+        share = limits.decoys / (1 - limits.decoys)
+        wanted = max(LEAST_DECOYS, int(np.ceil(len(rows) * share)))
+        spare = (limits.most_per_run - total) // max(1, len(compared))
+        for left, right, reason, probability in _decoys(comparison, people, rng):
+            if len(rows) - len(kept[comparison.parties]) >= min(wanted, spare):
+                break
+            if asked.take(comparison.parties, left, right):
+                rows.append((left, right))
+                reasons.append(reason)
+                p.append(probability)
+        if rows:
+            found.append(
+                _shuffled(
+                    comparison.parties, shared[comparison.parties], rows, reasons, p, rng, draw
+                )
+            )
+    return Looks(tuple(found))
+
+
+class _Asked:
+    """How often each record is asked about, and which pairs are."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count: dict[tuple[str, int], int] = {}
+        self._pairs: set[tuple[tuple[str, str], int, int]] = set()
+
+    def take(self, parties: tuple[str, str], left: int, right: int) -> bool:
+        """Count one question about each of both records, unless one has had its share."""
+        ends = ((parties[0], left), (parties[1], right))
+        if (parties, left, right) in self._pairs:
+            return False
+        if any(self._count.get(end, 0) >= self._most for end in ends):
+            return False
+        for end in ends:
+            self._count[end] = self._count.get(end, 0) + 1
+        self._pairs.add((parties, left, right))
+        return True
+
+
+def _doubts(comparison: Comparison) -> npt.NDArray[np.int64]:
+    low, high = UNCERTAIN
+    p = comparison.probability
+    return np.flatnonzero((p >= low) & (p <= high))
+
+
+def _best(
+    doubts: Mapping[tuple[str, str], npt.NDArray[np.int64]],
+    room: int,
+    asked: _Asked,
+    compared: Sequence[Comparison],
+) -> dict[tuple[str, str], list[int]]:
+    """Return the most doubtful pairs of all comparisons that the limits allow."""
+    order = [
+        (abs(float(c.probability[row]) - 0.5), c.parties, int(c.left[row]), int(c.right[row]), row)
+        for c in compared
+        for row in doubts[c.parties].tolist()
+    ]
+    kept: dict[tuple[str, str], list[int]] = {c.parties: [] for c in compared}
+    for _, parties, left, right, row in sorted(order):
+        if sum(len(rows) for rows in kept.values()) >= room:
+            break
+        if asked.take(parties, left, right):
+            kept[parties].append(row)
+    return kept
+
+
+def _decoys(
+    comparison: Comparison, people: Mapping[str, int], rng: np.random.Generator
+) -> Iterator[tuple[int, int, Reason, float]]:
+    """Yield pairs that are no doubt: likely ones, unlikely ones and random ones in turn."""
+    p = comparison.probability
+    likely = rng.permutation(np.flatnonzero(p > UNCERTAIN[1])).tolist()
+    unlikely = rng.permutation(np.flatnonzero(p < UNCERTAIN[0])).tolist()
+    one, other = (people[party] for party in comparison.parties)
+    if not one or not other:
+        return
+    while True:
+        for pool, reason in ((likely, Reason.LIKELY), (unlikely, Reason.UNLIKELY)):
+            if pool:
+                row = pool.pop()
+                yield int(comparison.left[row]), int(comparison.right[row]), reason, float(p[row])
+        if not likely:
+            return
+        yield int(rng.integers(one)), int(rng.integers(other)), Reason.RANDOM, 0.0
+
+
+def _shuffled(
+    parties: tuple[str, str],
+    fields: tuple[str, ...],
+    rows: Sequence[tuple[int, int]],
+    reasons: Sequence[Reason],
+    probability: Sequence[float],
+    rng: np.random.Generator,
+    draw: Draw,
+) -> LookPairs:
+    order = rng.permutation(len(rows))
+    ends = np.array(rows, dtype=np.uint32)[order]
+    drawn = draw(NONCE_BYTES * len(rows))
+    return LookPairs(
+        parties=parties,
+        fields=fields,
+        left=ends[:, 0].copy(),
+        right=ends[:, 1].copy(),
+        reason=np.array(reasons, dtype=np.uint8)[order],
+        probability=np.array(probability, dtype=np.float64)[order],
+        nonces=np.frombuffer(drawn, np.uint8).reshape(len(rows), NONCE_BYTES).copy(),
+    )
+
+
+def questions(looks: Looks, pseudonyms: Mapping[str, Bytes2D]) -> dict[str, Questions]:
+    """
+    Return what each uploader's site is asked, sorted by nonce, which is a random order.
+
+    pseudonyms: by uploader, uint8[N, 16], the record pseudonyms of its dataset version.
+    """
+    rows: dict[str, list[tuple[bytes, bytes, str, bytes]]] = {}
+    for pairs in looks.comparisons:
+        one, other = pairs.parties
+        for nonce, i, j in zip(
+            names_of(pairs.nonces), pairs.left.tolist(), pairs.right.tolist(), strict=True
+        ):
+            left, right = pseudonyms[one][i].tobytes(), pseudonyms[other][j].tobytes()
+            rows.setdefault(one, []).append((nonce, left, other, partner_tag(nonce, right)))
+            rows.setdefault(other, []).append((nonce, right, one, partner_tag(nonce, left)))
+    return {party: _questions(party, sorted(asked)) for party, asked in sorted(rows.items())}
+
+
+def _questions(party: str, asked: Sequence[tuple[bytes, bytes, str, bytes]]) -> Questions:
+    nonces, pseudonyms, partners, tags = zip(*asked, strict=True)
+    matrices = [
+        np.frombuffer(b"".join(column), np.uint8).reshape(len(asked), 16).copy()
+        for column in (nonces, pseudonyms, tags)
+    ]
+    return Questions(party, matrices[0], matrices[1], tuple(partners), matrices[2])
+
+
+def compare(looks: Looks, answers: Sequence[Answers]) -> tuple[LookLevels, ...]:
+    """
+    Return the levels of agreement of every pair asked about, by comparison.
+
+    answers: of the sites that answered, each once; others count as silent.
+    Raises MatchingFailed if one site's answers come twice.
+    """
+    by_party = {a.party: a for a in answers}
+    if len(by_party) != len(answers):
+        raise MatchingFailed("the answers of a site came twice")
+    places = {
+        party: {nonce: row for row, nonce in enumerate(names_of(a.nonces))}
+        for party, a in by_party.items()
+    }
+    return tuple(_levels(pairs, by_party, places) for pairs in looks.comparisons)
+
+
+def _levels(
+    pairs: LookPairs,
+    answers: Mapping[str, Answers],
+    places: Mapping[str, Mapping[bytes, int]],
+) -> LookLevels:
+    rows = np.array(
+        [
+            [places.get(party, {}).get(nonce, -1) for party in pairs.parties]
+            for nonce in names_of(pairs.nonces)
+        ],
+        dtype=np.int64,
+    ).reshape(len(pairs), 2)
+    answered = (rows[:, 0] >= 0) & (rows[:, 1] >= 0)
+    levels = np.zeros((len(pairs), len(pairs.fields)), np.uint8)
+    for number, field in enumerate(pairs.fields):
+        if not answered.any():
+            break
+        sides = [
+            (answers[party].filters[field], rows[answered, side])
+            for side, party in enumerate(pairs.parties)
+        ]
+        (one, i), (other, j) = sides
+        common = np.bitwise_count(one.values[i] & other.values[j]).sum(axis=1, dtype=np.int64)
+        both = one.present[i] & other.present[j]
+        levels[answered, number] = np.where(both, levels_of(common), Level.MISSING)
+    return LookLevels(pairs.parties, levels, answered)
+
+
+def levels_of(common: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Return the level of two filters that have `common` bits in common, of BITS_SET each."""
+    dice = common / BITS_SET
+    level = np.select(
+        [dice >= 1, dice >= CLOSE, dice >= ALIKE],
+        [int(Level.EQUAL), int(Level.CLOSE), int(Level.ALIKE)],
+        int(Level.DIFFERENT),
+    )
+    return level.astype(np.uint8)
+
+
+def looks_to_arrow(looks: Looks) -> pa.Table:
+    """Return all pairs asked about as one table; their parties and fields travel as metadata."""
+    parts = looks.comparisons
+    nonces = [nonce for c in parts for nonce in names_of(c.nonces)]
+    table = pa.table(
+        {
+            "left": np.concatenate([np.zeros(0, np.uint32), *(c.left for c in parts)]),
+            "right": np.concatenate([np.zeros(0, np.uint32), *(c.right for c in parts)]),
+            "reason": np.concatenate([np.zeros(0, np.uint8), *(c.reason for c in parts)]),
+            "probability": np.concatenate([np.zeros(0), *(c.probability for c in parts)]),
+            "nonce": pa.array(nonces, pa.binary(NONCE_BYTES)),
+        }
+    )
+    described = [
+        {"parties": list(c.parties), "fields": list(c.fields), "rows": len(c)} for c in parts
+    ]
+    return table.replace_schema_metadata({"looks": json.dumps(described)})
+
+
+def looks_from_arrow(table: pa.Table) -> Looks:
+    """Read what `looks_to_arrow` wrote. Raises EncodingRefused for another table."""
+    metadata = table.schema.metadata or {}
+    if b"looks" not in metadata:
+        raise EncodingRefused("these are not the second looks of a run")
+    start, found = 0, []
+    for one in json.loads(metadata[b"looks"]):
+        part = table.slice(start, one["rows"]).combine_chunks()
+        start += one["rows"]
+        nonces = b"".join(part["nonce"].to_pylist())
+        found.append(
+            LookPairs(
+                parties=(one["parties"][0], one["parties"][1]),
+                fields=tuple(one["fields"]),
+                left=part["left"].to_numpy(),
+                right=part["right"].to_numpy(),
+                reason=part["reason"].to_numpy(),
+                probability=part["probability"].to_numpy(),
+                nonces=np.frombuffer(nonces, np.uint8).reshape(one["rows"], NONCE_BYTES).copy(),
+            )
+        )
+    if start != table.num_rows:
+        raise EncodingRefused("the second looks of a run are incomplete")
+    return Looks(tuple(found))
