@@ -28,6 +28,7 @@ from linkage.matching.dice import Floats
 from linkage.matching.estimates import Estimate, estimate, one_to_one
 from linkage.matching.evidence import Evidence, gather
 from linkage.matching.hyperedges import Hyperedges, Pairs, grow, is_candidate
+from linkage.matching.looked_at import LookWeights, replaced
 from linkage.matching.propagation import propagate
 
 ROUNDS = 8
@@ -90,18 +91,27 @@ class _Fitted:
     expected: float
 
 
-def weigh(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> Weights:
+def weigh(
+    shapes: Sequence[Shape],
+    chunks: Sequence[CandidateChunk],
+    *,
+    looks: LookWeights | None = None,
+) -> Weights:
     """
     Return the probability of every candidate pair, with estimates.
 
     chunks: one for each planned chunk, in any order. Pairs below a probability of .0001 are
-    counted in the expected matches and left out. Raises MatchingFailed if a chunk is missing or
-    no finite weights can be fitted.
+    counted in the expected matches and left out. looks: weights that take the place of the fit's,
+    from a second look. Raises MatchingFailed if a chunk is missing or no finite weights can be
+    fitted.
     """
     parties = sorted(s.party for s in shapes)
     fitted = [_alternate(evidence) for evidence in gather(shapes, chunks)]
+    looked = looks.comparisons if looks else {}
     pairs = {
-        (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): _pairs(f)
+        (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): replaced(
+            _pairs(f), looked.get(f.evidence.parties)
+        )
         for f in fitted
     }
     edges, probability, missed = _together(pairs, len(parties))
