@@ -233,14 +233,28 @@ class SecondLook(Strict):
     one epoch in which a site answers at all. Sites hold to the three whatever the broker says.
     decoys: share of the pairs asked that are no doubt at all, so that a question tells the site
     nothing. wait_hours: how long a run waits for silent sites before it goes on without them.
+    fields: that may be compared; of them each pair of parties compares those that both hold.
     """
 
     enabled: bool = True
+    fields: tuple[str, ...] = FIELDS
     most_per_record: int = Field(default=5, ge=1, le=100)
     most_per_run: int = Field(default=5_000, ge=1, le=1_000_000)
     most_runs: int = Field(default=200, ge=1, le=10_000)
     decoys: float = Field(default=0.5, ge=0.1, le=0.9)
     wait_hours: float = Field(default=24.0, gt=0, le=720)
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise Fault("no field may be compared", "name some, or say enabled = false")
+        for i, field in enumerate(value):
+            if field not in TRANSFORMS:
+                raise Fault(f"unknown field {field!r}", f"known fields: {', '.join(FIELDS)}")
+            if field in value[:i]:
+                raise Fault(f"the field {field!r} is named twice", "name it once")
+        return value
 
 
 def expected_density(clk: ClkSpec) -> float:
