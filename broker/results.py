@@ -15,10 +15,9 @@ import numpy as np
 from broker import audit
 from broker.container import Broker
 from broker.store import people, runs
-from linkage.matching.candidates import Chunk
 from linkage.matching.dataset import Shape
-from linkage.matching.engine import pairs_compared
 from linkage.matching.identity import assign
+from linkage.matching.planning import Chunk, pairs_compared
 from linkage.matching.solve import Entities
 from linkage.matching.weights import Weights
 from linkage.records import Bytes2D
@@ -37,7 +36,7 @@ def report_of(
     return {
         "records": {s.party: s.records for s in shapes},
         "people": {s.party: s.people for s in shapes},
-        "pairs_compared": pairs_compared(shapes, chunks),
+        "pairs_compared": pairs_compared(chunks),
         "candidates": sum(len(c.left) for c in made.comparisons),
         "link_threshold": made.overall.link_threshold,
         "estimated_precision": chosen.precision,

@@ -27,10 +27,10 @@ from broker.registered import RegisteredStudy
 from broker.scratch import Scratch
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
-from linkage.matching import candidates, solve, weights
-from linkage.matching.candidates import Chunk
+from linkage.matching import candidates, planning, solve, weights
 from linkage.matching.dataset import Dataset, Shape, shape_of
 from linkage.matching.identity import result_digest
+from linkage.matching.planning import Chunk
 from linkage.sealing import Identity
 
 RUNS = "linkage-runs"
@@ -117,7 +117,7 @@ class RunMaker:
         opened = self._opened(run_id)
         with self._stage(run_id, "candidates"):
             shapes = [shape_of(self._dataset(opened, one)) for one in sorted(opened.inputs)]
-            chunks = candidates.plan(shapes)
+            chunks = planning.plan(shapes)
             plan = Plan(shapes, chunks, _tasks(shapes, chunks))
             opened.scratch.put("plan", _to_json(plan))
         return len(plan.tasks)

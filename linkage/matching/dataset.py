@@ -144,13 +144,50 @@ def usable_rows(records: EncodedRecords, clk: str) -> Rows:
 
 
 def _shared_between_groups(column: FixedColumn, groups: npt.NDArray[np.uint32]) -> bool:
+    """Return whether two records of different groups have one key."""
     rows = np.flatnonzero(column.present)
-    if not len(rows):
+    keys, members = column.values[rows], groups[rows]
+    order = _by_first_word(keys)
+    first = _first_words(keys)[order]
+    close = np.flatnonzero(first[1:] == first[:-1])
+    if (members[order[close]] == members[order[close + 1]]).all():
+        # Equal first words lie side by side, so if neighbours are of one group, all of them are.
         return False
-    keys = as_scalars(column.values[rows])
-    order = np.lexsort((groups[rows], keys))
-    same_key = keys[order][1:] == keys[order][:-1]
-    return bool(np.any(same_key & (groups[rows][order][1:] != groups[rows][order][:-1])))
+    rows = np.flatnonzero(np.isin(first, first[close]))
+    order = order[rows]
+    seen: dict[bytes, int] = {}
+    pairs = zip(keys[order], members[order].tolist(), strict=True)
+    return any(seen.setdefault(key.tobytes(), group) != group for key, group in pairs)
+
+
+def same_keys(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> tuple[Rows, Rows]:
+    """
+    Return the places (i, j) of equal rows of uint8[N, W] and uint8[M, W], ordered by i, then j.
+
+    Keys are random bytes: sorting their first eight finds nearly all there is to find. The
+    reference is a comparison of every row with every other (tests).
+    """
+    one, other = _first_words(left), _first_words(right)
+    up, down = np.argsort(one, kind="stable"), np.argsort(other, kind="stable")
+    ordered = other[down]
+    begin = np.searchsorted(ordered, one[up], side="left")
+    count = np.searchsorted(ordered, one[up], side="right") - begin
+    i = np.repeat(up, count)
+    within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
+    j = down[np.repeat(begin, count) + within]
+    same = (left[i] == right[j]).all(axis=1)
+    i, j = i[same], j[same]
+    order = np.lexsort((j, i))
+    return i[order], j[order]
+
+
+def _by_first_word(values: npt.NDArray[np.uint8]) -> Rows:
+    return np.argsort(_first_words(values), kind="stable")
+
+
+def _first_words(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Return the first eight bytes of each row of uint8[N, W]: uint64[N]."""
+    return np.ascontiguousarray(values[:, :8]).view(np.uint64).ravel()
 
 
 def as_scalars(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:

@@ -4,7 +4,7 @@ A whole linkage run in memory: what the broker's workflow does step by step, in 
     result = link(datasets, seed=1)
 
 Same datasets and seed, same result, bit for bit. The seed only draws the random pairs on which z
-is calibrated. Order of calls: linkage.matching.candidates.
+is calibrated and the samples of a large run. Order of calls: linkage.matching.candidates.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from linkage.matching.candidates import ROWS_PER_CHUNK, CandidateChunk, Chunk, find, plan
-from linkage.matching.dataset import Dataset, Shape, shape_of
+from linkage.matching.candidates import CandidateChunk, Finder
+from linkage.matching.dataset import Dataset, Shape, representatives, shape_of
 from linkage.matching.identity import result_digest
+from linkage.matching.planning import (
+    AFFORDABLE,
+    ROWS_PER_CHUNK,
+    Chunk,
+    pairs_compared,
+    plan,
+    plan_rest,
+    staged,
+)
 from linkage.matching.solve import Entities, solve
+from linkage.matching.staging import rest
 from linkage.matching.weights import Weights, weigh
 
 Progress = Callable[[str, int, int], None]
@@ -28,7 +38,7 @@ Progress = Callable[[str, int, int], None]
 class LinkageResult:
     """
     shapes: in the order of the datasets. candidates: cross pairs that were weighed.
-    pairs_compared: cross pairs of people whose CLKs or keys were compared.
+    pairs_compared: see planning.pairs_compared.
     digest: see identity.result_digest.
     """
 
@@ -45,12 +55,14 @@ def link(
     *,
     seed: int,
     rows_per_chunk: int = ROWS_PER_CHUNK,
+    affordable: int = AFFORDABLE,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> LinkageResult:
     """
     Link two or more datasets.
 
+    affordable: comparisons of CLKs up to which all pairs are compared (planning.py).
     workers: threads that look for candidates, None for as many as this process has CPUs; the
     result does not depend on it.
 
@@ -60,12 +72,26 @@ def link(
     tell = progress or (lambda stage, done, total: None)
     shapes = tuple(shape_of(d) for d in datasets)
     by_party = {d.party: d for d in datasets}
-    chunks = plan(shapes, rows_per_chunk=rows_per_chunk)
+    finder = Finder(by_party.__getitem__, seed=seed)
+    workers = workers or len(os.sched_getaffinity(0))
+    chunks = plan(shapes, rows_per_chunk=rows_per_chunk, affordable=affordable)
     found: list[CandidateChunk] = []
-    tell("candidates", 0, len(chunks))
-    for one in _find_all(chunks, by_party, seed, workers or len(os.sched_getaffinity(0))):
-        found.append(one)
-        tell("candidates", len(found), len(chunks))
+
+    def find_all(stage: str, wanted: Sequence[Chunk]) -> None:
+        tell(stage, 0, len(wanted))
+        for done, one in enumerate(_found(finder, wanted, workers), start=1):
+            found.append(one)
+            tell(stage, done, len(wanted))
+
+    find_all("candidates", chunks)
+    if staged(shapes, affordable):
+        tell("rest", 0, 1)
+        people = {d.party: representatives(d.records) for d in datasets}
+        rows = rest(shapes, found, people, affordable=affordable)
+        finder.know(rows)
+        second = plan_rest(shapes, rows, rows_per_chunk=rows_per_chunk, affordable=affordable)
+        find_all("candidates of the rest", second)
+        chunks += second
     tell("weights", 0, 1)
     weights = weigh(shapes, found)
     tell("solve", 0, 1)
@@ -75,24 +101,19 @@ def link(
         shapes=shapes,
         weights=weights,
         entities=entities,
-        candidates=sum(len(f) for f in found if f.chunk.kind == "cross"),
-        pairs_compared=pairs_compared(shapes, chunks),
+        candidates=sum(_new(f) for f in found),
+        pairs_compared=pairs_compared(chunks),
         digest=result_digest(entities, {d.party: d.records.pseudonyms for d in datasets}),
     )
 
 
-def _find_all(
-    chunks: Sequence[Chunk], by_party: dict[str, Dataset], seed: int, workers: int
-) -> Iterator[CandidateChunk]:
-    def work(chunk: Chunk) -> CandidateChunk:
-        return find(chunk, by_party[chunk.left], by_party[chunk.right], seed=seed)
+def _new(found: CandidateChunk) -> int:
+    """Return how many pairs of two parties the chunk adds to the candidates."""
+    if found.chunk.kind == "cross":  # those with a key are counted where the keys are joined
+        return int((found.agree == 0).sum())
+    return len(found) if found.chunk.kind == "keys" else 0
 
+
+def _found(finder: Finder, chunks: Sequence[Chunk], workers: int) -> Iterator[CandidateChunk]:
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(work, chunks)
-
-
-def pairs_compared(shapes: Sequence[Shape], chunks: Sequence[Chunk]) -> int:
-    """Return how many pairs of people of two parties a run with this plan compares."""
-    people = {s.party: s.people for s in shapes}
-    comparisons = {c.comparison for c in chunks}
-    return sum(people[one] * people[other] for one, other in comparisons)
+        yield from pool.map(finder.find, chunks)

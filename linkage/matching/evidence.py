@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from linkage.errors import MatchingFailed
 from linkage.matching.candidates import CandidateChunk, Mask
 from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
+from linkage.matching.planning import Comparison, comparisons_of
 
 KNOTS = (3.5, 4.25, 5.0, 6.0, 7.5, 9.0, 11.0, 14.0, 18.0, 24.0, 32.0)
 """Ends of the stretches of z. Each has a rise of its own, so the log weight can climb steeply where
@@ -90,47 +91,49 @@ class _Rows:
     weight: Floats
 
 
-def gather(shapes: Sequence[Shape], chunks: Sequence[CandidateChunk]) -> list[Evidence]:
+def gather(
+    shapes: Sequence[Shape], chunks: Sequence[CandidateChunk], *, first_phase: bool = False
+) -> list[Evidence]:
     """
     Sort the chunks of a run into comparisons and build the evidence of each, in sorted order.
 
-    Raises MatchingFailed if a chunk is missing, comes twice, or belongs to an unknown party.
+    first_phase: chunks of kind "cross" may be missing (planning.py).
+    Raises MatchingFailed if another chunk is missing, one comes twice or is unknown.
     """
-    known = {s.party: s for s in sorted(shapes, key=lambda s: s.party)}
-    comparisons: dict[tuple[str, str], list[CandidateChunk]] = {
-        (one.party, other.party): []
-        for one, other in combinations(known.values(), 2)
-        if set(one.clks) & set(other.clks) or set(one.keys) & set(other.keys)
-    }
+    comparisons = comparisons_of(shapes)
+    parts: dict[tuple[str, str], list[CandidateChunk]] = {c.parties: [] for c in comparisons}
     for chunk in sorted(chunks, key=lambda c: c.chunk.name):
-        if chunk.chunk.comparison not in comparisons:
+        if chunk.chunk.comparison not in parts:
             raise MatchingFailed("a candidate chunk belongs to no comparison of this run")
-        comparisons[chunk.chunk.comparison].append(chunk)
-    return [
-        _evidence(known[one], known[other], parts) for (one, other), parts in comparisons.items()
-    ]
+        parts[chunk.chunk.comparison].append(chunk)
+    return [_evidence(c, parts[c.parties], first_phase) for c in comparisons]
 
 
-def _evidence(one: Shape, other: Shape, parts: list[CandidateChunk]) -> Evidence:
-    clks = tuple(c for c in one.clks if c in other.clks)
-    keys = tuple(k for k in one.keys if k in other.keys)
+def _evidence(
+    comparison: Comparison, parts: list[CandidateChunk], first_phase: bool = False
+) -> Evidence:
+    one, other = comparison.one, comparison.other
+    clks, keys = comparison.clks, comparison.keys
     if any((p.chunk.clks, p.chunk.keys) != (clks, keys) for p in parts):
         raise MatchingFailed("a candidate chunk was found with other CLKs or keys")
-    cross = _whole([p for p in parts if p.chunk.kind == "cross"], one, len(clks))
+    cross, alike = _crossing(comparison, parts, first_phase)
     pairs = one.people * other.people
     nulls: list[_Rows] = []
     sides = [s for s in (one, other) if s.people > 1]
+    shares = []
     for side in sides:
         share = pairs / len(sides) / (side.people * (side.people - 1) / 2)
         visible = _Rows(*_columns([], len(clks)), weight=np.zeros(0))
+        seen = side.people
         if clks:
-            within = [p for p in parts if p.chunk.kind == "within" and p.chunk.left == side.party]
-            found = _whole(within, side, len(clks))
+            found, (seen, _) = _whole(parts, "within", side.party, len(clks))
+            weight = alike / len(sides) / (seen * (seen - 1) / 2)
             visible = _Rows(
-                found.z, found.agree, found.disagree, weight=np.full(len(found.left), share)
+                found.z, found.agree, found.disagree, weight=np.full(len(found.left), weight)
             )
+            shares.append(weight)
         nulls += [visible, _attested(visible, side.collisions, keys, len(clks), share)]
-    nulls.append(_unseen(pairs, sides, len(clks), len(keys)))
+    nulls.append(_unseen(shares, len(clks), len(keys)))
     null = _stack(nulls, len(clks))
     z_least = _least_z(null, CHANCE_PARTNERS * min(one.people, other.people))
     kept = _worth(cross.z, cross.agree, z_least)
@@ -165,25 +168,58 @@ class _Found:
     disagree: Mask
 
 
-def _whole(parts: list[CandidateChunk], left: Shape, clks: int) -> _Found:
-    """Join the chunks of one comparison. Raises MatchingFailed unless they cover every row once."""
-    parts = sorted(parts, key=lambda p: p.chunk.start)
+def _crossing(
+    comparison: Comparison, parts: list[CandidateChunk], first_phase: bool
+) -> tuple[_Found, int]:
+    """
+    Return the candidates between two parties, each once, ordered by left row, then right row, and
+    how many pairs of people were looked at for their CLKs.
+    """
+    party, clks = comparison.one.party, len(comparison.clks)
+    found, alike = [], 0
+    if comparison.keys:
+        found.append(_whole(parts, "keys", party, clks)[0])
+    if clks and not (first_phase and all(p.chunk.kind != "cross" for p in parts)):
+        alikes, people = _whole(parts, "cross", party, clks)
+        found.append(alikes)
+        alike = people[0] * people[1]
+    left, right = (np.concatenate([getattr(f, side) for f in found]) for side in ("left", "right"))
+    # A pair that agrees on a key and is alike was handed on twice, with the same evidence.
+    _, kept = np.unique(left.astype(np.uint64) << np.uint64(32) | right, return_index=True)
+    z, agree, disagree = (
+        np.concatenate([getattr(f, name) for f in found])[kept]
+        for name in ("z", "agree", "disagree")
+    )
+    return _Found(left[kept], right[kept], z, agree, disagree), alike
+
+
+def _whole(
+    parts: list[CandidateChunk], kind: str, left: str, clks: int
+) -> tuple[_Found, tuple[int, int]]:
+    """
+    Join the chunks of one kind that begin at party `left`; return also how many people of both
+    sides they compare. Raises MatchingFailed unless they cover every row once.
+    """
+    parts = [p for p in parts if p.chunk.kind == kind and p.chunk.left == left]
+    parts.sort(key=lambda p: p.chunk.start)
     covered = 0
     for part in parts:
         if part.chunk.start != covered:
             raise MatchingFailed("a candidate chunk is missing or came twice")
         covered = part.chunk.stop
-    if covered != left.records or not parts:
+    plans = {(p.chunk.of, p.chunk.people, p.chunk.left_rows, p.chunk.right_rows) for p in parts}
+    if len(plans) != 1 or covered != parts[0].chunk.of:
         raise MatchingFailed("a candidate chunk is missing")
     z, agree, disagree = _columns(parts, clks)
     empty = [np.zeros(0, np.uint32)]
-    return _Found(
+    found = _Found(
         left=np.concatenate([*empty, *(p.left for p in parts)]),
         right=np.concatenate([*empty, *(p.right for p in parts)]),
         z=z,
         agree=agree,
         disagree=disagree,
     )
+    return found, parts[0].chunk.people
 
 
 def _columns(parts: list[CandidateChunk], clks: int) -> tuple[Floats, Mask, Mask]:
@@ -232,12 +268,16 @@ def _attested(
     return _stack(made, clks)
 
 
-def _unseen(pairs: int, sides: list[Shape], clks: int, keys: int) -> _Rows:
-    """Return half a visible pair for each stretch of z, with every key disagreeing."""
+def _unseen(shares: list[float], clks: int, keys: int) -> _Rows:
+    """
+    Return half a visible pair for each stretch of z, with every key disagreeing.
+
+    shares: for each side, the cross pairs that one of its visible pairs stands for.
+    """
     middles = (np.array(KNOTS[1:]) + np.array(KNOTS[:-1])) / 2
-    if not clks or not sides:
+    if not clks or not shares:
         middles = middles[:0]
-    share = np.mean([pairs / len(sides) / (s.people * (s.people - 1) / 2) for s in sides] or [0.0])
+    share = np.mean(shares or [0.0])
     return _Rows(
         z=np.repeat(middles[:, None], clks, axis=1),
         agree=np.zeros(len(middles), np.uint64),

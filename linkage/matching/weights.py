@@ -85,7 +85,9 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Fitted:
+class Fitted:
+    """One comparison's fit. log_weight: float64[P] of each pair. expected: matches."""
+
     evidence: Evidence
     log_weight: Floats
     expected: float
@@ -106,7 +108,7 @@ def weigh(
     fitted.
     """
     parties = sorted(s.party for s in shapes)
-    fitted = [_alternate(evidence) for evidence in gather(shapes, chunks)]
+    fitted = [fit_pairs(evidence) for evidence in gather(shapes, chunks)]
     looked = looks.comparisons if looks else {}
     pairs = {
         (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): replaced(
@@ -126,21 +128,21 @@ def weigh(
     )
 
 
-def _alternate(evidence: Evidence) -> _Fitted:
+def fit_pairs(evidence: Evidence) -> Fitted:
     """Fit and propagate in turn until the expected number of matches settles."""
     beta: Floats | None = None
-    best = _Fitted(evidence, np.zeros(len(evidence.left)), 0.0)
+    best = Fitted(evidence, np.zeros(len(evidence.left)), 0.0)
     if not len(evidence.left):
         return best
     for turn in range(ROUNDS):
         free = _free(best.expected, evidence.people)
         beta = density_ratio.fit(evidence, free, beta)
         log_weight = density_ratio.log_weights(evidence, free, beta)
-        expected = float(propagate(_as_edges(evidence, log_weight)).sum())
+        expected = float(propagate(as_edges(evidence, log_weight)).sum())
         if turn >= FREE_ROUNDS and expected > RUNAWAY * best.expected:
             break
         settled = abs(expected - best.expected) <= SETTLED * expected
-        best = _Fitted(evidence, log_weight, expected)
+        best = Fitted(evidence, log_weight, expected)
         if settled:
             break
     return best
@@ -152,13 +154,14 @@ def _free(expected: float, people: tuple[int, int]) -> float:
     return one * other
 
 
-def _as_edges(evidence: Evidence, log_weight: Floats) -> Hyperedges:
+def as_edges(evidence: Evidence, log_weight: Floats) -> Hyperedges:
+    """Return the pairs of one comparison as sets of records."""
     return Hyperedges(
         np.stack([evidence.left, evidence.right], axis=1).astype(np.int64), log_weight
     )
 
 
-def _pairs(fitted: _Fitted) -> Pairs:
+def _pairs(fitted: Fitted) -> Pairs:
     evidence = fitted.evidence
     one, other = evidence.people
     free = max(1.0, one * other * _free(fitted.expected, evidence.people))

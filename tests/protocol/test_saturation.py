@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from linkage.matching.candidates import MAX_CANDIDATES, find, plan
+from linkage.matching.candidates import MAX_CANDIDATES, find
 from linkage.matching.dataset import Dataset, shape_of
+from linkage.matching.planning import plan
 from linkage.records import EncodedRecords, FixedColumn
 from tests.broker_packages import encoded
 from tests.broker_world import World, make_world, running

@@ -9,10 +9,11 @@ import pytest
 from scipy.optimize import check_grad
 
 from linkage.errors import MatchingFailed
-from linkage.matching.candidates import CandidateChunk, find, plan
+from linkage.matching.candidates import CandidateChunk, find
 from linkage.matching.dataset import Shape, shape_of
 from linkage.matching.density_ratio import _Loss, fit, log_weights
 from linkage.matching.evidence import KNOTS, UNSEEN, Evidence, gather
+from linkage.matching.planning import plan
 from tests.unit.matching.worlds import World, world
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from linkage.errors import EncodingRefused, MatchingFailed
 from linkage.matching import weights
-from linkage.matching.candidates import find, plan
+from linkage.matching.candidates import find
 from linkage.matching.dataset import Dataset, shape_of
 from linkage.matching.engine import LinkageResult, link
+from linkage.matching.planning import plan
 from linkage.matching.solve import solve
 from linkage.records import FixedColumn
 from tests.unit.matching.worlds import World, dataset, full, world
@@ -99,8 +100,8 @@ def test_another_table_is_not_taken_for_weights(three: World) -> None:
 def test_progress_is_told_to_the_end(three: World) -> None:
     told: list[tuple[str, int, int]] = []
     link(three.datasets, seed=1, progress=lambda *step: told.append(step))
-    assert told[0] == ("candidates", 0, 9)
-    assert ("candidates", 9, 9) in told
+    assert told[0] == ("candidates", 0, 12)
+    assert ("candidates", 12, 12) in told
     assert told[-1] == ("solve", 1, 1)
 
 
