@@ -14,12 +14,14 @@ import numpy as np
 
 from broker import audit
 from broker.container import Broker
+from broker.store import links as link_rows
 from broker.store import people, runs
 from linkage.matching.dataset import Shape
 from linkage.matching.identity import assign
+from linkage.matching.links import Links
 from linkage.matching.planning import Chunk, pairs_compared
 from linkage.matching.solve import Entities
-from linkage.matching.weights import Weights
+from linkage.matching.weights import MODEL_VERSION, Weights
 from linkage.records import Bytes2D
 
 
@@ -59,21 +61,23 @@ def publish(
     *,
     entities: Entities,
     pseudonyms: Mapping[str, Bytes2D],
+    links: Links,
     digest: str,
     report: Mapping[str, Any],
 ) -> None:
     """
-    Assign person IDs and make the run's result visible. A run that is done stays as it is.
+    Assign person IDs and make the run's result visible, with what ties each person's records
+    together. A run that is done stays as it is.
 
     The assignment is computed before the transaction; if another run of the study ends
     meanwhile, it is computed again.
     """
+    named = _named(links, pseudonyms)
     while True:
         with broker.database.read() as connection:
             sequence = runs.next_sequence(connection, row.study_id)
             known = people.everyone(connection, row.study_id)
-            ended = people.ended(connection, row.study_id)
-        changes = assign(known.person_of(), entities, pseudonyms, ended=ended)
+        changes = assign(known.previous(), entities, pseudonyms)
         with broker.database.change() as connection:
             current = runs.find(connection, row.id)
             if current is None or current.state != "running":
@@ -81,10 +85,12 @@ def publish(
             if runs.next_sequence(connection, row.study_id) != sequence:
                 continue
             people.write(connection, row.study_id, sequence, known, pseudonyms, changes)
+            link_rows.write(connection, row.study_id, sequence, named)
             counts = {
                 "created": len(changes.created),
-                "merged": len(changes.merged),
-                "split": len(changes.split),
+                "merged": len(changes.merged[0]),
+                "split": len(changes.split[0]),
+                "unused": len(changes.unused),
             }
             runs.change(
                 connection,
@@ -93,7 +99,7 @@ def publish(
                 progress=1.0,
                 sequence=sequence,
                 result_digest=digest,
-                report=json.dumps({**report, "person_changes": counts}),
+                report=json.dumps({**report, "links": links.counts(), "person_changes": counts}),
                 finished_at=int(time.time()),
             )
             blobs = runs.drop_intermediates(connection, row.id)
@@ -108,6 +114,19 @@ def publish(
         for blob_id in blobs:
             broker.blobs.delete(blob_id)
         return
+
+
+def _named(links: Links, pseudonyms: Mapping[str, Bytes2D]) -> link_rows.LinkRows:
+    """Return the links by record pseudonym, of any run the same way round, made by this model."""
+    parties = links.parties
+    start = np.cumsum([0, *(len(pseudonyms[party]) for party in parties)])
+    names = np.concatenate([np.zeros((0, 16), np.uint8), *(pseudonyms[p] for p in parties)])
+    return link_rows.LinkRows(
+        left=names[start[links.left_party] + links.left],
+        right=names[start[links.right_party] + links.right],
+        tier=links.tier.astype(np.int64),
+        model=np.full(len(links), MODEL_VERSION, np.int64),
+    )
 
 
 def _overlaps(entities: Entities) -> dict[str, int]:

@@ -28,7 +28,7 @@ from broker.registered import RegisteredStudy
 from broker.scratch import Scratch
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
-from linkage.matching import candidates, planning, solve, weights
+from linkage.matching import candidates, links, planning, solve, weights
 from linkage.matching.dataset import Dataset, Shape, shape_of
 from linkage.matching.identity import result_digest
 from linkage.matching.planning import Chunk
@@ -145,6 +145,8 @@ class RunMaker:
             ]
             made = weights.weigh(plan.shapes, found)
             opened.scratch.put_table("weights", weights.to_arrow(made))
+            tiers = links.tiers_of(made, found)
+            opened.scratch.put_table("tiers", links.tiers_to_arrow(tiers))
 
     def _solve(self, run_id: str) -> int:
         opened = self._opened(run_id)
@@ -153,6 +155,9 @@ class RunMaker:
             groups = {p: self._dataset(opened, p).records.groups for p in opened.inputs}
             entities = solve.solve(made, groups)
             opened.scratch.put_table("entities", solve.to_arrow(entities))
+            tiers = links.tiers_from_arrow(opened.scratch.get_table("tiers"))
+            made_links = links.links_of(made, tiers, entities, groups)
+            opened.scratch.put_table("links", links.to_arrow(made_links))
         return entities.count
 
     def _identity_stage(self, run_id: str) -> None:
@@ -173,6 +178,7 @@ class RunMaker:
             opened.row,
             entities=entities,
             pseudonyms=pseudonyms,
+            links=links.from_arrow(opened.scratch.get_table("links")),
             digest=result_digest(entities, pseudonyms),
             report=report,
         )

@@ -7,55 +7,74 @@ None: to this day. So "who was this after run n" has one answer for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select, update
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Connection, select
 
+from broker.store import bulk
 from broker.store.tables import membership, person
-from linkage.matching.identity import IdentityChanges
+from linkage.matching.identity import IdentityChanges, Names, Previous, as_names, find_in
 from linkage.records import Bytes2D
 
-__all__ = ["Connection", "Known", "ended", "everyone", "members_at", "write"]
-
-_BATCH = 10_000
+__all__ = ["Connection", "Known", "everyone", "holds_at", "members_at", "write"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Known:
     """
-    Every record ever known: by pseudonym, its uploader, its newest person, and since when it has
-    belonged there; since is None where it belongs nowhere now, being withdrawn.
+    Every record ever known, ascending by pseudonym: N parallel rows.
+
+    pseudonyms, persons: uint8[N, 16], with the newest person of each. uploader: int64[N], numbers
+    of `uploaders`. since: int64[N], since when the record has belonged there; 0 where it belongs
+    nowhere now, being withdrawn. ended: uint8[M, 16], person IDs that were merged away.
     """
 
-    records: Mapping[bytes, tuple[str, bytes, int | None]]
+    pseudonyms: Bytes2D
+    persons: Bytes2D
+    uploaders: tuple[str, ...]
+    uploader: npt.NDArray[np.int64]
+    since: npt.NDArray[np.int64]
+    ended: Bytes2D
 
-    def person_of(self) -> dict[bytes, bytes]:
-        """Return the newest person ID by pseudonym, of withdrawn records too."""
-        return {pseudonym: person_id for pseudonym, (_, person_id, _) in self.records.items()}
+    def __len__(self) -> int:
+        return len(self.pseudonyms)
+
+    def previous(self) -> Previous:
+        """Return what `identity.assign` needs of it."""
+        return Previous(self.pseudonyms, self.persons, self.ended)
 
 
 def everyone(connection: Connection, study_id: str) -> Known:
     """Return every record that the study's runs have known."""
-    m = membership.c
-    wanted = select(m.pseudonym, m.uploader, m.person_id, m.since, m.until)
-    rows = connection.execute(wanted.where(m.study_id == study_id).order_by(m.since))
-    # Later rows replace earlier ones: the newest stays.
+    m, p = membership.c, person.c
+    wanted = select(m.pseudonym, m.person_id, m.uploader, m.since, m.until)
+    numbers: dict[str, int] = {}
+    names, persons = [np.zeros((0, 16), np.uint8)], [np.zeros((0, 16), np.uint8)]
+    others = [np.zeros((0, 3), np.int64)]
+    for rows in bulk.read(connection, wanted.where(m.study_id == study_id)):
+        pseudonyms, ids, uploaders, since, until = zip(*rows, strict=True)
+        names.append(bulk.matrix(pseudonyms))
+        persons.append(bulk.matrix(ids))
+        who = [numbers.setdefault(one, len(numbers)) for one in uploaders]
+        over = [one is not None for one in until]
+        others.append(np.array([who, since, over], np.int64).T)
+    every, ids_of, facts = np.concatenate(names), np.concatenate(persons), np.concatenate(others)
+    # Of several rows of one record the newest stays.
+    order = np.lexsort((facts[:, 1], as_names(every)))
+    ordered = as_names(every)[order]
+    last = order[np.append(ordered[1:] != ordered[:-1], np.ones(min(1, len(order)), np.bool_))]
+    gone = select(p.person_id).where(p.study_id == study_id, p.until.is_not(None))
     return Known(
-        {
-            row.pseudonym: (row.uploader, row.person_id, row.since if row.until is None else None)
-            for row in rows
-        }
+        pseudonyms=every[last],
+        persons=ids_of[last],
+        uploaders=tuple(numbers),
+        uploader=facts[last, 0],
+        since=np.where(facts[last, 2], 0, facts[last, 1]),
+        ended=bulk.matrix(connection.execute(gone).scalars().all()),
     )
-
-
-def ended(connection: Connection, study_id: str) -> list[bytes]:
-    """Return the person IDs that were merged away."""
-    p = person.c
-    wanted = select(p.person_id).where(p.study_id == study_id, p.until.is_not(None))
-    return list(connection.execute(wanted).scalars())
 
 
 def members_at(
@@ -64,10 +83,13 @@ def members_at(
     """Return an uploader's records after a run: pseudonyms, person IDs, 16 bytes each, joined."""
     m = membership.c
     wanted = select(m.pseudonym, m.person_id).where(
-        m.study_id == study_id, m.uploader == uploader, _holds_at(sequence)
+        m.study_id == study_id, m.uploader == uploader, holds_at(sequence)
     )
-    rows = connection.execute(wanted.order_by(m.pseudonym)).all()
-    return b"".join(row.pseudonym for row in rows), b"".join(row.person_id for row in rows)
+    names, persons = [], []
+    for rows in bulk.read(connection, wanted.order_by(m.pseudonym)):
+        names.append(b"".join(row.pseudonym for row in rows))
+        persons.append(b"".join(row.person_id for row in rows))
+    return b"".join(names), b"".join(persons)
 
 
 def write(
@@ -79,87 +101,75 @@ def write(
     changes: IdentityChanges,
 ) -> None:
     """Write what a run changed: new, ended and split persons, begun and ended memberships."""
-    made = (
+    came_from = dict(zip(*map(bulk.split, changes.split), strict=True))
+    bulk.insert(
+        connection,
+        person,
+        len(changes.created),
         {
             "study_id": study_id,
-            "person_id": one,
+            "person_id": changes.created,
             "since": sequence,
-            "split_from": changes.split.get(one),
-        }
-        for one in changes.created
+            "split_from": [came_from.get(one) for one in bulk.split(changes.created)],
+        },
     )
-    for rows in _batches(made):
-        connection.execute(person.insert(), rows)
-    _end_persons(connection, study_id, sequence, changes.merged)
-    uploader_of = {name.tobytes(): who for who, rows in pseudonyms.items() for name in rows}
-    moved = {
-        name: who
-        for name, who in changes.members.items()
-        if name not in known.records
-        or known.records[name][1] != who
-        or known.records[name][2] is None
-    }
-    over = (
-        (name, uploader, since)
-        for name, (uploader, _, since) in known.records.items()
-        if since is not None and (name in moved or name not in changes.members)
+    ended, into = changes.merged
+    bulk.change(
+        connection,
+        person,
+        len(ended),
+        to={"until": sequence, "merged_into": into},
+        where={"study_id": study_id, "person_id": ended},
     )
-    _end_memberships(connection, study_id, sequence, over)
-    begun = (
-        {
-            "study_id": study_id,
-            "uploader": uploader_of[name],
-            "pseudonym": name,
-            "since": sequence,
-            "person_id": who,
-        }
-        for name, who in moved.items()
-    )
-    for rows in _batches(begun):
-        connection.execute(membership.insert(), rows)
-
-
-def _end_persons(
-    connection: Connection, study_id: str, sequence: int, merged: Mapping[bytes, bytes]
-) -> None:
-    ending = (
-        update(person)
-        .where(person.c.study_id == study_id, person.c.person_id == bindparam("ending"))
-        .values(until=sequence, merged_into=bindparam("into"))
-    )
-    pairs = ({"ending": gone, "into": into} for gone, into in merged.items())
-    for rows in _batches(pairs):
-        connection.execute(ending, rows)
-
-
-def _end_memberships(
-    connection: Connection,
-    study_id: str,
-    sequence: int,
-    over: Iterable[tuple[bytes, str, int]],
-) -> None:
-    m = membership.c
-    ending = (
-        update(membership)
-        .where(
-            m.study_id == study_id,
-            m.uploader == bindparam("of_uploader"),
-            m.pseudonym == bindparam("name"),
-            m.since == bindparam("begun"),
+    stays = np.zeros(len(known), np.bool_)
+    begun: dict[str, npt.NDArray[np.int64]] = {}
+    for uploader, names in pseudonyms.items():
+        place = find_in(as_names(known.pseudonyms), as_names(names))
+        begun[uploader] = np.flatnonzero(
+            ~_same(known, place, uploader, as_names(changes.members[uploader]))
         )
-        .values(until=sequence)
+        stays[place[np.setdiff1d(np.arange(len(names)), begun[uploader], assume_unique=True)]] = 1
+    # What ends comes first, so that no row begins beside one that still holds.
+    over = np.flatnonzero((known.since > 0) & ~stays)
+    bulk.change(
+        connection,
+        membership,
+        len(over),
+        to={"until": sequence},
+        where={
+            "study_id": study_id,
+            "uploader": [known.uploaders[number] for number in known.uploader[over]],
+            "pseudonym": known.pseudonyms[over],
+            "since": known.since[over],
+        },
     )
-    named = ({"name": name, "of_uploader": who, "begun": since} for name, who, since in over)
-    for rows in _batches(named):
-        connection.execute(ending, rows)
+    for uploader, rows in begun.items():
+        bulk.insert(
+            connection,
+            membership,
+            len(rows),
+            {
+                "study_id": study_id,
+                "uploader": uploader,
+                "pseudonym": pseudonyms[uploader][rows],
+                "since": sequence,
+                "person_id": changes.members[uploader][rows],
+            },
+        )
 
 
-def _holds_at(sequence: int) -> ColumnElement[bool]:
+def holds_at(sequence: int) -> ColumnElement[bool]:
+    """Return the condition that a membership holds after the run of this sequence."""
     m = membership.c
     return (m.since <= sequence) & (m.until.is_(None) | (m.until > sequence))
 
 
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    left = iter(rows)
-    while batch := list(islice(left, _BATCH)):
-        yield batch
+def _same(
+    known: Known, place: npt.NDArray[np.int64], uploader: str, persons: Names
+) -> npt.NDArray[np.bool_]:
+    """Return which records of an uploader are where they were. place: in `known`, -1 if new."""
+    if not len(known):
+        return np.zeros(len(place), np.bool_)
+    number = known.uploaders.index(uploader) if uploader in known.uploaders else -1
+    same = (place >= 0) & (known.since[place] > 0) & (known.uploader[place] == number)
+    return np.asarray(same & (as_names(known.persons)[place] == persons))

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     ForeignKeyConstraint,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -164,7 +163,18 @@ membership = Table(
     Column("since", Integer, primary_key=True, autoincrement=False),
     Column("until", Integer),
     Column("person_id", LargeBinary(16), nullable=False),
-    Index("ix_membership_span", "study_id", "since", "until"),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("left_pseudonym", LargeBinary(16), primary_key=True),
+    Column("right_pseudonym", LargeBinary(16), primary_key=True),
+    Column("since", Integer, primary_key=True, autoincrement=False),
+    Column("until", Integer),
+    Column("tier", String(16), nullable=False, comment="linkage.matching.links.TIERS"),
+    Column("model", Integer, nullable=False, comment="weights.MODEL_VERSION of the run"),
 )
 
 job = Table(
