@@ -12,13 +12,13 @@ A question may stay unanswered; nothing else may come.
 
 The key of a filter depends on the nonce and on the tags of **both** records (linkage.encoding.
 field_filters), so whatever a dishonest broker asks, two filters compare only if they were asked
-for as one pair. docs/second-look.md says who learns what.
+for as one pair.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ from linkage.study import FIELDS, StudyConfig
 
 NONCE_BYTES = 16
 TAG_BYTES = 16
-FILTER_BITS = 512
+FILTER_BITS = 1024
 FILTER_BYTES = FILTER_BITS // 8
 BITS_SET = 64
 """Set bits of every filter, whatever its value's length: the number tells nothing."""
@@ -100,11 +100,15 @@ class Answers:
     What one site answered, A rows in any order.
 
     nonces: uint8[A, 16], each once. filters: by field, A filters of FILTER_BYTES, some null.
+    chance: by field, float64[4]: of random pairs of the site's own records that both have it, the
+    shares that differ, are alike, close, equal (linkage.matching.second_look.Level). Sites do
+    not say it yet: it is empty.
     """
 
     party: str
     nonces: Bytes2D
     filters: dict[str, FixedColumn]
+    chance: Mapping[str, npt.NDArray[np.float64]]
 
     def __len__(self) -> int:
         return len(self.nonces)
@@ -218,7 +222,7 @@ def answers_from_arrow(
                 f"{said} hold a filter of {field!r} that does not have {BITS_SET} bits set",
                 hint="answer with the current program",
             )
-    return Answers(questions.party, nonces, filters)
+    return Answers(questions.party, nonces, filters, {})
 
 
 def _checked(batch: pa.RecordBatch, schema: pa.Schema, said: str, most: int) -> dict[str, pa.Array]:

@@ -12,8 +12,7 @@ A filter has FILTER_BITS bits, of which exactly BITS_SET are set, so its density
     2. each token has a stream of positions: HMAC-SHA-256 under the field's key
     3. tokens take turns, each setting as many new positions as its weight, until BITS_SET are set
 Equal values give equal filters; values that share tokens share most of those tokens' bits; others
-share what chance gives, BITS_SET^2 / FILTER_BITS. A missing value is null. Byte by byte:
-docs/second-look.md, pinned by tests/vectors/field_filters_v1.json.
+share what chance gives, BITS_SET^2 / FILTER_BITS. A missing value is null.
 
 What remains: a key holder who sees the filters finds the values by guessing, as with every
 encoding here; and the broker learns how alike two values are, which is the purpose.
@@ -102,6 +101,7 @@ def answer(
         party=questions.party,
         nonces=questions.nonces[[at for at, _ in asked]],
         filters={f: FixedColumn(values[n], present[n]) for n, f in enumerate(fields)},
+        chance={},
     )
 
 
@@ -172,38 +172,46 @@ Cut = Callable[[str], Iterator[tuple[str, int]]]
 def _bigrams(text: str) -> Iterator[tuple[str, int]]:
     padded = f"_{text}_"
     for at in range(len(padded) - 1):
-        yield padded[at : at + 2], 1
+        yield padded[at : at + 2], 2
 
 
-def _given_name(value: str) -> Iterator[tuple[str, int]]:
-    """The spelling, the first letter (all that many records have), the formal name of debby."""
-    yield f"first:{value[0]}", 2
+def _first_name(value: str) -> Iterator[tuple[str, int]]:
+    """The spelling; a quarter of the bits for the formal name, which debby and deborah share."""
+    if len(value) == 1:
+        yield f"_{value}", 2
+        return
+    yield from _bigrams(value)
+    yield f"formal:{nicknames.formal_name(value)}", (2 * len(value) + 2) // 3
+
+
+def _middle_name(value: str) -> Iterator[tuple[str, int]]:
+    """Half of the bits for the first letter, which is all that many records have."""
+    yield f"first:{value[0]}", 2 * len(value) + 2
     if len(value) > 1:
         yield from _bigrams(value)
-        yield f"formal:{nicknames.formal_name(value)}", 2
 
 
-def _surname(value: str) -> Iterator[tuple[str, int]]:
-    """Either surname of a double name, and the sound of nothing: spelling is enough."""
+def _last_name(value: str) -> Iterator[tuple[str, int]]:
+    """The spelling of each surname, so that either of two is part of both; their order."""
     for part in value.split("-"):
         yield from _bigrams(part)
-    yield f"whole:{value.replace('-', '')}", 1
+    yield f"whole:{value.replace('-', '')}", 2
 
 
 def _date(value: str) -> Iterator[tuple[str, int]]:
-    """Digits by place; year, month and day; month and day in either order."""
-    for at, digit in enumerate(value):
+    """Digits by place, the century aside; year, month, day; month and day in either order."""
+    for at, digit in enumerate(value[2:]):
         yield f"{at}:{digit}", 1
     year, month, day = value[:4], value[4:6], value[6:8]
     yield f"year:{year}", 2
-    yield f"month:{month}", 1
-    yield f"day:{day}", 1
+    yield f"month:{month}", 2
+    yield f"day:{day}", 2
     yield f"either:{month}", 1
     yield f"either:{day}", 1
 
 
 def _digits(value: str) -> Iterator[tuple[str, int]]:
-    """Digits by place from the end, so that the last four are a part of all nine; neighbours."""
+    """Digits by place from the end, so that the last four are part of all nine; neighbours."""
     last_first = value[::-1]
     for at, digit in enumerate(last_first):
         yield f"{at}:{digit}", 1
@@ -215,22 +223,23 @@ def _whole(value: str) -> Iterator[tuple[str, int]]:
 
 
 def _street(value: str) -> Iterator[tuple[str, int]]:
-    """The house number as a whole, the name of the street by its spelling."""
+    """A third of the bits for the house number, the rest for the spelling of the street's name."""
+    name = streets.street_name(value)
     if number := streets.house_number(value):
-        yield f"number:{number}", 3
-    yield from _bigrams(streets.street_name(value) or value)
+        yield f"number:{number}", len(name) + 1
+    yield from _bigrams(name)
 
 
 def _email(value: str) -> Iterator[tuple[str, int]]:
     name, _, host = value.partition("@")
     yield from _bigrams(name)
-    yield f"host:{host}", 1
+    yield f"host:{host}", 2
 
 
 _TOKENS: Mapping[str, Cut] = {
-    "first_name": _given_name,
-    "middle_name": _given_name,
-    "last_name": _surname,
+    "first_name": _first_name,
+    "middle_name": _middle_name,
+    "last_name": _last_name,
     "date_of_birth": _date,
     "sex": _whole,
     "ssn": _digits,

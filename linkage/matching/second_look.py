@@ -8,13 +8,13 @@ Second looks, the broker's side: which pairs to ask about, and what the answers 
     weights = weigh(shapes, chunks, looks=known)       linkage.matching.weights
 
 Between `choose` and `compare` a run may wait for days; `looks_to_arrow` keeps what was asked. A
-pair that one site did not answer is as if it had not been asked. docs/second-look.md.
+pair that one site did not answer is as if it had not been asked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -33,8 +33,8 @@ UNCERTAIN = (0.1, 0.9)
 """Probabilities, ends included, between which a pair is asked about for its own sake."""
 LEAST_DECOYS = 200
 """Decoys of a comparison, where it has as many: fewer teach too little about its fields."""
-CLOSE, ALIKE = 0.75, 0.45
-"""Dice coefficients from which two filters are close, and alike; unrelated values have .13."""
+CLOSE, ALIKE = 0.6, 0.4
+"""Dice coefficients from which two filters are close, and alike; unrelated values have .06."""
 
 Draw = Callable[[int], bytes]
 
@@ -45,7 +45,6 @@ class Reason(IntEnum):
     UNCERTAIN = 0
     LIKELY = 1
     UNLIKELY = 2
-    RANDOM = 3
 
 
 class Level(IntEnum):
@@ -79,7 +78,8 @@ class LookPairs:
 
     parties: in sorted order. fields: those both hold and the study allows, in the order of FIELDS.
     left, right: uint32[P], record rows. reason: uint8[P], see Reason. probability: float64[P],
-    before the look. nonces: uint8[P, 16], each of one pair in one run.
+    before the look. stands_for: float64[P], pairs of its kind that were there for each that is
+    asked about. nonces: uint8[P, 16], each of one pair in one run.
     """
 
     parties: tuple[str, str]
@@ -88,6 +88,7 @@ class LookPairs:
     right: npt.NDArray[np.uint32]
     reason: npt.NDArray[np.uint8]
     probability: Floats
+    stands_for: Floats
     nonces: Bytes2D
 
     def __len__(self) -> int:
@@ -115,12 +116,15 @@ class LookLevels:
     What the answers say of one comparison's pairs, in the order of its LookPairs.
 
     levels: uint8[P, fields], see Level; MISSING where either side has none.
-    answered: bool[P], whether both sites answered.
+    answered: bool[P], whether both sites answered. chance: by field, float64[4], shares of random
+    pairs at DIFFERENT, ALIKE, CLOSE and EQUAL, as both sites say; without fields of which they do
+    not.
     """
 
     parties: tuple[str, str]
     levels: npt.NDArray[np.uint8]
     answered: npt.NDArray[np.bool_]
+    chance: Mapping[str, Floats]
 
 
 def choose(
@@ -140,36 +144,20 @@ def choose(
     decoys; the same weights and seed choose the same pairs.
     """
     rng = np.random.default_rng([seed, 0x2D])
-    people = {s.party: s.records for s in shapes}
-    asked = _Asked(limits.most_per_record)
     compared = [c for c in weights.comparisons if shared.get(c.parties)]
-    doubts = {c.parties: _doubts(c) for c in compared}
-    room = int(limits.most_per_run * (1 - limits.decoys))
-    kept = _best(doubts, room, asked, compared)
+    asked = _Asked(limits.most_per_record)
+    kept = _doubts(compared, int(limits.most_per_run * (1 - limits.decoys)), asked)
+    spare = limits.most_per_run - sum(len(rows) for rows in kept.values())
     found = []
     for comparison in compared:
-        rows, reasons, p = [], [], []
-        for row in kept[comparison.parties]:
-            rows.append((int(comparison.left[row]), int(comparison.right[row])))
-            reasons.append(Reason.UNCERTAIN)
-            p.append(float(comparison.probability[row]))
-        total = sum(len(k) for k in kept.values())
-        share = limits.decoys / (1 - limits.decoys)
-        wanted = max(LEAST_DECOYS, int(np.ceil(len(rows) * share)))
-        spare = (limits.most_per_run - total) // max(1, len(compared))
-        for left, right, reason, probability in _decoys(comparison, people, rng):
-            if len(rows) - len(kept[comparison.parties]) >= min(wanted, spare):
-                break
-            if asked.take(comparison.parties, left, right):
-                rows.append((left, right))
-                reasons.append(reason)
-                p.append(probability)
-        if rows:
-            found.append(
-                _shuffled(
-                    comparison.parties, shared[comparison.parties], rows, reasons, p, rng, draw
-                )
-            )
+        doubts = kept[comparison.parties]
+        wanted = int(np.ceil(len(doubts) * limits.decoys / (1 - limits.decoys)))
+        most = min(max(LEAST_DECOYS, wanted), spare // len(compared))
+        decoys = _decoys(comparison, most, asked, rng)
+        rows = np.array([*doubts, *decoys], dtype=np.int64)
+        if len(rows):
+            order = rng.permutation(len(rows))
+            found.append(_look(comparison, shared[comparison.parties], rows[order], draw))
     return Looks(tuple(found))
 
 
@@ -194,72 +182,67 @@ class _Asked:
         return True
 
 
-def _doubts(comparison: Comparison) -> npt.NDArray[np.int64]:
+def _reasons(comparison: Comparison) -> npt.NDArray[np.uint8]:
+    """Return the Reason that each weighed pair would be asked for: uint8[P]."""
     low, high = UNCERTAIN
     p = comparison.probability
-    return np.flatnonzero((p >= low) & (p <= high))
+    reasons = np.select([p < low, p <= high], [Reason.UNLIKELY, Reason.UNCERTAIN], Reason.LIKELY)
+    return reasons.astype(np.uint8)
 
 
-def _best(
-    doubts: Mapping[tuple[str, str], npt.NDArray[np.int64]],
-    room: int,
-    asked: _Asked,
-    compared: Sequence[Comparison],
+def _doubts(
+    compared: Sequence[Comparison], room: int, asked: _Asked
 ) -> dict[tuple[str, str], list[int]]:
-    """Return the most doubtful pairs of all comparisons that the limits allow."""
-    order = [
-        (abs(float(c.probability[row]) - 0.5), c.parties, int(c.left[row]), int(c.right[row]), row)
+    """Return the most doubtful pairs of all comparisons that the limits allow: their rows."""
+    order = sorted(
+        (abs(float(c.probability[row]) - 0.5), c.parties, row, int(c.left[row]), int(c.right[row]))
         for c in compared
-        for row in doubts[c.parties].tolist()
-    ]
+        for row in np.flatnonzero(_reasons(c) == Reason.UNCERTAIN).tolist()
+    )
     kept: dict[tuple[str, str], list[int]] = {c.parties: [] for c in compared}
-    for _, parties, left, right, row in sorted(order):
-        if sum(len(rows) for rows in kept.values()) >= room:
-            break
-        if asked.take(parties, left, right):
+    for _, parties, row, left, right in order:
+        if room and asked.take(parties, left, right):
             kept[parties].append(row)
+            room -= 1
     return kept
 
 
 def _decoys(
-    comparison: Comparison, people: Mapping[str, int], rng: np.random.Generator
-) -> Iterator[tuple[int, int, Reason, float]]:
-    """Yield pairs that are no doubt: likely ones, unlikely ones and random ones in turn."""
-    p = comparison.probability
-    likely = rng.permutation(np.flatnonzero(p > UNCERTAIN[1])).tolist()
-    unlikely = rng.permutation(np.flatnonzero(p < UNCERTAIN[0])).tolist()
-    one, other = (people[party] for party in comparison.parties)
-    if not one or not other:
-        return
-    while True:
-        for pool, reason in ((likely, Reason.LIKELY), (unlikely, Reason.UNLIKELY)):
-            if pool:
+    comparison: Comparison, most: int, asked: _Asked, rng: np.random.Generator
+) -> list[int]:
+    """Return at most that many pairs that are no doubt, likely and unlikely ones in turn."""
+    reasons = _reasons(comparison)
+    pools = [
+        rng.permutation(np.flatnonzero(reasons == reason)).tolist()
+        for reason in (Reason.LIKELY, Reason.UNLIKELY)
+    ]
+    kept: list[int] = []
+    while any(pools) and len(kept) < most:
+        for pool in pools:
+            while pool and len(kept) < most:
                 row = pool.pop()
-                yield int(comparison.left[row]), int(comparison.right[row]), reason, float(p[row])
-        if not likely:
-            return
-        yield int(rng.integers(one)), int(rng.integers(other)), Reason.RANDOM, 0.0
+                ends = int(comparison.left[row]), int(comparison.right[row])
+                if asked.take(comparison.parties, *ends):
+                    kept.append(row)
+                    break
+    return kept
 
 
-def _shuffled(
-    parties: tuple[str, str],
-    fields: tuple[str, ...],
-    rows: Sequence[tuple[int, int]],
-    reasons: Sequence[Reason],
-    probability: Sequence[float],
-    rng: np.random.Generator,
-    draw: Draw,
+def _look(
+    comparison: Comparison, fields: tuple[str, ...], rows: npt.NDArray[np.int64], draw: Draw
 ) -> LookPairs:
-    order = rng.permutation(len(rows))
-    ends = np.array(rows, dtype=np.uint32)[order]
+    there = np.bincount(_reasons(comparison), minlength=len(Reason))
+    reason = _reasons(comparison)[rows]
+    chosen = np.bincount(reason, minlength=len(Reason))
     drawn = draw(NONCE_BYTES * len(rows))
     return LookPairs(
-        parties=parties,
+        parties=comparison.parties,
         fields=fields,
-        left=ends[:, 0].copy(),
-        right=ends[:, 1].copy(),
-        reason=np.array(reasons, dtype=np.uint8)[order],
-        probability=np.array(probability, dtype=np.float64)[order],
+        left=comparison.left[rows],
+        right=comparison.right[rows],
+        reason=reason,
+        probability=comparison.probability[rows],
+        stands_for=(there / np.maximum(1, chosen))[reason],
         nonces=np.frombuffer(drawn, np.uint8).reshape(len(rows), NONCE_BYTES).copy(),
     )
 
@@ -333,7 +316,17 @@ def _levels(
         common = np.bitwise_count(one.values[i] & other.values[j]).sum(axis=1, dtype=np.int64)
         both = one.present[i] & other.present[j]
         levels[answered, number] = np.where(both, levels_of(common), Level.MISSING)
-    return LookLevels(pairs.parties, levels, answered)
+    return LookLevels(pairs.parties, levels, answered, _chances(pairs, answers))
+
+
+def _chances(pairs: LookPairs, answers: Mapping[str, Answers]) -> dict[str, Floats]:
+    """Return the geometric mean of what both sites say of random pairs, by field."""
+    said = [answers[party].chance for party in pairs.parties if party in answers]
+    return {
+        field: np.sqrt(said[0][field] * said[1][field])
+        for field in pairs.fields
+        if len(said) == 2 and all(field in one for one in said)
+    }
 
 
 def levels_of(common: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -357,6 +350,7 @@ def looks_to_arrow(looks: Looks) -> pa.Table:
             "right": np.concatenate([np.zeros(0, np.uint32), *(c.right for c in parts)]),
             "reason": np.concatenate([np.zeros(0, np.uint8), *(c.reason for c in parts)]),
             "probability": np.concatenate([np.zeros(0), *(c.probability for c in parts)]),
+            "stands_for": np.concatenate([np.zeros(0), *(c.stands_for for c in parts)]),
             "nonce": pa.array(nonces, pa.binary(NONCE_BYTES)),
         }
     )
@@ -384,6 +378,7 @@ def looks_from_arrow(table: pa.Table) -> Looks:
                 right=part["right"].to_numpy(),
                 reason=part["reason"].to_numpy(),
                 probability=part["probability"].to_numpy(),
+                stands_for=part["stands_for"].to_numpy(),
                 nonces=np.frombuffer(nonces, np.uint8).reshape(one["rows"], NONCE_BYTES).copy(),
             )
         )
