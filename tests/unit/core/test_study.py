@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from linkage.errors import StudyRefused
-from linkage.study import DEFAULT_DIFFUSION, expected_density, load_study, parse_study
+from linkage.study import DEFAULT_DIFFUSION, FIELDS, expected_density, load_study, parse_study
 from tests.studies import STUDY
 
 LATER_FIELDS = """\
@@ -72,6 +72,43 @@ def test_a_fault_is_named_with_line_and_remedy(
     assert caught.value.line > 0
     if place:
         assert caught.value.line == line_of(text, place)
+
+
+LOOKS = STUDY.replace("[[party]]", "[second_look]\n\n[[party]]", 1)
+
+
+def test_a_study_without_the_table_allows_no_second_look() -> None:
+    """Nor does one that was signed before there was such a table."""
+    assert parse_study(STUDY).looks is None
+    assert parse_study(LOOKS.replace("look]", "look]\nenabled = false", 1)).looks is None
+    looks = parse_study(LOOKS).looks
+    assert looks is not None
+    assert (looks.most_per_record, looks.most_per_run, looks.wait_hours) == (5, 5_000, 24)
+    assert looks.fields == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("most_per_record = 0", "greater than or equal to 1"),
+        ("most_per_record = 101", "less than or equal to 100"),
+        ("most_per_run = 1_000_001", "less than or equal to 1000000"),
+        ("most_runs = 0", "greater than or equal to 1"),
+        ("decoys = 0.0", "greater than or equal to 0.1"),
+        ("decoys = 0.95", "less than or equal to 0.9"),
+        ("wait_hours = 0", "greater than 0"),
+        ("wait_hours = nan", "wait_hours"),
+        ("fields = []", "no field may be compared"),
+        ('fields = ["dob"]', "unknown field 'dob'"),
+        ('fields = ["ssn", "ssn"]', "named twice"),
+        ("most_per_day = 3", "not a known key"),
+    ],
+)
+def test_the_bounds_of_second_looks_are_strict(line: str, rule: str) -> None:
+    with pytest.raises(StudyRefused) as caught:
+        parse_study(LOOKS.replace("look]", f"look]\n{line}", 1))
+    assert rule in str(caught.value)
+    assert caught.value.hint
 
 
 def test_a_plain_profile_needs_the_risk_in_words_and_no_diffusion() -> None:
