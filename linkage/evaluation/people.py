@@ -30,6 +30,8 @@ from linkage.evaluation.population import (
     MOST_PERSONS,
     Ints,
     Mask,
+    Persons,
+    Vitals,
     draw_persons,
     draw_vitals,
     scatter,
@@ -105,6 +107,8 @@ _FILES = {
         },
     ),
 }
+TRUTH_FACTS = ("sex", "birth_decade", "household", "twins", "renamed")
+"""What the truth tells of a person besides her records; `linkage evaluate` makes groups of it."""
 _ID_HEADERS = {"imaging": "RECORD_ID", "enclave": "person_id", "claims": "subject_key"}
 
 
@@ -205,7 +209,9 @@ def write_parties(
     progress: Callable[[int], None] = lambda persons: None,
 ) -> dict[str, Path]:
     """
-    Write each party's file and truth.csv into `out`; return their paths by party and "truth".
+    Write each party's file and truth.csv into `out`; return their paths by party and "truth". The
+    truth also tells each person's sex, decade of birth, household (one label for those who live
+    together), twins (one label for each set, "" for others) and whether the surname ever changed.
 
     contact: each party also holds zip, phone and email, as last columns. progress: called with
     the number of persons done. A file appears under its name only when all are complete.
@@ -222,7 +228,10 @@ def write_parties(
                 for name, part in parts.items()
             }
             files["truth"].write(
-                ",".join(["truth_id", *(_FILES[party].truth_column for party in PARTIES)]) + "\n"
+                ",".join(
+                    ["truth_id", *(_FILES[party].truth_column for party in PARTIES), *TRUTH_FACTS]
+                )
+                + "\n"
             )
             for party in PARTIES:
                 header = [_ID_HEADERS[party], *_columns(party, contact)]
@@ -257,8 +266,30 @@ def _block_texts(people: People, block: int, contact: bool) -> dict[str, str]:
         known[rows] = ids
         truth.append(known)
     numbers = range(first + 1, first + m + 1)
-    texts["truth"] = _lines([np.array([f"T{i:06d}" for i in numbers], object), *truth], ",")
+    names = np.array([f"T{i:06d}" for i in numbers], object)
+    texts["truth"] = _lines([names, *truth, *_facts(persons, vitals, first)], ",")
     return texts
+
+
+def _facts(persons: Persons, vitals: Vitals, first: int) -> list[Names]:
+    """Return the columns TRUTH_FACTS of a block whose first person is `first`, from 0."""
+    decade = (vitals.born.astype("datetime64[Y]").astype(np.int64) + 1970) // 10 * 10
+    place = np.arange(len(decade))
+    eldest = np.maximum.accumulate(np.where(vitals.twin, 0, place))
+    of_several = np.bincount(eldest, minlength=len(place))[eldest] > 1
+    return [
+        np.where(vitals.male, "male", "female").astype(object),
+        np.array([f"{year}s" for year in decade.tolist()], object),
+        np.array([f"H{first + home + 1:06d}" for home in vitals.household.tolist()], object),
+        np.array(
+            [
+                f"W{first + one + 1:06d}" if twin else ""
+                for one, twin in zip(eldest, of_several, strict=True)
+            ],
+            object,
+        ),
+        np.where(persons.former_last != persons.last, "yes", "no").astype(object),
+    ]
 
 
 def _form(fields: Fields, form: str) -> Names:

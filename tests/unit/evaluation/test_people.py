@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from linkage.errors import LinkageError
 from linkage.evaluation import people as people_module
 from linkage.evaluation.mistakes import digit_typo, typo
 from linkage.evaluation.names import NICKNAMES, STAND_INS, first_names, surnames
-from linkage.evaluation.people import PARTIES, People, simulate, write_parties
+from linkage.evaluation.people import PARTIES, TRUTH_FACTS, People, simulate, write_parties
 from linkage.evaluation.population import draw_vitals, scatter, stream
 
 N = 6000
@@ -50,11 +51,39 @@ def test_headers_are_those_of_the_measurement_set(tmp_path: Path, three_commons:
     for name, path in paths.items():
         real = three_commons / ("truth.csv" if name == "truth" else f"{name}_pii{path.suffix}")
         header = path.read_text(encoding="utf-8").splitlines()[0]
+        if name == "truth":
+            header = header.removesuffix("," + ",".join(TRUTH_FACTS))
         assert header == real.read_text(encoding="utf-8").splitlines()[0]
 
 
+def test_truth_tells_of_whom_groups_are_made(written: dict[str, list[Row]]) -> None:
+    truth = written["truth"]
+    homes, twins = defaultdict[str, list[Row]](list), defaultdict[str, list[Row]](list)
+    for row in truth:
+        homes[row["household"]].append(row)
+        if row["twins"]:
+            twins[row["twins"]].append(row)
+    assert 0.4 < sum(len(home) > 1 for home in homes.values()) / len(homes) < 0.5
+    assert len(twins) > 10
+    for pair in twins.values():
+        assert len(pair) > 1
+        assert len({(row["household"], row["birth_decade"]) for row in pair}) == 1
+    assert 0.45 < np.mean([row["sex"] == "male" for row in truth]) < 0.53
+    assert 0.1 < np.mean([row["renamed"] == "yes" for row in truth]) < 0.3
+    born = {row["person_id"]: row["date_of_birth"][:3] + "0s" for row in written["enclave"]}
+    decades = [(born[r["person_id"]], r["birth_decade"]) for r in truth if r["person_id"]]
+    assert np.mean([one == other for one, other in decades]) > 0.95
+    surnames_held = {row["person_id"]: row["last_name"] for row in written["enclave"]}
+    agree = [
+        len({surnames_held[row["person_id"]] for row in home if row["person_id"]}) == 1
+        for home in homes.values()
+        if sum(bool(row["person_id"]) for row in home) > 1
+    ]
+    assert 0.5 < np.mean(agree) < 0.95
+
+
 def test_overlaps_are_those_of_the_measurement_set(written: dict[str, list[Row]]) -> None:
-    held = [tuple(map(bool, list(row.values())[1:])) for row in written["truth"]]
+    held = [tuple(map(bool, list(row.values())[1:4])) for row in written["truth"]]
     assert all(map(any, held))
     for parties, of_4430 in [
         ((0,), 1948), ((1,), 2576), ((2,), 3250),
