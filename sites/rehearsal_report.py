@@ -23,7 +23,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linkage.errors import SourceRefused
-from linkage.evaluation.quality import Quality, read_truth, score
+from linkage.evaluation.quality import Quality, score
+from linkage.evaluation.quality_files import read_truth
 from linkage.study import StudyConfig
 from sites import charts
 from sites.cohort.spec import load_spec

@@ -111,9 +111,9 @@ def test_every_command_in_the_documents_exists() -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("linkage evaluate --ids DIR --truth truth.csv", None),
-        ("linkage evaluates --ids DIR", "there is no command 'linkage evaluates'"),
-        ("linkage evaluate --id DIR", "'linkage evaluate' has no option '--id'"),
+        ("linkage evaluate ids truth.csv --html report.html", None),
+        ("linkage evaluates ids", "there is no command 'linkage evaluates'"),
+        ("linkage evaluate --ids DIR", "'linkage evaluate' has no option '--ids'"),
         ("make test ARGS=-x", None),
         ("make tests", "there is no make target 'tests'"),
     ],

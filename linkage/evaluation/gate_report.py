@@ -22,13 +22,14 @@ from linkage.certificate import (
     PLAIN_AT_LEAST,
     GateCertificate,
 )
+from linkage.evaluation.charts import Axis, polyline
 from linkage.evaluation.gate import GateRun
 from linkage.evaluation.gate_evidence import SIZES, Measured
 from linkage.evaluation.prediction import MOST_PEOPLE
 from linkage.study import StudyConfig
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 704.0, 14.0, 250.0
-_LEAST_SHARE = 1e-4  # where the axis of shares begins; less is drawn there
+_PEOPLE = Axis(SIZES[0], SIZES[-1], 62.0, 704.0, logarithmic=True)
+_SHARES = Axis(1e-4, 1.0, 250.0, 14.0, logarithmic=True)
 _COLOURS = 8
 
 
@@ -140,11 +141,11 @@ def _plot(run: GateRun) -> dict[str, Any]:
     for i, one in enumerate(run.evidence):
         lines.append(
             {
-                "points": " ".join(f"{_x(n):.1f},{_y(share):.1f}" for n, share in one.curve),
+                "points": polyline(one.curve, _PEOPLE, _SHARES),
                 "colour": i % _COLOURS,
                 "dashed": one.figures.evidence.startswith("party:"),
                 "name": _name(one),
-                "dot": {"x": round(_x(one.people), 1), "y": round(_y(one.figures.seeded), 1)},
+                "dot": {"x": _PEOPLE.at(one.people), "y": _SHARES.at(one.figures.seeded)},
                 "title": f"{_name(one)}: {_percent(one.figures.seeded)} found of {one.people:,}",
             }
         )
@@ -152,24 +153,13 @@ def _plot(run: GateRun) -> dict[str, Any]:
     shares = [10**k for k in range(-4, 1)]
     return {
         "lines": lines,
-        "people": [{"x": round(_x(10**k), 1), "text": _short(10**k)} for k in powers],
-        "shares": [{"y": round(_y(s), 1), "text": f"{100 * s:g} %"} for s in shares],
-        "limit": round(_y(MOST_REIDENTIFIED), 1),
-        "declared": round(_x(run.records), 1) if run.records else None,
+        "people": [{"at": _PEOPLE.at(10**k), "text": _short(10**k)} for k in powers],
+        "shares": [{"at": _SHARES.at(s), "text": f"{100 * s:g} %"} for s in shares],
+        "limit": _SHARES.at(MOST_REIDENTIFIED),
+        "declared": _PEOPLE.at(run.records) if run.records else None,
         "declared_text": f"{run.records:,} declared",
-        "flip": bool(run.records) and _x(run.records) > 560,
+        "flip": bool(run.records) and _PEOPLE.at(run.records) > 560,
     }
-
-
-def _x(people: float) -> float:
-    low, high = math.log10(SIZES[0]), math.log10(SIZES[-1])
-    place = (math.log10(max(people, 1)) - low) / (high - low)
-    return _LEFT + (_RIGHT - _LEFT) * min(max(place, 0), 1)
-
-
-def _y(share: float) -> float:
-    place = math.log10(max(share, _LEAST_SHARE)) / math.log10(_LEAST_SHARE)
-    return _TOP + (_BOTTOM - _TOP) * place
 
 
 def _short(number: int) -> str:

@@ -1,37 +1,30 @@
 """
 How good a linkage was: the IDs it gave against the truth, and its probabilities against both.
 
-    ids = read_ids(Path("out/ids"))
+    ids = read_ids(Path("out/ids"))                      # linkage.evaluation.quality_files
     quality = score(ids, read_truth(Path("truth.csv"), ids))
     quality.overall.f1, quality.between("imaging", "enclave").precision
 
 What is counted are pairs of records of two parties. A pair is *found* if both records have one
 cross-commons ID, *true* if they are one person. Pairs within a party are not counted: finding
-those is the site's work.
+those is the site's work. By subgroup, by threshold, by kind of error: linkage.evaluation.scored.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from linkage.errors import LinkageError, SourceRefused
+from linkage.errors import LinkageError
+from linkage.evaluation.quality_files import Ids, Truth
 
-Ids = Mapping[str, Mapping[str, str]]
-"""Party -> record id -> cross-commons ID, every record of the party."""
-Truth = Mapping[str, Mapping[str, str]]
-"""Party -> record id -> person, of the records whose person is known."""
-
-ID_HEADER = ("record_id", "cross_commons_id")
 _Z95 = 1.959963984540054
 
 
@@ -82,6 +75,15 @@ class PairQuality:
     def recall_interval(self) -> tuple[float, float]:
         return wilson(self.correct, self.true)
 
+    @property
+    def f1_interval(self) -> tuple[float, float]:
+        """
+        F1 is 2 s / (1 + s), s the share of correct pairs among those found or true; so are its
+        ends.
+        """
+        low, high = wilson(self.correct, self.found + self.true - self.correct)
+        return 2 * low / (1 + low), 2 * high / (1 + high)
+
     def as_json(self) -> dict[str, Any]:
         """Return counts and rates, with 95 % intervals, as JSON values."""
         return {
@@ -97,6 +99,7 @@ class PairQuality:
             "recall": self.recall,
             "recall_95": list(self.recall_interval),
             "f1": self.f1,
+            "f1_95": list(self.f1_interval),
         }
 
 
@@ -164,16 +167,18 @@ def score(ids: Ids, truth: Truth) -> Quality:
         )
     return Quality(
         pairs=tuple(pairs),
-        overall=PairQuality(
-            left="all",
-            right="all",
-            found=sum(pair.found for pair in pairs),
-            true=sum(pair.true for pair in pairs),
-            correct=sum(pair.correct for pair in pairs),
-        ),
+        overall=together(pairs),
         records={party: len(ids[party]) for party in ids},
         unknown={party: len(ids[party].keys() - truth[party].keys()) for party in ids},
     )
+
+
+def together(pairs: Sequence[PairQuality]) -> PairQuality:
+    """Return the sum of several pairs of parties."""
+    found, true, correct = (
+        sum(getattr(pair, name) for pair in pairs) for name in ("found", "true", "correct")
+    )
+    return PairQuality(left="all", right="all", found=found, true=true, correct=correct)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -255,63 +260,6 @@ def reliability(
     )
 
 
-def read_ids(folder: Path) -> dict[str, dict[str, str]]:
-    """
-    Read `<party>.csv` files with columns record_id, cross_commons_id; parties by file name.
-
-    Raises SourceRefused if there are not two such files, or one is not as it should be.
-    """
-    ids = {}
-    for path in sorted(folder.glob("*.csv")):
-        rows: dict[str, str] = {}
-        for number, row in _rows(path, required=ID_HEADER):
-            record, person = row["record_id"], row["cross_commons_id"]
-            if not record or not person:
-                raise SourceRefused(
-                    file=str(path),
-                    rule=f"row {number} has an empty cell",
-                    hint="every record has an ID, matched or not; run the linkage again",
-                )
-            if record in rows:
-                raise SourceRefused(
-                    file=str(path),
-                    rule=f"row {number} repeats a record id",
-                    hint="a record has one ID",
-                )
-            rows[record] = person
-        ids[path.stem] = rows
-    if len(ids) < 2:
-        raise SourceRefused(
-            file=str(folder),
-            rule="holds fewer than two <party>.csv files" if folder.is_dir() else "is no folder",
-            hint="give the folder `ids` of a linkage",
-        )
-    return ids
-
-
-def read_truth(path: Path, ids: Ids, columns: Mapping[str, str] | None = None) -> Truth:
-    """
-    Read who is who: one row a person, one column a party, empty where it holds no record.
-
-    A party's column is that of `columns`, else the one named `<party>` or `<party>_id`, else
-    the only one that holds most of the party's record ids. Raises SourceRefused if none does.
-    """
-    table = list(_rows(path, required=()))
-    headers = list(table[0][1]) if table else []
-    chosen: dict[str, str] = {}
-    for party in ids:
-        chosen[party] = _column_of(party, headers, table, ids[party], columns or {}, path)
-    truth: dict[str, dict[str, str]] = {party: {} for party in ids}
-    # A truth file may name a person in several rows where a party holds her twice.
-    key = next((h for h in headers if h == "truth_id"), None)
-    for number, row in table:
-        person = row[key] if key else str(number)
-        for party, column in chosen.items():
-            if record := row[column]:
-                truth[party][record] = person
-    return truth
-
-
 def _labelled(ids: Mapping[str, str], truth: Mapping[str, str]) -> Counter[tuple[str, str]]:
     """Count records by (cross-commons ID, person), leaving out those of unknown person."""
     return Counter((ids[r], truth[r]) for r in ids.keys() & truth.keys())
@@ -319,52 +267,3 @@ def _labelled(ids: Mapping[str, str], truth: Mapping[str, str]) -> Counter[tuple
 
 def _in_common(left: Counter[Any], right: Counter[Any]) -> int:
     return sum(count * right[label] for label, count in left.items() if label in right)
-
-
-def _column_of(
-    party: str,
-    headers: list[str],
-    table: list[tuple[int, dict[str, str]]],
-    records: Mapping[str, str],
-    columns: Mapping[str, str],
-    path: Path,
-) -> str:
-    named = [columns[party]] if party in columns else [party, f"{party}_id"]
-    for header in named:
-        if header in headers:
-            return header
-    held = {h: sum(row[h] in records for _, row in table) for h in headers if h != "truth_id"}
-    full = [h for h, count in held.items() if 2 * count > len(records)]
-    if party in columns or len(full) != 1:
-        raise SourceRefused(
-            file=str(path),
-            rule=f"no one column is that of party {party!r}",
-            hint=f"say {party}=COLUMN, one of: {', '.join(headers)}",
-        )
-    return full[0]
-
-
-def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield row numbers (the header is row 1) and rows of a CSV file in UTF-8."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            headers = reader.fieldnames or []
-            if not headers or any(name not in headers for name in required):
-                raise SourceRefused(
-                    file=str(path),
-                    rule=f"the header lacks {', '.join(required)}" if headers else "is empty",
-                    hint="a CSV file with commas and a header",
-                )
-            for number, row in enumerate(reader, start=2):
-                if None in row or None in row.values():
-                    raise SourceRefused(
-                        file=str(path), rule=f"row {number} has another number of cells"
-                    )
-                yield number, row
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise SourceRefused(
-            file=str(path),
-            rule=f"cannot be read ({type(fault).__name__})",
-            hint="check the path; the file is CSV in UTF-8",
-        ) from None

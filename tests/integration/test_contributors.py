@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from linkage.errors import NotAllowed, NotFound, PackageRefused
-from linkage.evaluation.quality import read_truth
+from linkage.evaluation.quality_files import read_truth
 from linkage.messages import CASE_MAP
 from sites import casemaps
 from sites.crosswalk import fetch_ids

@@ -36,7 +36,7 @@ def linked(tmp_path: Path) -> Path:
 
 
 def test_people_then_evaluate(linked: Path) -> None:
-    done = _run("evaluate", "--ids", linked / "ids", "--truth", linked / "truth.csv", "--json")
+    done = _run("evaluate", linked / "ids", linked / "truth.csv", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     by_pair = {(p["left"], p["right"]): p for p in found["pairs"]}
@@ -45,20 +45,20 @@ def test_people_then_evaluate(linked: Path) -> None:
     assert missed["precision"] == 1.0
     assert 0.8 < missed["recall"] < 0.97
     assert found["overall"]["missed"] > 0
-    table = _run("evaluate", "--ids", linked / "ids", "--truth", linked / "truth.csv")
+    table = _run("evaluate", linked / "ids", linked / "truth.csv")
     assert table.exit_code == 0
     assert "1.0000" in table.stdout
 
 
 def test_evaluate_takes_columns_and_refuses_half_a_pair(linked: Path) -> None:
-    common = ("evaluate", "--ids", linked / "ids", "--truth", linked / "truth.csv")
+    common = ("evaluate", linked / "ids", linked / "truth.csv")
     assert _run(*common, "--column", "imaging=imaging_id").exit_code == 0
     assert _run(*common, "--column", "imaging").exit_code == 2
     assert _run(*common, "--column", "imaging=nothing").exit_code == 4
 
 
 def test_a_refusal_says_fault_and_remedy_and_has_its_exit_code(tmp_path: Path) -> None:
-    done = _run("evaluate", "--ids", tmp_path, "--truth", tmp_path / "truth.csv")
+    done = _run("evaluate", tmp_path, tmp_path / "truth.csv")
     assert done.exit_code == 4
     assert "Error: " in done.stderr
     assert "What to do: " in done.stderr

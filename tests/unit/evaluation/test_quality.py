@@ -11,14 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkage.errors import LinkageError, SourceRefused
-from linkage.evaluation.quality import (
-    PairQuality,
-    read_ids,
-    read_truth,
-    reliability,
-    score,
-    wilson,
-)
+from linkage.evaluation.quality import PairQuality, reliability, score, wilson
+from linkage.evaluation.quality_files import read_ids, read_truth
 
 IDS = {
     "imaging": {"A1": "X", "A2": "Y", "A3": "Z"},
@@ -149,7 +143,7 @@ def test_files_say_the_same(folder: Path) -> None:
 def test_columns_that_could_be_either_have_to_be_said(folder: Path) -> None:
     ids = {"one": {"1": "X", "2": "Y"}, "two": {"1": "X", "2": "Z"}}
     (folder / "truth.csv").write_text("truth_id,left,right\np,1,2\nq,2,1\n")
-    with pytest.raises(SourceRefused, match="say one=COLUMN"):
+    with pytest.raises(SourceRefused, match="say --column one=COLUMN"):
         read_truth(folder / "truth.csv", ids)
     truth = read_truth(folder / "truth.csv", ids, {"one": "left", "two": "right"})
     assert truth["one"] == {"1": "p", "2": "q"}
@@ -163,10 +157,13 @@ def test_columns_that_could_be_either_have_to_be_said(folder: Path) -> None:
     [
         ("", "is empty"),
         ("record,id\n1,X\n", "the header lacks"),
-        ("record_id,cross_commons_id\nSECRET-1,\n", "row 2 has an empty cell"),
-        ("record_id,cross_commons_id\nSECRET-1,X\nSECRET-1,Y\n", "row 3 repeats a record id"),
-        ("record_id,cross_commons_id\nSECRET-1,X,Y\n", "row 2 has another number of cells"),
-        ("record_id,cross_commons_id\nSECRET-1\n", "row 2 has another number of cells"),
+        ("record_id,cross_commons_id\nSECRET-1,\n", "row 2, field 'cross_commons_id': is empty"),
+        (
+            "record_id,cross_commons_id\nSECRET-1,X\nSECRET-1,Y\n",
+            "row 3, field 'record_id': repeats",
+        ),
+        ("record_id,cross_commons_id\nSECRET-1,X,Y\n", "row 2: has another number of cells"),
+        ("record_id,cross_commons_id\nSECRET-1\n", "row 2: has another number of cells"),
     ],
 )
 def test_a_bad_id_file_is_named_without_its_values(folder: Path, content: str, rule: str) -> None:
@@ -183,7 +180,7 @@ def test_missing_and_undecodable_files(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(SourceRefused, match="fewer than two"):
         read_ids(folder / "empty")
-    with pytest.raises(SourceRefused, match="FileNotFoundError"):
+    with pytest.raises(SourceRefused, match="is not there"):
         read_truth(folder / "nowhere.csv", IDS)
     (folder / "ids" / "claims.csv").write_bytes(b"record_id,cross_commons_id\n\xff,X\n")
     with pytest.raises(SourceRefused, match="UnicodeDecodeError"):

@@ -1,0 +1,183 @@
+"""`linkage evaluate`: a linkage against the truth, for a terminal, a program and a reader."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from linkage.errors import LinkageError
+from linkage.refusals import refusing
+
+if TYPE_CHECKING:
+    from linkage.evaluation.quality import PairQuality
+    from linkage.evaluation.scored import Scored
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+_err = Console(stderr=True)
+
+
+@refusing
+def evaluate(
+    links: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of <party>.csv (record_id,cross_commons_id), or list of pairs."
+        ),
+    ],
+    truth: Annotated[Path, typer.Argument(help="CSV: one row a person, one column a party.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PARTY=COLUMN", help="The truth's column of a party; repeatable."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The truth's column of a subgroup; repeatable. Default: all of 2 to 20 values.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Probability from which listed pairs link; default .5."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="File for the report with plots.")] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(help="File for the false and the missed pairs, by record id. Keep it safe."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a linkage: precision, recall, F1, by parties and subgroup; calibration; errors."""
+    from linkage.evaluation.quality_files import read_links, read_truth_file
+    from linkage.evaluation.quality_report import page
+    from linkage.evaluation.scored import score_links
+
+    columns = _mapping(column or [])
+    for path in filter(None, (html, errors)):
+        if not path.resolve().parent.is_dir():
+            raise LinkageError(f"the folder of {path} is not there", hint="make it first")
+    with _err.status("reading and scoring", spinner="line"):
+        read = read_links(links)
+        if strangers := columns.keys() - read.records.keys():
+            raise LinkageError(
+                f"--column names {len(strangers)} that are no parties of these links",
+                hint=f"the parties: {', '.join(read.records)}",
+            )
+        known = read_truth_file(truth, read.records, columns)
+        scored = score_links(read, known, threshold=threshold, by=by or ())
+    if html:
+        command = f"linkage evaluate {links.name} {truth.name}"
+        html.write_text(page(scored, command=command), encoding="utf-8")
+    if errors:
+        _write_errors(scored, errors)
+    if as_json:
+        typer.echo(json.dumps(scored.as_json(), indent=1))
+        return
+    _say(scored)
+    for path in filter(None, (html, errors)):
+        typer.echo(path)
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    mapping = dict(pair.partition("=")[::2] for pair in pairs)
+    if not all(mapping) or not all(mapping.values()):
+        raise typer.BadParameter("write PARTY=COLUMN", param_hint="--column")
+    return mapping
+
+
+def _write_errors(scored: Scored, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        header = (
+            "left_party",
+            "left_id",
+            "right_party",
+            "right_id",
+            "error",
+            "kind",
+            "probability",
+        )
+        writer.writerow(header)
+        for one in scored.wrong:
+            for left, right, missed, kind, said in zip(
+                one.left_ids,
+                one.right_ids,
+                one.missed.tolist(),
+                one.kind,
+                one.probability.tolist(),
+                strict=True,
+            ):
+                error = "missed" if missed else "false"
+                shown = "" if said != said else f"{said:.6g}"
+                writer.writerow([one.left, left, one.right, right, error, kind, shown])
+
+
+def _say(scored: Scored) -> None:
+    console = Console()
+    quality = scored.quality
+    rates = [Column(name, min_width=11) for name in ("precision", "recall", "F1")]
+    table = Table("parties", *rates, "false", "missed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for pair in quality.pairs:
+        table.add_row(f"{pair.left} - {pair.right}", *_cells(pair))
+    if len(quality.pairs) > 1:
+        table.add_section()
+        table.add_row("all", *_cells(quality.overall))
+    whole = quality.overall
+    table.caption = f"{whole.found:,} pairs found, {whole.true:,} true; 95 % intervals by Wilson"
+    console.print(table)
+    if scored.groups:
+        console.print(_group_table(scored))
+    for what, kinds in (("false links", scored.false), ("missed links", scored.missed)):
+        told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+        console.print(f"{what}: {told or 'none'}", markup=False, highlight=False, soft_wrap=True)
+    for name, one in scored.calibration.items():
+        best = scored.curves[name].best
+        console.print(
+            f"{name}: calibration error {one.error:.4f}, Brier {one.brier:.4f}; best threshold"
+            f" with hindsight {best.threshold:.3f}, F1 {best.f1:.4f}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    for note in scored.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _group_table(scored: Scored) -> Table:
+    heads = ("persons", "precision", "recall", "F1", "95 %", "false", "missed")
+    table = Table("subgroup", *heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    before = ""
+    for group in scored.groups:
+        if group.column != before:
+            if before:
+                table.add_section()
+            table.add_row(group.column.replace("_", " "))
+            before = group.column
+        pair = group.overall
+        low, high = pair.f1_interval
+        table.add_row(
+            f"  {group.value}",
+            f"{group.people:,}",
+            *(f"{rate:.4f}" for rate in (pair.precision, pair.recall, pair.f1)),
+            f"{low:.3f}-{high:.3f}",
+            f"{pair.false:,}",
+            f"{pair.missed:,}",
+        )
+    return table
+
+
+def _cells(pair: PairQuality) -> list[str]:
+    rates = [
+        (pair.precision, pair.precision_interval),
+        (pair.recall, pair.recall_interval),
+        (pair.f1, pair.f1_interval),
+    ]
+    shown = [f"{rate:.4f}\n{low:.3f}-{high:.3f}" for rate, (low, high) in rates]
+    return [*shown, f"{pair.false:,}", f"{pair.missed:,}"]
