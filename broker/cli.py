@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from broker.person_cli import person
 from linkage.errors import LinkageError, PackageRefused, Unreachable
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ for name, group in {
     "study": study,
     "run": run,
     "release": release,
+    "person": person,
     "audit": audit,
 }.items():
     app.add_typer(group, name=name)

@@ -63,6 +63,7 @@ def write(connection: Connection, study_id: str, sequence: int, links: LinkRows)
     stays = np.zeros(len(old), np.bool_)
     stays[order[place[same]]] = True
     over, begun = np.flatnonzero(~stays), np.flatnonzero(~same)
+    begun = begun[np.argsort(new[begun])]  # in the order of the key, as in `people`
     bulk.change(
         connection,
         link,

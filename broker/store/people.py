@@ -19,7 +19,19 @@ from broker.store.tables import membership, person
 from linkage.matching.identity import IdentityChanges, Names, Previous, as_names, find_in
 from linkage.records import Bytes2D
 
-__all__ = ["Connection", "Known", "everyone", "holds_at", "members_at", "write"]
+__all__ = [
+    "Connection",
+    "Known",
+    "PersonRow",
+    "Stay",
+    "everyone",
+    "find",
+    "holds_at",
+    "members_at",
+    "members_of",
+    "stays",
+    "write",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -45,6 +57,27 @@ class Known:
     def previous(self) -> Previous:
         """Return what `identity.assign` needs of it."""
         return Previous(self.pseudonyms, self.persons, self.ended)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Stay:
+    """A record belonged to a person from the run `since` until, exclusive, the run `until`."""
+
+    uploader: str
+    person_id: bytes
+    since: int
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PersonRow:
+    """A person, made by the run `since`; merged_into: who took its records at the run `until`."""
+
+    person_id: bytes
+    since: int
+    until: int | None
+    merged_into: bytes | None
+    split_from: bytes | None
 
 
 def everyone(connection: Connection, study_id: str) -> Known:
@@ -102,15 +135,17 @@ def write(
 ) -> None:
     """Write what a run changed: new, ended and split persons, begun and ended memberships."""
     came_from = dict(zip(*map(bulk.split, changes.split), strict=True))
+    # In the order of its key a row goes beside the one before: on SQLite three times as fast.
+    created = changes.created[np.argsort(as_names(changes.created))]
     bulk.insert(
         connection,
         person,
-        len(changes.created),
+        len(created),
         {
             "study_id": study_id,
-            "person_id": changes.created,
+            "person_id": created,
             "since": sequence,
-            "split_from": [came_from.get(one) for one in bulk.split(changes.created)],
+            "split_from": [came_from.get(one) for one in bulk.split(created)],
         },
     )
     ended, into = changes.merged
@@ -143,7 +178,8 @@ def write(
             "since": known.since[over],
         },
     )
-    for uploader, rows in begun.items():
+    for uploader, new in begun.items():
+        rows = new[np.argsort(as_names(pseudonyms[uploader][new]))]
         bulk.insert(
             connection,
             membership,
@@ -173,3 +209,34 @@ def _same(
     number = known.uploaders.index(uploader) if uploader in known.uploaders else -1
     same = (place >= 0) & (known.since[place] > 0) & (known.uploader[place] == number)
     return np.asarray(same & (as_names(known.persons)[place] == persons))
+
+
+def stays(connection: Connection, study_id: str, pseudonym: bytes) -> list[Stay]:
+    """Return whose record this was over time, oldest first; empty for one that no run has known."""
+    m = membership.c
+    wanted = select(m.uploader, m.person_id, m.since, m.until).where(
+        m.study_id == study_id, m.pseudonym == pseudonym
+    )
+    return [Stay(*row) for row in connection.execute(wanted.order_by(m.since))]
+
+
+def members_of(
+    connection: Connection, study_id: str, person_id: bytes, sequence: int
+) -> list[tuple[str, bytes]]:
+    """Return uploader and pseudonym of a person's records after a run, in that order."""
+    m = membership.c
+    wanted = select(m.uploader, m.pseudonym).where(
+        m.study_id == study_id, m.person_id == person_id, holds_at(sequence)
+    )
+    rows = connection.execute(wanted.order_by(m.uploader, m.pseudonym))
+    return [(row.uploader, row.pseudonym) for row in rows]
+
+
+def find(connection: Connection, study_id: str, person_id: bytes) -> PersonRow | None:
+    """Return a person."""
+    p = person.c
+    wanted = select(p.person_id, p.since, p.until, p.merged_into, p.split_from).where(
+        p.study_id == study_id, p.person_id == person_id
+    )
+    found = connection.execute(wanted).first()
+    return PersonRow(*found) if found else None
