@@ -5,8 +5,9 @@ Bits in common between two sets of CLKs, and the Dice coefficient made of them.
     found = pairs_reaching(left, right, bound)  # the kernel below it, for any bound
 
 `pairs_reaching` compares every filter on the left with every one on the right and hands on the
-pairs whose intersection reaches a bound, in order of left row, then right row. It is compiled for
-the CPU it runs on; `intersections` is the readable reference, and a test holds both equal.
+pairs whose intersection reaches a bound, in order of left row, then right row. CPUs with AVX2 run
+linkage.matching.shuffle, others the portable loop below; `intersections` is the readable reference,
+and tests hold all three equal.
 
 The bound is a plane over both popcounts, so one kernel serves the Dice coefficient and the
 hypergeometric z (linkage.matching.zscore). It is computed in float64 and compared with an integer
@@ -17,17 +18,18 @@ Source of the coefficient: Schnell, Bachteler and Reiher 2009, doi:10.1186/1472-
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba import types
-from numba.extending import intrinsic
 
 from linkage.errors import EncodingRefused, TooManyCandidates
+from linkage.matching import shuffle
 from linkage.matching.dataset import Words, popcounts
+from linkage.matching.shuffle import popcount
 
 Floats = npt.NDArray[np.float64]
 TILE = 128
@@ -105,16 +107,20 @@ def dice_bound(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], at_lea
     )
 
 
-def similar_pairs(left: Words, right: Words, at_least: float) -> tuple[Intersections, Floats]:
+def similar_pairs(
+    left: Words, right: Words, at_least: float, *, threads: int = 1
+) -> tuple[Intersections, Floats]:
     """
     Return all pairs whose Dice coefficient is at least `at_least`, and their coefficients.
 
-    Inclusive, compared in float64. Raises EncodingRefused as `check` and `dice_bound`,
-    TooManyCandidates past 20,000,000 pairs.
+    threads: as in `pairs_reaching`. Inclusive, compared in float64. Raises EncodingRefused as
+    `check` and `dice_bound`, TooManyCandidates past 20,000,000 pairs.
     """
     check(left, right)
     ones_left, ones_right = popcounts(left), popcounts(right)
-    found = pairs_reaching(left, right, dice_bound(ones_left, ones_right, at_least))
+    found = pairs_reaching(
+        left, right, dice_bound(ones_left, ones_right, at_least), threads=threads
+    )
     total = ones_left[found.left] + ones_right[found.right]
     value = np.divide(2.0 * found.ones, total, out=np.zeros(len(total)), where=total > 0)
     kept = value >= at_least
@@ -123,13 +129,22 @@ def similar_pairs(left: Words, right: Words, at_least: float) -> tuple[Intersect
 
 
 def pairs_reaching(
-    left: Words, right: Words, bound: Bound, *, triangle: int | None = None, limit: int = MAX_PAIRS
+    left: Words,
+    right: Words,
+    bound: Bound,
+    *,
+    triangle: int | None = None,
+    limit: int = MAX_PAIRS,
+    threads: int = 1,
+    portable: bool = False,
 ) -> Intersections:
     """
     Return all pairs whose intersection reaches `bound`, inclusive.
 
     triangle: None compares all with all; a number s says that left row i is right row s + i, and
     only right rows after it are compared, so each pair within a dataset is seen once.
+    threads: how many share the left rows; the answer does not depend on it. portable: use no
+    instruction that some CPUs lack.
 
     Raises EncodingRefused as `check` and where the bound does not fit; TooManyCandidates past
     `limit` pairs.
@@ -140,23 +155,80 @@ def pairs_reaching(
         raise EncodingRefused("the bound does not fit the filters")
     if not all(np.isfinite(part).all() for part in (bound.a, bound.b, bound.c, bound.d)):
         raise EncodingRefused("a bound must be finite")
-    rows, tiles = np.ascontiguousarray(left), _tiled(right)
+    if threads < 1:
+        raise EncodingRefused("a search needs at least one thread")
+    if not len(left) or not len(right):
+        return _ordered(np.empty((0, 3), np.uint32))
+    rows = np.ascontiguousarray(left)
+    fast = shuffle.available() and not portable
+    search = (_by_tables if fast else _by_words)(rows, right, bound, triangle)
+    cuts = np.linspace(0, len(rows), min(threads, len(rows)) + 1).round().astype(int).tolist()
+
+    def work(part: int) -> npt.NDArray[np.uint32]:
+        return _all_found(search, cuts[part], cuts[part + 1], limit)
+
+    if threads == 1:
+        return _ordered(work(0))
+    with ThreadPoolExecutor(threads) as pool:
+        found = np.concatenate(list(pool.map(work, range(len(cuts) - 1))))
+    _limited(len(found), limit)
+    return _ordered(found)
+
+
+Search = Callable[[int, int, npt.NDArray[np.uint32]], int]
+"""Stores (left row, right row, ones) of the hits of left rows start to stop; returns their number,
+which may exceed the room."""
+
+
+def _by_tables(rows: Words, right: Words, bound: Bound, triangle: int | None) -> Search:
+    """Return the search that linkage.matching.shuffle makes."""
+    side = shuffle.Right(right, bound.b, bound.d, in_order=triangle is not None)
+    words = shuffle.prefix(rows, right, (bound.a, bound.b, bound.c, bound.d))
+
+    def search(start: int, stop: int, found: npt.NDArray[np.uint32]) -> int:
+        plane = bound.a[start:stop], bound.c[start:stop]
+        first = -1 if triangle is None else triangle + start
+        count = shuffle.search(rows[start:stop], plane, side, words, first, found)
+        found[: min(count, len(found)), 0] += np.uint32(start)
+        return count
+
+    return search
+
+
+def _by_words(rows: Words, right: Words, bound: Bound, triangle: int | None) -> Search:
+    """Return the portable search."""
+    tiles = _tiled(right)
     b, d = np.zeros((2, len(tiles) * TILE))
     b[: len(right)], d[: len(right)] = bound.b, bound.d
-    plane = (bound.a, b, bound.c, d)
-    first = -1 if triangle is None else triangle
+
+    def search(start: int, stop: int, found: npt.NDArray[np.uint32]) -> int:
+        plane = (bound.a[start:stop], b, bound.c[start:stop], d)
+        first = -1 if triangle is None else triangle + start
+        count = int(_all_against(rows[start:stop], tiles, len(right), plane, first, found))
+        found[: min(count, len(found)), 0] += np.uint32(start)
+        return count
+
+    return search
+
+
+def _all_found(search: Search, start: int, stop: int, limit: int) -> npt.NDArray[np.uint32]:
+    """Return all hits of these left rows: uint32[P, 3]. Raises TooManyCandidates."""
     size = FIRST_BUFFER
     while True:
         found = np.empty((size, 3), np.uint32)
-        count = _all_against(rows, tiles, len(right), plane, first, found)
-        if count > limit:
-            raise TooManyCandidates(
-                f"{count} pairs of CLKs look alike, the limit is {limit}",
-                hint="check the datasets for duplicates; a dataset must hold a person once",
-            )
+        count = search(start, stop, found)
+        _limited(count, limit)
         if count <= size:
-            return _ordered(found[:count])
+            return found[:count]
         size = count
+
+
+def _limited(count: int, limit: int) -> None:
+    if count > limit:
+        raise TooManyCandidates(
+            f"{count} pairs of CLKs look alike, the limit is {limit}",
+            hint="check the datasets for duplicates; a dataset must hold a person once",
+        )
 
 
 def _tiled(right: Words) -> Words:
@@ -206,23 +278,13 @@ def ones_between(
     return counts
 
 
-@intrinsic
-def _popcount(typing_context: Any, word: Any) -> Any:
-    """Count the ones of a uint64 by the CPU's own instruction (LLVM ctpop)."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
-
-
 @numba.njit(cache=True, nogil=True)
 def _listed(left, right, i, j):  # type: ignore[no-untyped-def]
     counts = np.zeros(len(i), np.int64)
     for k in range(len(i)):
         ones = np.uint64(0)
         for word in range(left.shape[1]):
-            ones += _popcount(left[i[k], word] & right[j[k], word])
+            ones += popcount(left[i[k], word] & right[j[k], word])
         counts[k] = ones
     return counts
 
@@ -257,14 +319,14 @@ def _all_against(left, tiles, rows, bound, first, found):  # type: ignore[no-unt
                 r4, r5, r6, r7 = right[w + 4], right[w + 5], right[w + 6], right[w + 7]
                 for j in range(tile):
                     ones[j] += (
-                        _popcount(l0 & r0[j])
-                        + _popcount(l1 & r1[j])
-                        + _popcount(l2 & r2[j])
-                        + _popcount(l3 & r3[j])
-                        + _popcount(l4 & r4[j])
-                        + _popcount(l5 & r5[j])
-                        + _popcount(l6 & r6[j])
-                        + _popcount(l7 & r7[j])
+                        popcount(l0 & r0[j])
+                        + popcount(l1 & r1[j])
+                        + popcount(l2 & r2[j])
+                        + popcount(l3 & r3[j])
+                        + popcount(l4 & r4[j])
+                        + popcount(l5 & r5[j])
+                        + popcount(l6 & r6[j])
+                        + popcount(l7 & r7[j])
                     )
             ai, ci = a[i], c[i]
             hit = False

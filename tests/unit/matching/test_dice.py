@@ -24,6 +24,7 @@ from linkage.matching.dice import (
     pairs_reaching,
     similar_pairs,
 )
+from linkage.matching.shuffle import SORTED
 
 WORDS = st.integers(0, 2**64 - 1) | st.sampled_from([0, 2**64 - 1])
 
@@ -69,6 +70,56 @@ def test_kernel_equals_reference_around_the_size_of_a_tile(m: int) -> None:
     assert list(zip(found.left, found.right, found.ones, strict=True)) == [
         (i, j, expected[i, j]) for i, j in np.argwhere(expected >= 270)
     ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 150),
+    words=st.sampled_from([8, 16, 32, 64]),
+    density=st.sampled_from([0.0, 0.05, 0.2, 0.5, 0.9, 1.0]),
+    least=st.floats(0.3, 1.0),
+    start=st.none() | st.integers(0, 20),
+    threads=st.integers(1, 3),
+)
+def test_the_fast_search_equals_the_portable_one(
+    seed: int,
+    n: int,
+    words: int,
+    density: float,
+    least: float,
+    start: int | None,
+    threads: int,
+) -> None:
+    draw = np.random.default_rng(seed)
+    right = filters(n, words * 64, density, seed)
+    right[n // 2 :] ^= filters(n - n // 2, words * 64, 0.05, seed + 1)
+    left = right[start : start + 40] if start is not None else right[draw.permutation(n)[:50]]
+    ones = popcounts(right).mean() * least
+    bound = Bound(
+        draw.normal(1, 0.2, len(left)),
+        draw.normal(ones, ones / 20, n),
+        draw.normal(0, 1, len(left)),
+        draw.normal(0, 5, n),
+    )
+    fast = pairs_reaching(left, right, bound, triangle=start, threads=threads)
+    slow = pairs_reaching(left, right, bound, triangle=start, portable=True)
+    for part in ("left", "right", "ones"):
+        assert getattr(fast, part).tolist() == getattr(slow, part).tolist()
+
+
+@pytest.mark.parametrize("triangle", [None, 0])
+def test_the_fast_search_equals_the_portable_one_in_large_datasets(triangle: int | None) -> None:
+    right = filters(SORTED + 300, 512, 0.3, 12)
+    right[-200:] = right[:200] ^ filters(200, 512, 0.02, 13)
+    left = right[:700]
+    for least in (0.8, 0.55):
+        bound = dice_bound(popcounts(left), popcounts(right), least)
+        fast = pairs_reaching(left, right, bound, triangle=triangle, threads=2)
+        slow = pairs_reaching(left, right, bound, triangle=triangle, portable=True)
+        assert len(fast.left) >= 200
+        for part in ("left", "right", "ones"):
+            assert getattr(fast, part).tolist() == getattr(slow, part).tolist()
 
 
 def test_triangle_sees_each_pair_within_a_dataset_once() -> None:
