@@ -68,23 +68,34 @@ def encode(
 @app.command()
 @refusing
 def match(
-    scale: Annotated[float, typer.Option(help="Times the usual input size.")] = 1.0,
+    left: Annotated[int, typer.Option(help="Filters of one side.")] = 20_000,
+    right: Annotated[int, typer.Option(help="Filters of the other.")] = 20_000,
+    bits: Annotated[int, typer.Option(help="Length: 512, 1024, 2048 or 4096.")] = 1024,
+    threshold: Annotated[float, typer.Option(help="Least Dice coefficient, inclusive.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Seed of the made-up filters.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Compare all pairs of CLKs, beside anonlink."""
     _need("numba")
     from linkage.evaluation.bench_match import compare
 
-    made = compare(scale)
+    console = Console(stderr=True)
+    with console.status("") as status:
+        made = compare(left, right, bits, threshold=threshold, seed=seed, progress=status.update)
     if as_json:
-        typer.echo(json.dumps({**asdict(made), "ratio": made.ratio}, indent=1))
+        typer.echo(json.dumps(asdict(made), indent=1))
         return
-    table = Table("input", "million comparisons a second", box=SIMPLE_HEAD)
-    table.add_row(made.size, f"{made.rate:,.1f}")
-    theirs = "not installed" if made.reference_rate is None else f"{made.reference_rate:,.1f}"
-    table.add_row("the same by anonlink", theirs)
-    if made.ratio is not None:
-        table.add_row("ratio", f"{made.ratio:.1f} x")
+    table = Table("", "million comparisons a second", "times anonlink", box=SIMPLE_HEAD)
+    for what, rate, ratio in (
+        (f"ours, {made.threads} threads", made.comparisons_per_second, made.ratio),
+        ("ours, one thread", made.comparisons_per_second_one_thread, made.ratio_one_thread),
+        ("anonlink, one thread", made.anonlink_comparisons_per_second, None),
+    ):
+        rated = "not installed" if rate is None else f"{rate / 1e6:,.0f}"
+        table.add_row(what, rated, "" if ratio is None else f"{ratio:.1f}")
+    same = {None: "not compared", True: "the same", False: "DIFFERENT"}[made.identical]
+    table.add_row(f"answers ({made.pairs:,} pairs)", same, "")
+    table.title = f"{left:,} x {right:,} of {bits:,} bits, Dice at least {threshold}"
     Console().print(table)
 
 

@@ -1,102 +1,162 @@
 """
 How fast this machine compares CLKs, beside anonlink.
 
-    result = compare(); print(result.ratio)
+    result = compare(20_000, 20_000, 1024); print(result.ratio)
 
-Both get the same input, one process on one core, and must give the same answer; the better of
-`REPEATS` runs counts. anonlink is a development dependency: where it is not installed, there is
-no reference and no ratio.
+Both get the same filters in the same process, and the whole answers are compared: pairs, scores and
+order. anonlink works on one thread; ours is timed on one and on all processors. Medians of
+`REPEATS` runs. anonlink is a development dependency: where it is not installed, there is no
+reference and no ratio.
 """
 
 from __future__ import annotations
 
+import os
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import LinkageError
 
+if TYPE_CHECKING:
+    from linkage.matching.dice import Intersections
+
 REPEATS = 3
+DENSITY, SHARED, NOISE = 0.3, 0.1, 0.05
+"""Share of ones in a filter; share of left filters with a copy on the right; share of its bits that
+differ. Densities near .3 are what clkhash's own examples give."""
+MOST = 10_000_000
 T = TypeVar("T")
+Bytes = npt.NDArray[np.uint8]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """
-    One job timed. rate, reference_rate: `unit` a second, the latter None if not installed.
+    One job timed: all pairs of `left` and `right` filters, Dice coefficient at least `threshold`.
 
-    what: the job; reference: the package compared with; size: of the input, in words.
+    Rates are pairs a second, on `threads` threads, on one, and anonlink's on one; ratios are ours
+    divided by anonlink's. identical: both answered the same. None where anonlink is not installed.
+    pairs: found.
     """
 
-    what: str
-    unit: str
-    size: str
-    rate: float
-    reference: str
-    reference_rate: float | None
+    left: int
+    right: int
+    bits: int
+    threshold: float
+    threads: int
+    pairs: int
+    comparisons_per_second: float
+    comparisons_per_second_one_thread: float
+    anonlink_comparisons_per_second: float | None
+    ratio_one_thread: float | None
+    ratio: float | None
+    identical: bool | None
 
-    @property
-    def ratio(self) -> float | None:
-        """How many times as fast as the reference we are."""
-        return self.rate / self.reference_rate if self.reference_rate else None
 
-
-def compare(scale: float = 1.0, seed: int = 1) -> Comparison:
+def compare(
+    left: int,
+    right: int,
+    bits: int,
+    *,
+    threshold: float = 0.8,
+    seed: int = 1,
+    progress: Progress = lambda what: None,
+) -> Comparison:
     """
-    Compare all pairs of two sides of CLKs; `scale` multiplies the pairs (1: some seconds).
+    Time ours and anonlink on made-up filters. progress: told what is timed next.
 
-    Raises LinkageError if `scale` is not positive, or if an answer differs from the reference's.
+    Raises LinkageError for sizes, bits or a threshold out of range.
     """
-    if not 0 < scale <= 100:
-        raise LinkageError("a benchmark needs a scale above 0 and at most 100")
-    return _dice_all_pairs(int(4000 * scale**0.5) + 2, seed)
+    if not (1 <= left <= MOST and 1 <= right <= MOST):
+        raise LinkageError(f"a benchmark needs 1 to {MOST:,} filters a side")
+    if bits not in (512, 1024, 2048, 4096):
+        raise LinkageError("a filter has 512, 1024, 2048 or 4096 bits")
+    if not 0 < threshold <= 1:
+        raise LinkageError("a Dice threshold must lie above 0 and at most at 1")
+    # Imported here, for it needs numba: `linkage evaluate` and `people` do not.
+    from linkage.matching.dice import similar_pairs
 
-
-def _dice_all_pairs(n: int, seed: int) -> Comparison:
-    """Compare n filters with n, 1,024 bits, about 30 % ones, threshold .7: few pairs reach it."""
-    # Imported here, for they need numba: `linkage evaluate` and `people` do not.
-    from linkage.matching.dataset import popcounts
-    from linkage.matching.dice import dice_bound, pairs_reaching
-
-    rng = np.random.default_rng(seed)
-    bits = rng.random((2, n, 1024)) < 0.3
-    bits[1, : n // 10] = bits[0, : n // 10] ^ (rng.random((n // 10, 1024)) < 0.05)
-    packed = np.packbits(bits, axis=2)
-    left, right = packed.view(np.uint64)
-    bound = dice_bound(popcounts(left), popcounts(right), 0.7)
-    warm = slice(0, 2)  # compile before the clock runs
-    pairs_reaching(
-        left[warm], right[warm], dice_bound(popcounts(left[warm]), popcounts(right[warm]), 0.7)
-    )
-    ours, found = _best(lambda: pairs_reaching(left, right, bound))
-    theirs = None
+    progress("making filters")
+    one, other = _filters(left, right, bits, seed)
+    sides = one.view(np.uint64), other.view(np.uint64)
+    threads = len(os.sched_getaffinity(0))
+    similar_pairs(sides[0][:8], sides[1][:8], threshold)  # compile before the clock runs
+    progress("ours, one thread")
+    alone, found = _median(lambda: similar_pairs(*sides, threshold))
+    progress(f"ours, {threads} threads")
+    together, again = _median(lambda: similar_pairs(*sides, threshold, threads=threads))
+    theirs, identical = None, None
     if anonlink := _installed("anonlink.similarities"):
-        filters = [[_bitarray(row) for row in side] for side in packed]
-        theirs, reference = _best(lambda: anonlink.dice_coefficient_accelerated(filters, 0.7, k=n))
-        if len(reference[0]) != len(found.left):
-            raise LinkageError("our kernel and anonlink find different pairs")
+        progress("anonlink")
+        filters = [[_bitarray(row) for row in side] for side in (one, other)]
+        theirs, answer = _median(
+            lambda: anonlink.dice_coefficient_accelerated(filters, threshold, k=right)
+        )
+        identical = _same(found, answer) and _same(again, answer)
+    every = left * right
     return Comparison(
-        what="Dice coefficient, all pairs, threshold 0.7",
-        unit="million comparisons",
-        size=f"{n:,} x {n:,} of 1,024 bits",
-        rate=n * n / ours / 1e6,
-        reference="anonlink",
-        reference_rate=n * n / theirs / 1e6 if theirs else None,
+        left=left,
+        right=right,
+        bits=bits,
+        threshold=threshold,
+        threads=threads,
+        pairs=len(found[1]),
+        comparisons_per_second=every / together,
+        comparisons_per_second_one_thread=every / alone,
+        anonlink_comparisons_per_second=every / theirs if theirs else None,
+        ratio_one_thread=theirs / alone if theirs else None,
+        ratio=theirs / together if theirs else None,
+        identical=identical,
     )
 
 
-def _best(job: Callable[[], T], repeats: int = REPEATS) -> tuple[float, T]:
-    """Return the shortest time of `repeats` runs in seconds, and the last answer."""
+def _filters(left: int, right: int, bits: int, seed: int) -> tuple[Bytes, Bytes]:
+    """Return both sides packed, uint8[N, bits / 8]; the first right ones are noisy left ones."""
+    draw = np.random.default_rng(seed)
+
+    def packed(n: int, density: float) -> Bytes:
+        # In blocks: a million filters would take 8 GB as floats.
+        blocks = [
+            np.packbits(draw.random((min(10_000, n - at), bits)) < density, axis=1)
+            for at in range(0, n, 10_000)
+        ]
+        return np.concatenate(blocks)
+
+    one, other = packed(left, DENSITY), packed(right, DENSITY)
+    shared = min(int(left * SHARED) + 1, right)
+    other[:shared] = one[:shared] ^ packed(shared, NOISE)
+    return one, other
+
+
+def _same(ours: tuple[Intersections, npt.NDArray[np.float64]], theirs: Any) -> bool:
+    """Return whether both found the same pairs with the same scores, in order of the left row."""
+    pairs, value = ours
+    score, (i, j) = theirs
+    score, i, j = np.array(score), np.array(i), np.array(j)
+    # anonlink gives each left row's partners best first, ours are in order of the right row.
+    order = np.lexsort((j, i))
+    return (
+        np.array_equal(pairs.left, i[order])
+        and np.array_equal(pairs.right, j[order])
+        and np.array_equal(value, score[order])
+    )
+
+
+def _median(job: Callable[[], T]) -> tuple[float, T]:
+    """Return the median time of `REPEATS` runs in seconds, and the last answer."""
     times = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         start = time.perf_counter()
         answer = job()
         times.append(time.perf_counter() - start)
-    return min(times), answer
+    return statistics.median(times), answer
 
 
 def _installed(module: str) -> Any:
@@ -109,7 +169,7 @@ def _installed(module: str) -> Any:
         return None
 
 
-def _bitarray(row: npt.NDArray[np.uint8]) -> Any:
+def _bitarray(row: Bytes) -> Any:
     from bitarray import bitarray
 
     bits = bitarray(endian="big")

@@ -75,13 +75,27 @@ def test_people_says_where(tmp_path: Path) -> None:
 
 
 def test_bench_match_compares_with_anonlink() -> None:
-    done = _run("bench", "match", "--scale", 0.01, "--json")
+    size = ("--left", 300, "--right", 200, "--bits", 512)
+    done = _run("bench", "match", *size, "--json")
     assert done.exit_code == 0, done.output
     made = json.loads(done.stdout)
-    assert made["reference"] == "anonlink"
-    assert made["rate"] > 0
-    assert made["ratio"] == pytest.approx(made["rate"] / made["reference_rate"])
-    assert "anonlink" in _run("bench", "match", "--scale", 0.01).stdout
+    assert made["identical"] is True
+    assert made["pairs"] >= 31
+    theirs = made["anonlink_comparisons_per_second"]
+    assert made["ratio"] == pytest.approx(made["comparisons_per_second"] / theirs)
+    one = made["comparisons_per_second_one_thread"]
+    assert made["ratio_one_thread"] == pytest.approx(one / theirs)
+    assert "the same" in _run("bench", "match", *size).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--left", 0), ("--bits", 1000), ("--threshold", 0), ("--threshold", "nan")],
+)
+def test_bench_match_refuses_what_cannot_be(option: str, value: object) -> None:
+    done = _run("bench", "match", "--left", 10, "--right", 10, option, value)
+    assert done.exit_code != 0
+    assert "Traceback" not in done.output
 
 
 def test_bench_encode_compares_every_bit_with_clkhash(tmp_path: Path) -> None:
