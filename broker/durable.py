@@ -27,7 +27,7 @@ from broker.faults import failure_of
 from linkage.errors import PackageRefused, Unreachable
 
 APPLICATION = "commons-linkage-broker"
-WORKFLOW_VERSION = "1"
+WORKFLOW_VERSION = "2"
 """Raise it when a change of broker.runs or broker.jobs would misread a half-finished workflow."""
 
 SCHEMA = "dbos"

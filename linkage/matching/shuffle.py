@@ -37,9 +37,9 @@ from linkage.matching.dataset import Words, popcounts
 GROUP, TILE = 4, 64
 """Left and right rows compared at once: eight sums of 32 bytes stay in registers."""
 SORTED = 4096
-"""Right rows sorted among each other where only later rows count: tiles before are skipped whole."""
+"""Right rows sorted among each other where only later rows count: tiles before are skipped."""
 BLOCK = 64
-"""Groups of left rows that pass a tile before the next does: they stay in the second-level cache."""
+"""Groups of left rows that pass a tile before the next does: they stay in the cache."""
 FLUSH = 63
 """Nibbles whose differences, 4 at most, fit in a byte together."""
 MOST_IN_BYTES = 254

@@ -43,7 +43,7 @@ PRIOR_PAIRS = 20.0
 """How many confirmed pairs that first guess is worth."""
 MISSED_ROUNDS = 4
 MODEL_VERSION = 1
-"""Raised whenever the model or a constant of it changes; every link says by which one it was made."""
+"""Raised whenever the model or a constant of it changes; every link says which one made it."""
 LEAST_PROBABILITY = 1e-4
 TWICE = 18.0
 """z from which two records of one party look like one person: people who are not reach it in .25 %
