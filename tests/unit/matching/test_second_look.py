@@ -1,0 +1,217 @@
+"""Second looks: what is asked, within which bounds, and what lying or silent sites can do."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from linkage.encoding.columns import Coded
+from linkage.encoding.field_filters import answer
+from linkage.encoding.fields import Normaliser, Reading
+from linkage.encoding.keys import StudyKey
+from linkage.errors import EncodingRefused, MatchingFailed
+from linkage.look_tables import (
+    Answers,
+    answers_from_arrow,
+    answers_to_arrow,
+    fields_between,
+    names_of,
+    questions_from_arrow,
+    questions_to_arrow,
+)
+from linkage.matching.dataset import Shape
+from linkage.matching.estimates import estimate
+from linkage.matching.field_weights import weigh_looks
+from linkage.matching.second_look import (
+    Level,
+    Limits,
+    Looks,
+    Reason,
+    choose,
+    compare,
+    looks_from_arrow,
+    looks_to_arrow,
+    questions,
+)
+from linkage.matching.weights import Comparison, Weights
+from linkage.study import FIELDS, parse_study
+from tests.studies import STUDY
+
+CONFIG = parse_study(
+    STUDY.replace(
+        'title = "A small study"', 'title = "A small study"\nrelease_gate_exception = "a study of the tests, on nobody"'
+    )
+)
+KEY = StudyKey(hashlib.sha256(b"second look").digest())
+PARTIES = ("alpha", "beta")
+SHARED = {PARTIES: fields_between(CONFIG, *PARTIES)}
+PEOPLE = 60
+
+
+def columns(names: list[str]) -> dict[str, Coded]:
+    draw = np.random.default_rng(5)
+    rows = {
+        "first_name": [f"{'abcdefgh'[n % 8]}nna{'klmnop'[n % 6]}" for n in range(PEOPLE)],
+        "last_name": names,
+        "date_of_birth": [f"19{40 + n:02}{1 + n % 12:02}{1 + n % 28:02}" for n in range(PEOPLE)],
+        "sex": draw.choice(["m", "f"], PEOPLE).tolist(),
+        "zip": [f"{10000 + 7 * n}" for n in range(PEOPLE)],
+    }
+    return {
+        field: Normaliser(field, Reading()).column(values).column for field, values in rows.items()
+    }
+
+
+def surnames(seed: int) -> list[str]:
+    draw = np.random.default_rng(seed)
+    return ["".join(draw.choice(list("bcdfgklmnrst"), 9)) for _ in range(PEOPLE)]
+
+
+HELD = {"alpha": columns(surnames(1)), "beta": columns(surnames(1))}
+PSEUDONYMS = {
+    party: np.random.default_rng([3, *party.encode()]).integers(
+        0, 256, (PEOPLE, 16), dtype=np.uint8
+    )
+    for party in PARTIES
+}
+ROWS = {p: {name: row for row, name in enumerate(names_of(PSEUDONYMS[p]))} for p in PARTIES}
+SHAPES = [Shape(party, PEOPLE, PEOPLE, (), (), {}, {}) for party in PARTIES]
+
+
+def weights() -> Weights:
+    """Half of the true pairs are in doubt, with as many false ones that share a record."""
+    left = np.r_[np.arange(PEOPLE), np.arange(30)].astype(np.uint32)
+    right = np.r_[np.arange(PEOPLE), np.arange(30) + 30].astype(np.uint32)
+    p = np.r_[np.full(30, 0.5), np.full(30, 0.99), np.full(30, 0.4)]
+    order = np.lexsort((right, left))
+    made = estimate(p[:PEOPLE], p, float(PEOPLE))
+    one = Comparison(PARTIES, left[order], right[order], p[order], made)
+    return Weights((one,), made, ())
+
+
+def drawn(size: int) -> bytes:
+    return np.random.default_rng(9).bytes(size)
+
+
+def looks(limits: Limits = Limits()) -> Looks:  # noqa: B008
+    return choose(weights(), SHAPES, SHARED, limits, seed=1, draw=drawn)
+
+
+def answered(found: Looks) -> dict[str, Answers]:
+    asked = questions(found, PSEUDONYMS)
+    return {
+        party: answer(asked[party], HELD[party], ROWS[party], study=CONFIG, key=KEY)
+        for party in PARTIES
+    }
+
+
+def test_doubts_come_first_and_decoys_fill_up() -> None:
+    (pairs,) = looks().comparisons
+    reasons = np.bincount(pairs.reason, minlength=len(Reason))
+    assert reasons[Reason.UNCERTAIN] == 60
+    assert reasons[Reason.LIKELY] == 30
+    assert len(set(names_of(pairs.nonces))) == len(pairs)
+
+
+def test_no_record_and_no_run_is_asked_more_than_the_study_allows() -> None:
+    (pairs,) = looks(Limits(most_per_record=1, most_per_run=20, decoys=0.5)).comparisons
+    assert len(pairs) <= 20
+    for side in (pairs.left, pairs.right):
+        assert np.unique(side, return_counts=True)[1].max() == 1
+    assert (pairs.reason == Reason.UNCERTAIN).sum() == 10
+
+
+def test_a_comparison_without_a_common_field_is_not_asked_about() -> None:
+    assert len(choose(weights(), SHAPES, {}, Limits(), seed=1, draw=drawn)) == 0
+
+
+def test_answers_tell_true_pairs_from_others() -> None:
+    found = looks()
+    (pairs,) = found.comparisons
+    levels = compare(found, list(answered(found).values()))
+    true = pairs.left == pairs.right
+    last = pairs.fields.index("last_name")
+    assert (levels[0].levels[true, last] == Level.EQUAL).all()
+    assert (levels[0].levels[~true, last] < Level.CLOSE).all()
+    weighed = weigh_looks(found, levels, SHAPES, {PARTIES: 50.0}).comparisons[PARTIES]
+    assert len(weighed.left) == len(pairs)
+    same = weighed.left == weighed.right
+    assert weighed.log_weight[same].min() > 3
+    assert weighed.log_weight[~same].max() < -3
+
+
+def test_a_silent_site_leaves_its_pairs_as_they_were() -> None:
+    found = looks()
+    levels = compare(found, [answered(found)["alpha"]])
+    assert not levels[0].answered.any()
+    weighed = weigh_looks(found, levels, SHAPES, {PARTIES: 50.0}).comparisons[PARTIES]
+    assert len(weighed.left) == 0
+
+
+def test_a_site_cannot_answer_twice() -> None:
+    found = looks()
+    mine = answered(found)["alpha"]
+    with pytest.raises(MatchingFailed, match="came twice"):
+        compare(found, [mine, mine])
+
+
+def test_questions_and_answers_travel_unchanged() -> None:
+    found = looks()
+    assert looks_to_arrow(looks_from_arrow(looks_to_arrow(found))).equals(looks_to_arrow(found))
+    asked = questions(found, PSEUDONYMS)["alpha"]
+    read = questions_from_arrow(questions_to_arrow(asked), CONFIG, "alpha", most=1000)
+    assert questions_to_arrow(read).equals(questions_to_arrow(asked))
+    made = answers_to_arrow(answered(found)["alpha"])
+    again = answers_from_arrow(made, CONFIG, asked, FIELDS)
+    assert answers_to_arrow(again).equals(made)
+
+
+def test_more_questions_than_allowed_are_refused_by_the_site() -> None:
+    batch = questions_to_arrow(questions(looks(), PSEUDONYMS)["alpha"])
+    with pytest.raises(EncodingRefused, match="more than 3 rows"):
+        questions_from_arrow(batch, CONFIG, "alpha", most=3)
+
+
+def _with(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
+    return batch.set_column(batch.schema.names.index(name), batch.schema.field(name), values)
+
+
+def test_lies_of_a_site_are_refused_by_name() -> None:
+    found = looks()
+    asked = questions(found, PSEUDONYMS)["alpha"]
+    good = answers_to_arrow(answered(found)["alpha"])
+    n = good.num_rows
+    nonces = good.column("nonce").to_pylist()
+    lies = {
+        "another number|does not have 64 bits": _with(
+            good, "field:last_name", pa.array([b"\xff" * 128] * n, pa.binary(128))
+        ),
+        "a nonce twice": _with(good, "nonce", pa.array([nonces[0]] * n, pa.binary(16))),
+        "not asked": _with(good, "nonce", pa.array([b"?" * 16, *nonces[1:]], pa.binary(16))),
+        "does not share": _with(
+            good, "field:ssn", pa.array([good.column("field:sex")[0].as_py()] * n, pa.binary(128))
+        ),
+        "nulls": _with(good, "nonce", pa.array([None, *nonces[1:]], pa.binary(16))),
+        "other columns": good.drop_columns(["field:sex"]),
+    }
+    for rule, lie in lies.items():
+        with pytest.raises(EncodingRefused, match=rule):
+            answers_from_arrow(lie, CONFIG, asked, FIELDS)
+
+
+def test_a_broker_cannot_ask_for_a_stranger_or_a_nonce_twice() -> None:
+    asked = questions(looks(), PSEUDONYMS)["alpha"]
+    batch = questions_to_arrow(asked)
+    n = batch.num_rows
+    with pytest.raises(EncodingRefused, match="upload nothing"):
+        questions_from_arrow(
+            _with(batch, "partner", pa.array(["gamma"] * n)), CONFIG, "alpha", most=n
+        )
+    with pytest.raises(EncodingRefused, match="a nonce comes twice"):
+        replace(asked, nonces=np.repeat(asked.nonces[:1], n, axis=0))
+    with pytest.raises(EncodingRefused, match="its own records"):
+        replace(asked, partners=("alpha",) * n)
