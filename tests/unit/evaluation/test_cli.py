@@ -63,7 +63,7 @@ def test_a_refusal_says_fault_and_remedy_and_has_its_exit_code(tmp_path: Path) -
     assert "Error: " in done.stderr
     assert "What to do: " in done.stderr
     assert _run("people", 0, "--out", tmp_path).exit_code == 7
-    assert _run("bench", "match", "--scale", 0).exit_code == 7
+    assert _run("bench", "match", "--left", 0).exit_code == 7
     assert _run("people", "many", "--out", tmp_path).exit_code == 2
 
 
