@@ -41,11 +41,8 @@ from linkage.matching.weights import Comparison, Weights
 from linkage.study import FIELDS, parse_study
 from tests.studies import STUDY
 
-CONFIG = parse_study(
-    STUDY.replace(
-        'title = "A small study"', 'title = "A small study"\nrelease_gate_exception = "a study of the tests, on nobody"'
-    )
-)
+EXCEPTION = 'release_gate_exception = "a study of the tests, on nobody"'
+CONFIG = parse_study(STUDY.replace("[[party]]", f"{EXCEPTION}\n\n[[party]]", 1))
 KEY = StudyKey(hashlib.sha256(b"second look").digest())
 PARTIES = ("alpha", "beta")
 SHARED = {PARTIES: fields_between(CONFIG, *PARTIES)}
