@@ -5,9 +5,9 @@ Bits in common between two sets of CLKs, and the Dice coefficient made of them.
     found = pairs_reaching(left, right, bound)  # the kernel below it, for any bound
 
 `pairs_reaching` compares every filter on the left with every one on the right and hands on the
-pairs whose intersection reaches a bound, in order of left row, then right row. CPUs with AVX2 run
-linkage.matching.shuffle, others the portable loop below; `intersections` is the readable reference,
-and tests hold all three equal.
+pairs whose intersection reaches a bound, in order of left row, then right row; `pair_blocks` hands
+them on as they are found. Both run linkage.matching.kernel; `intersections` is the readable
+reference, and tests hold them equal.
 
 The bound is a plane over both popcounts, so one kernel serves the Dice coefficient and the
 hypergeometric z (linkage.matching.zscore). It is computed in float64 and compared with an integer
@@ -18,8 +18,9 @@ Source of the coefficient: Schnell, Bachteler and Reiher 2009, doi:10.1186/1472-
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -27,14 +28,13 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import EncodingRefused, TooManyCandidates
-from linkage.matching import shuffle
+from linkage.matching import kernel
 from linkage.matching.dataset import Words, popcounts
-from linkage.matching.shuffle import popcount
+from linkage.matching.planes import popcount
 
 Floats = npt.NDArray[np.float64]
-TILE = 128
-"""Right rows in a tile: 32 KiB at 2,048 bits, about a first-level cache."""
-FIRST_BUFFER = 1 << 16
+BLOCK = 256
+"""Left rows that one thread compares at a time, at most."""
 MAX_PAIRS = 20_000_000
 """Pairs that one call hands on at most: 16 bytes each. Beyond it the bound is too low."""
 
@@ -136,18 +136,40 @@ def pairs_reaching(
     triangle: int | None = None,
     limit: int = MAX_PAIRS,
     threads: int = 1,
-    portable: bool = False,
 ) -> Intersections:
     """
     Return all pairs whose intersection reaches `bound`, inclusive.
 
     triangle: None compares all with all; a number s says that left row i is right row s + i, and
     only right rows after it are compared, so each pair within a dataset is seen once.
-    threads: how many share the left rows; the answer does not depend on it. portable: use no
-    instruction that some CPUs lack.
+    threads: how many share the left rows; the answer does not depend on it.
 
     Raises EncodingRefused as `check` and where the bound does not fit; TooManyCandidates past
     `limit` pairs.
+    """
+    found = list(pair_blocks(left, right, bound, triangle=triangle, limit=limit, threads=threads))
+    return Intersections(
+        left=np.concatenate([np.empty(0, np.uint32), *(block.left for block in found)]),
+        right=np.concatenate([np.empty(0, np.uint32), *(block.right for block in found)]),
+        ones=np.concatenate([np.empty(0, np.int64), *(block.ones for block in found)]),
+    )
+
+
+def pair_blocks(
+    left: Words,
+    right: Words,
+    bound: Bound,
+    *,
+    triangle: int | None = None,
+    limit: int = MAX_PAIRS,
+    threads: int = 1,
+) -> Iterator[Intersections]:
+    """
+    Yield what `pairs_reaching` returns, by blocks of left rows in order, as they are found.
+
+    Besides the right side, laid out anew, only blocks that were not taken yet are in memory, two a
+    thread at most. Raises as `pairs_reaching`, TooManyCandidates when the block that passes `limit`
+    is reached.
     """
     check(left, right)
     lengths = [len(bound.a), len(bound.c), len(bound.b), len(bound.d)]
@@ -157,91 +179,52 @@ def pairs_reaching(
         raise EncodingRefused("a bound must be finite")
     if threads < 1:
         raise EncodingRefused("a search needs at least one thread")
+    return _blocks(left, right, bound, triangle, limit, threads)
+
+
+def _blocks(
+    left: Words, right: Words, bound: Bound, triangle: int | None, limit: int, threads: int
+) -> Iterator[Intersections]:
     if not len(left) or not len(right):
-        return _ordered(np.empty((0, 3), np.uint32))
+        return
     rows = np.ascontiguousarray(left)
-    fast = shuffle.available() and not portable
-    search = (_by_tables if fast else _by_words)(rows, right, bound, triangle)
-    cuts = np.linspace(0, len(rows), min(threads, len(rows)) + 1).round().astype(int).tolist()
+    plane = (bound.a, bound.b, bound.c, bound.d)
+    words = kernel.words_needed(rows, right, plane)
+    layout = kernel.lay_out(np.ascontiguousarray(right), bound.b, bound.d, words)
 
-    def work(part: int) -> npt.NDArray[np.uint32]:
-        return _all_found(search, cuts[part], cuts[part + 1], limit)
-
-    if threads == 1:
-        return _ordered(work(0))
-    with ThreadPoolExecutor(threads) as pool:
-        found = np.concatenate(list(pool.map(work, range(len(cuts) - 1))))
-    _limited(len(found), limit)
-    return _ordered(found)
-
-
-Search = Callable[[int, int, npt.NDArray[np.uint32]], int]
-"""Stores (left row, right row, ones) of the hits of left rows start to stop; returns their number,
-which may exceed the room."""
-
-
-def _by_tables(rows: Words, right: Words, bound: Bound, triangle: int | None) -> Search:
-    """Return the search that linkage.matching.shuffle makes."""
-    side = shuffle.Right(right, bound.b, bound.d, in_order=triangle is not None)
-    words = shuffle.prefix(rows, right, (bound.a, bound.b, bound.c, bound.d))
-
-    def search(start: int, stop: int, found: npt.NDArray[np.uint32]) -> int:
-        plane = bound.a[start:stop], bound.c[start:stop]
+    def work(start: int, allowed: int) -> Intersections:
+        part = slice(start, start + size)
         first = -1 if triangle is None else triangle + start
-        count = shuffle.search(rows[start:stop], plane, side, words, first, found)
-        found[: min(count, len(found)), 0] += np.uint32(start)
-        return count
-
-    return search
-
-
-def _by_words(rows: Words, right: Words, bound: Bound, triangle: int | None) -> Search:
-    """Return the portable search."""
-    tiles = _tiled(right)
-    b, d = np.zeros((2, len(tiles) * TILE))
-    b[: len(right)], d[: len(right)] = bound.b, bound.d
-
-    def search(start: int, stop: int, found: npt.NDArray[np.uint32]) -> int:
-        plane = (bound.a[start:stop], b, bound.c[start:stop], d)
-        first = -1 if triangle is None else triangle + start
-        count = int(_all_against(rows[start:stop], tiles, len(right), plane, first, found))
-        found[: min(count, len(found)), 0] += np.uint32(start)
-        return count
-
-    return search
-
-
-def _all_found(search: Search, start: int, stop: int, limit: int) -> npt.NDArray[np.uint32]:
-    """Return all hits of these left rows: uint32[P, 3]. Raises TooManyCandidates."""
-    size = FIRST_BUFFER
-    while True:
-        found = np.empty((size, 3), np.uint32)
-        count = search(start, stop, found)
-        _limited(count, limit)
-        if count <= size:
-            return found[:count]
-        size = count
-
-
-def _limited(count: int, limit: int) -> None:
-    if count > limit:
-        raise TooManyCandidates(
-            f"{count} pairs of CLKs look alike, the limit is {limit}",
-            hint="check the datasets for duplicates; a dataset must hold a person once",
+        found = kernel.search(rows[part], bound.a[part], bound.c[part], layout, first, allowed)
+        return Intersections(
+            left=(found[:, 0] + np.uint64(start)).astype(np.uint32),
+            right=found[:, 1].astype(np.uint32),
+            ones=found[:, 2].astype(np.int64),
         )
 
-
-def _tiled(right: Words) -> Words:
-    """
-    Return the rows in transposed tiles, uint64[tiles, words, TILE], the last one padded with zeros.
-
-    Each tile lies together in memory: rows of one wide transposed matrix would be a large power of
-    two apart and evict each other from the cache.
-    """
-    tiles = -(-len(right) // TILE)
-    padded = np.zeros((tiles * TILE, right.shape[1]), np.uint64)
-    padded[: len(right)] = right
-    return np.ascontiguousarray(padded.reshape(tiles, TILE, right.shape[1]).transpose(0, 2, 1))
+    # Small inputs are cut so that every thread has its share; a group has four rows.
+    size = min(BLOCK, 4 * -(-len(rows) // (16 * threads)))
+    count = 0
+    waiting: deque[Future[Intersections]] = deque()
+    starts = iter(range(0, len(rows), size))
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                while len(waiting) < 2 * threads and (start := next(starts, None)) is not None:
+                    waiting.append(pool.submit(work, start, limit - count))
+                if not waiting:
+                    return
+                block = waiting.popleft().result()
+                count += len(block.left)
+                if count > limit:
+                    raise TooManyCandidates(
+                        f"too many pairs of CLKs look alike: the limit is {limit}",
+                        hint="check the datasets for duplicates; a dataset must hold a person once",
+                    )
+                yield block
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def check(left: Words, right: Words) -> None:
@@ -258,15 +241,6 @@ def check(left: Words, right: Words) -> None:
         raise EncodingRefused(
             "a filter must be a multiple of 512 bits", hint="use 512, 1024, 2048 or 4096 bits"
         )
-
-
-def _ordered(found: npt.NDArray[np.uint32]) -> Intersections:
-    order = np.lexsort((found[:, 1], found[:, 0]))
-    return Intersections(
-        left=found[order, 0].copy(),
-        right=found[order, 1].copy(),
-        ones=found[order, 2].astype(np.int64),
-    )
 
 
 def ones_between(
@@ -287,57 +261,3 @@ def _listed(left, right, i, j):  # type: ignore[no-untyped-def]
             ones += popcount(left[i[k], word] & right[j[k], word])
         counts[k] = ones
     return counts
-
-
-@numba.njit(cache=True, nogil=True)
-def _all_against(left, tiles, rows, bound, first, found):  # type: ignore[no-untyped-def]
-    """
-    Compare each left row with every tile; store (i, j, ones) of pairs that reach the bound.
-
-    Eight words of a left row stay in registers against eight streams of right words, so that the
-    loop over right rows becomes vector instructions; a tile stays in the first-level cache while
-    all left rows pass. Most tiles hold no hit, so one branch-free pass looks for any first.
-    Returns the number of hits, which may exceed what `found` holds.
-    """
-    a, b, c, d = bound
-    count = 0
-    tile = tiles.shape[2]
-    ones = np.zeros(tile, np.uint64)
-    for t in range(len(tiles)):
-        start = t * tile
-        size = min(tile, rows - start)
-        right, bt, dt = tiles[t], b[start : start + tile], d[start : start + tile]
-        for i in range(len(left)):
-            begin = 0 if first < 0 else max(0, first + i + 1 - start)
-            if begin >= size:
-                continue
-            ones[:] = 0
-            for w in range(0, left.shape[1], 8):
-                l0, l1, l2, l3 = left[i, w], left[i, w + 1], left[i, w + 2], left[i, w + 3]
-                l4, l5, l6, l7 = left[i, w + 4], left[i, w + 5], left[i, w + 6], left[i, w + 7]
-                r0, r1, r2, r3 = right[w], right[w + 1], right[w + 2], right[w + 3]
-                r4, r5, r6, r7 = right[w + 4], right[w + 5], right[w + 6], right[w + 7]
-                for j in range(tile):
-                    ones[j] += (
-                        popcount(l0 & r0[j])
-                        + popcount(l1 & r1[j])
-                        + popcount(l2 & r2[j])
-                        + popcount(l3 & r3[j])
-                        + popcount(l4 & r4[j])
-                        + popcount(l5 & r5[j])
-                        + popcount(l6 & r6[j])
-                        + popcount(l7 & r7[j])
-                    )
-            ai, ci = a[i], c[i]
-            hit = False
-            for j in range(tile):
-                hit |= np.float64(np.int64(ones[j])) >= ai * bt[j] + ci * dt[j]
-            if hit:
-                for j in range(begin, size):
-                    if np.float64(np.int64(ones[j])) >= ai * bt[j] + ci * dt[j]:
-                        if count < len(found):
-                            found[count, 0] = i
-                            found[count, 1] = start + j
-                            found[count, 2] = ones[j]
-                        count += 1
-    return count
