@@ -13,6 +13,7 @@ from broker.services.questions import Questions
 from broker.services.relay import Relay
 from broker.services.releases import Releases
 from broker.services.runs import Runs
+from broker.services.second_looks import SecondLooks
 from broker.services.studies import Studies
 from broker.services.uploads import Uploads
 from broker.store import blobs as blob_rows
@@ -34,6 +35,7 @@ class Broker:
     releases: Releases
     questions: Questions
     relay: Relay
+    second_looks: SecondLooks
     oversight: Oversight
 
     @classmethod
@@ -55,6 +57,7 @@ class Broker:
             releases=Releases(database),
             questions=Questions(database),
             relay=Relay(database, blobs, config.limits),
+            second_looks=SecondLooks(database, blobs),
             oversight=Oversight(database),
         )
 

@@ -118,6 +118,21 @@ def enqueue(queue: str, subject: str) -> None:
     _enqueue(queue, subject, subject)
 
 
+def go_on(queue: str, subject: str, part: str) -> str:
+    """
+    Queue the workflow of a later part of `subject`, which its function gets as a second argument;
+    return that workflow's own name. If there is one already, nothing happens.
+    """
+    name = part_of(subject, part)
+    _enqueue(queue, name, subject, part)
+    return name
+
+
+def part_of(subject: str, part: str) -> str:
+    """Return the name of the workflow of a later part of `subject`."""
+    return f"{subject}-{part}"
+
+
 def all_of(queue: str, subject: str, count: int) -> None:
     """
     From within a workflow: queue `count` workflows, numbered from 0, and wait for all of them.

@@ -44,6 +44,8 @@ class Action(Enum):
     DELIVER = "ask for a delivery"
     READ_INBOX = "read its inbox"
     SEND = "send to another party"
+    READ_LOOK = "read a second look"
+    ANSWER_LOOK = "answer a second look"
     READ_AUDIT = "read the audit log"
 
 
@@ -62,6 +64,8 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.DELIVER: frozenset({ADMIN, ENCLAVE}),
     Action.READ_INBOX: frozenset({PARTY}),
     Action.SEND: frozenset({IMAGING, CONTRIBUTOR}),
+    Action.READ_LOOK: frozenset({ADMIN, ITSELF}),
+    Action.ANSWER_LOOK: frozenset({ITSELF}),
     Action.READ_AUDIT: frozenset({ADMIN}),
 }
 """The whole policy. An action that is not here is refused to everybody."""
@@ -75,6 +79,7 @@ BEFORE_EXPIRY = frozenset(
         Action.APPROVE,
         Action.DELIVER,
         Action.SEND,
+        Action.ANSWER_LOOK,
     }
 )
 """What the agreement behind a study allows only until the study's last day; reading stays."""

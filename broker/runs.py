@@ -20,15 +20,17 @@ from typing import Any
 
 import structlog
 
-from broker import audit, durable, results
+from broker import audit, durable, results, second_look
 from broker.container import Broker
 from broker.durable import StepFailed
 from broker.packages import open_dataset
 from broker.registered import RegisteredStudy
 from broker.scratch import Scratch
+from broker.second_look import LookingRun, SecondLooker
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
 from linkage.matching import candidates, links, planning, solve, weights
+from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Dataset, Shape, shape_of
 from linkage.matching.identity import result_digest
 from linkage.matching.planning import Chunk
@@ -71,16 +73,25 @@ class RunMaker:
 
     def __init__(self, broker: Broker, identity: Identity) -> None:
         self._broker, self._identity = broker, identity
+        self._looks = SecondLooker(broker, identity)
         self._open: dict[str, OpenRun] = {}
         self._lock = threading.Lock()
 
-    def run(self, run_id: str) -> None:
-        """The workflow of one run."""
+    def run(self, run_id: str, part: str = "") -> None:
+        """
+        The workflow of one run. It ends where the run waits for a second look; then another one
+        goes on, of the part second_look.PART (broker.second_look).
+        """
         try:
-            for uploader in durable.step("begin", self._begin, run_id):
-                durable.step(f"open {uploader}", self._open_dataset, run_id, uploader)
-            durable.all_of(TASKS, run_id, durable.step("plan", self._plan, run_id))
-            durable.step("weights", self._weights, run_id)
+            if part == second_look.PART:
+                durable.step("look", self._look, run_id)
+            else:
+                for uploader in durable.step("begin", self._begin, run_id):
+                    durable.step(f"open {uploader}", self._open_dataset, run_id, uploader)
+                durable.all_of(TASKS, run_id, durable.step("plan", self._plan, run_id))
+                durable.step("weights", self._weights, run_id)
+                if durable.step("ask", self._ask, run_id):
+                    return
             durable.step("solve", self._solve, run_id)
             durable.step("identity", self._identity_stage, run_id)
         except StepFailed as failed:
@@ -139,23 +150,34 @@ class RunMaker:
         opened = self._opened(run_id)
         with self._stage(run_id, "weights"):
             plan = _read_plan(opened.scratch)
-            found = [
-                candidates.from_arrow(opened.scratch.get_batch(f"candidates-{number}"))
-                for number in range(len(plan.chunks))
-            ]
+            found = _found(opened.scratch, plan)
             made = weights.weigh(plan.shapes, found)
             opened.scratch.put_table("weights", weights.to_arrow(made))
             tiers = links.tiers_of(made, found)
             opened.scratch.put_table("tiers", links.tiers_to_arrow(tiers))
 
+    def _ask(self, run_id: str) -> bool:
+        opened = self._opened(run_id)
+        if not opened.row.looks:
+            return False
+        with self._stage(run_id, second_look.STAGE):
+            names = {p: self._dataset(opened, p).records.pseudonyms for p in opened.inputs}
+            return self._looks.ask(_looking(opened), names)
+
+    def _look(self, run_id: str) -> None:
+        opened = self._opened(run_id)
+        with self._stage(run_id, second_look.STAGE):
+            plan = _read_plan(opened.scratch)
+            self._looks.look(_looking(opened), _found(opened.scratch, plan))
+
     def _solve(self, run_id: str) -> int:
         opened = self._opened(run_id)
         with self._stage(run_id, "solve"):
-            made = weights.from_arrow(opened.scratch.get_table("weights"))
+            made = second_look.final_weights(opened.scratch)
             groups = {p: self._dataset(opened, p).records.groups for p in opened.inputs}
             entities = solve.solve(made, groups)
             opened.scratch.put_table("entities", solve.to_arrow(entities))
-            tiers = links.tiers_from_arrow(opened.scratch.get_table("tiers"))
+            tiers = second_look.final_tiers(opened.scratch)
             made_links = links.links_of(made, tiers, entities, groups)
             opened.scratch.put_table("links", links.to_arrow(made_links))
         return entities.count
@@ -169,10 +191,11 @@ class RunMaker:
             report = results.report_of(
                 plan.shapes,
                 plan.chunks,
-                weights.from_arrow(opened.scratch.get_table("weights")),
+                second_look.final_weights(opened.scratch),
                 entities,
                 seed=opened.row.seed,
             )
+            report["second_look"] = second_look.report_of(opened.scratch)
         results.publish(
             self._broker,
             opened.row,
@@ -285,6 +308,18 @@ def _to_json(plan: Plan) -> bytes:
         "tasks": plan.tasks,
     }
     return json.dumps(plain).encode()
+
+
+def _looking(opened: OpenRun) -> LookingRun:
+    shapes = _read_plan(opened.scratch).shapes
+    return LookingRun(opened.row, opened.study, opened.scratch, shapes)
+
+
+def _found(scratch: Scratch, plan: Plan) -> list[CandidateChunk]:
+    return [
+        candidates.from_arrow(scratch.get_batch(f"candidates-{number}"))
+        for number in range(len(plan.chunks))
+    ]
 
 
 def _read_plan(scratch: Scratch) -> Plan:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -22,10 +23,11 @@ import structlog
 from broker import durable, logs, problems
 from broker.config import Home
 from broker.container import Broker
-from broker.durable import Life, Queue
+from broker.durable import Life, Queue, part_of
 from broker.jobs import JOBS, JobMaker
 from broker.runs import RUNS, TASKS, RunMaker
-from broker.store import jobs, runs
+from broker.second_look import PART, SecondLooker
+from broker.store import jobs, runs, second_looks
 from linkage.errors import Conflict, LinkageError
 from linkage.sealing import Identity
 
@@ -51,6 +53,14 @@ def work(home: Home, name: str) -> None:
     os._exit(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Runs with a second look: those that wait for answers, and those that went on."""
+
+    waiting: list[str]
+    over: list[str]
+
+
 class Worker:
     """One worker of this broker, under a name of its own."""
 
@@ -58,6 +68,7 @@ class Worker:
         self._broker, self._name = broker, name
         self._settings = broker.home.config.worker
         self._runs, self._jobs = RunMaker(broker, identity), JobMaker(broker, identity)
+        self._looks = SecondLooker(broker, identity)
         self._queued: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
@@ -90,14 +101,21 @@ class Worker:
                 if one not in self._queued:
                     durable.enqueue(queue, one)
                     self._queued.add(one)
+        self._looks.tend()
+        for one in self._looked().over:
+            if part_of(one, PART) not in self._queued:
+                self._queued.add(durable.go_on(RUNS, one, PART))
 
     def _look_after(self) -> None:
         """Nothing may wait for ever: not for a workflow that ended, nor for a dead worker's."""
+        looked = self._looked()
         unfinished = self._unfinished()
+        # A run that waits for answers has no workflow, and needs nothing in memory.
+        unfinished[RUNS] = [one for one in unfinished[RUNS] if one not in looked.waiting]
         self._runs.forget_all_but(unfinished[RUNS])
         for queue, give_up in ((RUNS, self._runs.give_up), (JOBS, self._jobs.give_up)):
             for one in unfinished[queue]:
-                life = durable.life_of(one)
+                life = durable.life_of(part_of(one, PART) if one in looked.over else one)
                 if life is Life.ENDED:
                     give_up(one, "the worker gave up after many attempts")
                 if life is Life.OUTDATED:
@@ -109,6 +127,10 @@ class Worker:
     def _unfinished(self) -> dict[str, list[str]]:
         with self._broker.database.read() as connection:
             return {RUNS: runs.unfinished(connection), JOBS: jobs.unfinished(connection)}
+
+    def _looked(self) -> Looked:
+        with self._broker.database.read() as connection:
+            return Looked(second_looks.waiting(connection), second_looks.went_on(connection))
 
     def _sweep(self) -> None:
         self._broker.sweep(older_than=_SWEEP_SECONDS)

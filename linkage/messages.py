@@ -29,6 +29,8 @@ QUESTION_ANSWER = "question-answer"
 DELIVERY_KEY = "delivery-key"
 DELIVERY_CROSSWALK = "delivery-crosswalk"
 DELIVERY_ROWS = "delivery-rows"
+SECOND_LOOK = "second-look"
+SECOND_LOOK_ANSWER = "second-look-answer"
 """Purposes of sealed objects, bound by `linkage.sealing.Context`."""
 
 PART_BYTES = 8 * 1024 * 1024
@@ -226,14 +228,18 @@ class StudyState(Message):
 
 
 class RunRequest(Message):
-    """Start a linkage run over the newest complete dataset version of every uploader."""
+    """
+    Start a linkage run over the newest complete dataset version of every uploader. second_look:
+    False leaves it out where the study allows one.
+    """
 
     seed: int = Field(default=1, ge=0, le=2**31)
+    second_look: bool = True
 
 
 class RunState(Message):
     """
-    state: queued, running, done, failed. stage: candidates, weights, solve, identity.
+    state: queued, running, done, failed. stage: candidates, weights, second look, solve, identity.
 
     progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
     pseudonym. failure: cause and remedy; a party is told only that it failed.
@@ -248,6 +254,27 @@ class RunState(Message):
     result_digest: str | None = None
     report: dict[str, Any] | None = None
     failure: str | None = None
+
+
+class LookState(Message):
+    """
+    What a run asks of one uploader in a second look. questions: how many. until: when the run goes
+    on without an answer. digest, size: of the sealed questions. study_hash: of the signed study
+    that the run is made under. refusal: why the last answer was refused, and the remedy.
+
+    state: asked; sent: an answer waits to be read; accepted; refused: another one may be sent;
+    missed: the run went on without.
+    """
+
+    run_id: Id
+    uploader: Name
+    state: Literal["asked", "sent", "accepted", "refused", "missed"]
+    questions: Count
+    until: float
+    digest: Hex256
+    size: int
+    study_hash: Hex256
+    refusal: str = ""
 
 
 class ReleaseRequest(Message):

@@ -44,7 +44,7 @@ def inbox_item(grant: Reader, broker: Services, item_id: str) -> RawBytes:
     """Return one sealed object, raw."""
     item, file = broker.relay.open(grant, item_id)
     headers = {"content-length": str(item.size), "etag": f'"{item.digest}"'}
-    return RawBytes(_chunks(file), headers=headers)
+    return RawBytes(chunks(file), headers=headers)
 
 
 def announced(
@@ -77,7 +77,8 @@ def send(
     return item
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
+def chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield an open file piece by piece, and close it."""
     with file:
         while chunk := file.read(_CHUNK):
             yield chunk

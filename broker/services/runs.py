@@ -52,6 +52,7 @@ class Runs:
                 inputs=json.dumps(inputs, sort_keys=True),
                 software=SOFTWARE,
                 started_at=int(time.time()),
+                looks=int(request.second_look and study.config.looks is not None),
             )
             same = runs.find_same(connection, row)
             if same:
@@ -63,7 +64,12 @@ class Runs:
                 action="run queued",
                 study_id=study.id,
                 subject=row.id,
-                detail={"inputs": row.inputs, "seed": row.seed, "software": row.software},
+                detail={
+                    "inputs": row.inputs,
+                    "seed": row.seed,
+                    "software": row.software,
+                    "second_look": row.looks,
+                },
             )
         return _state(row, grant)
 

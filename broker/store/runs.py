@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from broker.store import second_looks
 from broker.store.tables import heartbeat, intermediate, run
 
 
@@ -16,7 +17,8 @@ class RunRow:
     A linkage run. inputs: JSON, dataset number by uploader. seconds: JSON, by stage.
     stage_began: Unix seconds.
 
-    sequence: order of finished runs within the study, from 1; None until done.
+    sequence: order of finished runs within the study, from 1; None until done. looks: 1 where it
+    may ask a second look, else 0.
     """
 
     id: str
@@ -36,6 +38,7 @@ class RunRow:
     failure: str | None = None
     started_at: int
     finished_at: int | None = None
+    looks: int = 0
 
 
 def add(connection: Connection, row: RunRow) -> None:
@@ -57,6 +60,7 @@ def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
         run.c.seed == wanted.seed,
         run.c.inputs == wanted.inputs,
         run.c.software == wanted.software,
+        run.c.looks == wanted.looks,
         run.c.state != "failed",
     )
     found = connection.execute(same.order_by(run.c.started_at.desc())).mappings().first()
@@ -116,11 +120,15 @@ def count_intermediates(connection: Connection, run_id: str, prefix: str) -> int
 
 
 def drop_intermediates(connection: Connection, run_id: str) -> list[str]:
-    """Forget a run's intermediate results; return their blobs, to be deleted."""
+    """
+    Forget a run's intermediate results, its questions and their answers among them; return their
+    blobs, to be deleted.
+    """
+    asked = second_looks.drop(connection, run_id)
     mine = intermediate.c.run_id == run_id
     blobs = list(connection.execute(select(intermediate.c.blob_id).where(mine)).scalars())
     connection.execute(delete(intermediate).where(mine))
-    return blobs
+    return blobs + asked
 
 
 def beat(connection: Connection, worker: str, now: float) -> None:

@@ -132,6 +132,7 @@ run = Table(
     Column("failure", Text),
     Column("started_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    Column("looks", Integer, nullable=False, server_default="0"),
     UniqueConstraint("study_id", "sequence"),
 )
 
@@ -141,6 +142,31 @@ intermediate = Table(
     Column("run_id", ForeignKey("run.id"), primary_key=True),
     Column("name", String(64), primary_key=True),
     Column("blob_id", String(32), nullable=False),
+)
+
+second_look = Table(
+    "second_look",
+    metadata,
+    Column("run_id", ForeignKey("run.id"), primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("until", Float, nullable=False, comment="when the run goes on without the silent"),
+    Column("over_at", Float, comment="when the run went on"),
+)
+
+look_request = Table(
+    "look_request",
+    metadata,
+    Column("run_id", ForeignKey("second_look.run_id"), primary_key=True),
+    Column("uploader", String(64), primary_key=True),
+    Column("blob_id", String(32), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("questions", Integer, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("answer_blob_id", String(32), unique=True),
+    Column("answer_digest", String(64)),
+    Column("refusals", Integer, nullable=False, default=0),
+    Column("refusal", Text, nullable=False, default=""),
 )
 
 person = Table(
