@@ -19,6 +19,7 @@ from broker.config import BrokerConfig, DatabaseSettings, Home
 from broker.jobs import JobMaker
 from broker.runs import RunMaker
 from broker.scratch import Scratch
+from broker.second_look import SecondLooker
 from linkage.errors import KeyRefused
 from linkage.messages import Token, TokenRequest
 from sites.client import BrokerClient
@@ -45,6 +46,7 @@ SECRET = (
     "Session",
     "RunMaker",
     "JobMaker",
+    "SecondLooker",
     "Scratch",
     "DatabaseSettings",
 )
@@ -100,6 +102,7 @@ def held(folder: Path) -> dict[str, Callable[[], Any]]:
         "Session": lambda: Session(site, vault, EVERYONE.signed, ALPHA, client),
         "RunMaker": lambda: RunMaker(broker, ALPHA),
         "JobMaker": lambda: JobMaker(broker, ALPHA),
+        "SecondLooker": lambda: SecondLooker(broker, ALPHA),
         "Scratch": lambda: Scratch(broker, ALPHA, "s", "run-1"),
         "DatabaseSettings": lambda: home,
     }
