@@ -260,7 +260,8 @@ class LookState(Message):
     """
     What a run asks of one uploader in a second look. questions: how many. until: when the run goes
     on without an answer. digest, size: of the sealed questions. study_hash: of the signed study
-    that the run is made under. refusal: why the last answer was refused, and the remedy.
+    that the run is made under. dataset: the uploader's dataset version that the run is over, whose
+    records are asked about. refusal: why the last answer was refused, and the remedy.
 
     state: asked; sent: an answer waits to be read; accepted; refused: another one may be sent;
     missed: the run went on without.
@@ -274,6 +275,7 @@ class LookState(Message):
     digest: Hex256
     size: int
     study_hash: Hex256
+    dataset: int = Field(ge=1, le=1_000_000)
     refusal: str = ""
 
 

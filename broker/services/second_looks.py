@@ -8,6 +8,7 @@ it answers them the worker finds (broker.second_look), and says so in the reques
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -65,7 +66,8 @@ class SecondLooks:
         """Return the sealed questions of a run to the calling uploader. Raises NotFound."""
         with self.database.read() as connection:
             look, row, study = _asked(connection, grant, run_id)
-        return _state(look, row, study), self.blobs.open(row.blob_id)
+            state = _state(connection, look, row, study)
+        return state, self.blobs.open(row.blob_id)
 
     def expect(self, grant: Grant, run_id: str) -> Expected:
         """
@@ -100,7 +102,7 @@ class SecondLooks:
                 look, row, study = _asked(connection, grant, run_id)
                 _require_open(look, row)
                 if row.state == SENT and row.answer_digest == blob.digest:
-                    return _state(look, row, study), False
+                    return _state(connection, look, row, study), False
                 if row.state == SENT:
                     raise Conflict(
                         "another answer was sent and is not read yet",
@@ -117,18 +119,19 @@ class SecondLooks:
                     detail={"digest": blob.digest, "bytes": blob.size},
                 )
                 _, row, _ = _asked(connection, grant, run_id)
+                state = _state(connection, look, row, study)
             replaced = None
         finally:
             if replaced:
                 self.blobs.delete(replaced)
-        return _state(look, row, study), True
+        return state, True
 
     def _states(self, connection: Connection, grant: Grant, run_id: str) -> Iterable[LookState]:
         look = second_looks.find(connection, run_id)
         study = _study_of(connection, grant, run_id)
         for row in second_looks.requests(connection, run_id):
             if look and (grant.is_admin or row.uploader == grant.party):
-                yield _state(look, row, study)
+                yield _state(connection, look, row, study)
 
 
 def _asked(
@@ -167,7 +170,10 @@ def _require_open(look: LookRow, row: RequestRow) -> None:
         )
 
 
-def _state(look: LookRow, row: RequestRow, study: RegisteredStudy) -> LookState:
+def _state(
+    connection: Connection, look: LookRow, row: RequestRow, study: RegisteredStudy
+) -> LookState:
+    run = runs.find(connection, row.run_id)
     missed = look.over_at is not None and row.state != ACCEPTED
     return LookState.model_validate(
         {
@@ -179,6 +185,7 @@ def _state(look: LookRow, row: RequestRow, study: RegisteredStudy) -> LookState:
             "digest": row.digest,
             "size": row.size,
             "study_hash": study.study_hash,
+            "dataset": json.loads(run.inputs)[row.uploader] if run else 0,
             "refusal": row.refusal,
         }
     )
