@@ -3,14 +3,18 @@ What changed since an earlier dataset version, told by marks that never leave th
 
     marks = RowMarks.of(names, row_marks, group_positions)
     changes = marks.since(earlier)
+    keep_contents(vault, dataset, contents)       and later:
+    known = kept_contents(vault, dataset, names)
 
 A mark is a keyed digest of a record's values, of which of its keys are sent, and of who else is in
 its group; under the keys of one study its encodings are a function of these. So the broker need not
-hear again of a record whose mark is the same.
+hear again of a record whose mark is the same. Of each record's values alone a digest is kept too:
+whoever reads the source again (sites.second_looks) sees whether a record is as it was uploaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +125,40 @@ class RowMarks:
         return cls(np.concatenate(names), np.concatenate(marks))
 
 
+def keep_contents(vault: Vault, dataset: int, contents: npt.NDArray[np.uint64]) -> None:
+    """
+    Keep the keyed digests of a dataset version's values, encrypted, parallel to its marks. Comes
+    before `RowMarks.save`: a version whose marks are complete has its contents.
+    """
+    for chunk, start in enumerate(range(0, len(contents), _CHUNK_ROWS)):
+        some = np.ascontiguousarray(contents[start : start + _CHUNK_ROWS])
+        vault.keep(_contents_name(dataset, chunk), some.tobytes())
+
+
+def kept_contents(vault: Vault, dataset: int, names: Collection[bytes]) -> dict[bytes, int]:
+    """
+    Return the digest of the values that each of these records was uploaded with, by pseudonym;
+    without those that the dataset version has not.
+
+    Raises Conflict where none are kept: an earlier version of the software kept none.
+    """
+    chunks = vault.kept(f"{marks_name(dataset)}/chunks") if dataset else None
+    wanted = np.frombuffer(b"".join(sorted(names)), np.uint8).reshape(-1, 16)
+    found: dict[bytes, int] = {}
+    for chunk in range(int(chunks or 1)):
+        rows, contents = (vault.kept(one(dataset, chunk)) for one in (_name, _contents_name))
+        if chunks is None or rows is None or contents is None:
+            raise Conflict(
+                f"nothing is kept of the values of dataset version {dataset}",
+                hint="tokenize again and submit; this version of the software keeps it",
+            )
+        known = np.ascontiguousarray(np.frombuffer(rows, _ROW)["name"])
+        here = np.flatnonzero(is_among(known, wanted))
+        digests = np.frombuffer(contents, np.uint64)[here].tolist()
+        found |= {known[row].tobytes(): one for row, one in zip(here, digests, strict=True)}
+    return found
+
+
 def _leading(names: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     return names[:, 0].astype(np.int32) << 8 | names[:, 1]
 
@@ -170,3 +208,7 @@ def marks_name(dataset: int) -> str:
 
 def _name(dataset: int, chunk: int) -> str:
     return f"{marks_name(dataset)}/{chunk:05d}"
+
+
+def _contents_name(dataset: int, chunk: int) -> str:
+    return f"{marks_name(dataset)}/contents-{chunk:05d}"

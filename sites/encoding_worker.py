@@ -315,6 +315,7 @@ def _mark(worker: Prepared, rows: Stretch, contents: Contents, records: EncodedR
     for place, has_key in enumerate(present):
         marks[has_key] ^= worker.key_marks[place]
     worker.spool.save(f"marks-{rows.number}", marks)
+    worker.spool.save(f"contents-{rows.number}", contents)
 
 
 def _filled(worker: Prepared, records: EncodedRecords) -> EncodedRecords:

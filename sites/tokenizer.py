@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.encoding.fields import NORMALISATION_VERSION
@@ -30,7 +31,7 @@ from linkage.records import row_bytes
 from linkage.signed_study import SignedStudy, require_same_encodings
 from linkage.study import StudyConfig
 from sites import custody, encoding_worker
-from sites.changes import Changes, RowMarks, base_of, has_marks
+from sites.changes import Changes, RowMarks, base_of, has_marks, keep_contents
 from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
 from sites.sources.base import RawBatch
@@ -116,6 +117,7 @@ class _Making:
         self.vault, self.study = order.vault, order.study
         self.tally = Tally()
         self._new_marks: RowMarks
+        self._contents: npt.NDArray[np.uint64]
         self.batches = self.resumed = 0
         self.fingerprint = hashlib.blake2b(digest_size=16)
         self._digest_key = self.vault.secret().derive("spool")
@@ -147,6 +149,7 @@ class _Making:
         manifest = self._manifest(kept, groups, collisions, parts)
         if changes is None:
             changes = self._compared(marks)
+        keep_contents(self.vault, self.order.dataset, self._contents)
         marks.save(self.vault, self.order.dataset)
         return self._publish(making, manifest, changes)
 
@@ -241,7 +244,11 @@ class _Making:
         return marks.since(RowMarks.load(self.vault, before), positions)
 
     def _marks(self, stretches: int, kept: int) -> RowMarks:
-        made = [self.spool.load(f"marks-{i}") for i in range(1, stretches + 1)]
+        made, contents = (
+            [self.spool.load(f"{kind}-{i}") for i in range(1, stretches + 1)]
+            for kind in ("marks", "contents")
+        )
+        self._contents = np.concatenate(contents)[:kept]
         names = np.asarray(self.spool.load("names"))
         positions = np.asarray(self.spool.load("group_positions"))
         return RowMarks.of(names, np.concatenate(made)[:kept], positions)
