@@ -46,6 +46,7 @@ class Action(Enum):
     SEND = "send to another party"
     READ_LOOK = "read a second look"
     ANSWER_LOOK = "answer a second look"
+    END_LOOK = "end the wait for a second look"
     READ_AUDIT = "read the audit log"
 
 
@@ -66,6 +67,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.SEND: frozenset({IMAGING, CONTRIBUTOR}),
     Action.READ_LOOK: frozenset({ADMIN, ITSELF}),
     Action.ANSWER_LOOK: frozenset({ITSELF}),
+    Action.END_LOOK: frozenset({ADMIN}),
     Action.READ_AUDIT: frozenset({ADMIN}),
 }
 """The whole policy. An action that is not here is refused to everybody."""

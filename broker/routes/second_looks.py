@@ -17,6 +17,7 @@ from linkage.messages import LookState
 router = APIRouter(prefix="/v1/studies/{study_id}/second-looks")
 
 Reader = Annotated[Grant, Depends(May(Action.READ_LOOK))]
+Ender = Annotated[Grant, Depends(May(Action.END_LOOK))]
 Answerer = Annotated[Grant, Depends(May(Action.ANSWER_LOOK))]
 
 
@@ -60,3 +61,9 @@ def answer(
     state, new = broker.second_looks.take(coming, received)
     response.status_code = 201 if new else 200
     return state
+
+
+@router.post("/{run_id}/end")
+def end(grant: Ender, broker: Services, run_id: str) -> list[LookState]:
+    """Let a run wait no longer for those who have not answered."""
+    return broker.second_looks.end(grant, run_id)

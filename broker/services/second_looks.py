@@ -9,6 +9,7 @@ it answers them the worker finds (broker.second_look), and says so in the reques
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,7 +20,15 @@ from broker.policy import Grant
 from broker.registered import RegisteredStudy
 from broker.store import runs, second_looks, studies
 from broker.store.engine import Connection, Database
-from broker.store.second_looks import ACCEPTED, ASKED, OPEN, SENT, LookRow, RequestRow
+from broker.store.second_looks import (
+    ACCEPTED,
+    ASKED,
+    OPEN,
+    REFUSED,
+    SENT,
+    LookRow,
+    RequestRow,
+)
 from linkage.errors import Conflict, NotFound, PackageRefused
 from linkage.look_tables import FILTER_BYTES, NONCE_BYTES
 from linkage.messages import BROKER, SECOND_LOOK_ANSWER, LookState
@@ -73,11 +82,12 @@ class SecondLooks:
         """
         Check whether an answer may come, before its body is read.
 
-        Raises NotFound for a run that asks nothing of the caller, Conflict where it went on.
+        Raises NotFound for a run that asks nothing of the caller, Conflict where it went on or the
+        epoch's study key is out of use.
         """
         with self.database.read() as connection:
-            look, row, _ = _asked(connection, grant, run_id)
-        _require_open(look, row)
+            look, row, study = _asked(connection, grant, run_id)
+            _require_open(connection, look, row, study)
         return Expected(grant, run_id, row.questions * _ROW_BYTES + _FRAME_BYTES)
 
     def take(self, expected: Expected, received: Receiving) -> tuple[LookState, bool]:
@@ -100,7 +110,7 @@ class SecondLooks:
         try:
             with self.database.change() as connection:
                 look, row, study = _asked(connection, grant, run_id)
-                _require_open(look, row)
+                _require_open(connection, look, row, study)
                 if row.state == SENT and row.answer_digest == blob.digest:
                     return _state(connection, look, row, study), False
                 if row.state == SENT:
@@ -126,6 +136,25 @@ class SecondLooks:
                 self.blobs.delete(replaced)
         return state, True
 
+    def end(self, grant: Grant, run_id: str) -> list[LookState]:
+        """
+        Let a run wait no longer; return what it asked of everybody. What has been sent is still
+        read. Raises NotFound for a run that asks nothing. Twice is once.
+        """
+        with self.database.change() as connection:
+            look = _look_of(connection, grant, run_id)
+            now = time.time()
+            if look.over_at is None and look.until > now:
+                second_looks.hurry(connection, run_id, now)
+                audit.record(
+                    connection,
+                    actor=grant.caller.actor,
+                    action="second look ended early",
+                    study_id=grant.study.id,
+                    subject=run_id,
+                )
+            return list(self._states(connection, grant, run_id))
+
     def _states(self, connection: Connection, grant: Grant, run_id: str) -> Iterable[LookState]:
         look = second_looks.find(connection, run_id)
         study = _study_of(connection, grant, run_id)
@@ -134,18 +163,31 @@ class SecondLooks:
                 yield _state(connection, look, row, study)
 
 
+def _look_of(connection: Connection, grant: Grant, run_id: str) -> LookRow:
+    run = runs.find(connection, run_id)
+    look = second_looks.find(connection, run_id)
+    if run is None or run.study_id != grant.study.id or look is None:
+        raise _nothing_asked()
+    if run.state not in ("queued", "running"):
+        raise _nothing_asked()
+    return look
+
+
 def _asked(
     connection: Connection, grant: Grant, run_id: str
 ) -> tuple[LookRow, RequestRow, RegisteredStudy]:
-    run = runs.find(connection, run_id)
-    look = second_looks.find(connection, run_id)
+    look = _look_of(connection, grant, run_id)
     row = second_looks.request(connection, run_id, grant.uploader)
-    if run is None or run.study_id != grant.study.id or look is None or row is None:
-        raise NotFound(
-            "there is no such run that asks you anything now",
-            hint="GET .../second-looks lists them; of a run that ended nothing is left",
-        )
+    if row is None:
+        raise _nothing_asked()
     return look, row, _study_of(connection, grant, run_id)
+
+
+def _nothing_asked() -> NotFound:
+    return NotFound(
+        "there is no such run that asks you anything now",
+        hint="GET .../second-looks lists them; of a run that ended nothing is left",
+    )
 
 
 def _study_of(connection: Connection, grant: Grant, run_id: str) -> RegisteredStudy:
@@ -155,13 +197,20 @@ def _study_of(connection: Connection, grant: Grant, run_id: str) -> RegisteredSt
     return RegisteredStudy.of(row) if row else grant.study
 
 
-def _require_open(look: LookRow, row: RequestRow) -> None:
+def _require_open(
+    connection: Connection, look: LookRow, row: RequestRow, study: RegisteredStudy
+) -> None:
     if row.state == ACCEPTED:
         raise Conflict("these questions are answered already", hint="nothing is left to do")
-    if look.over_at is not None or row.state not in OPEN:
+    if _is_late(look) or row.state not in OPEN:
         raise Conflict(
             "the run went on without this answer",
             hint="nothing is lost; let `linkage-site answer` run more often, by a timer",
+        )
+    if studies.find_deactivation(connection, study.id, study.config.study.epoch) is not None:
+        raise Conflict(
+            "the custodian put the study key of these questions out of use",
+            hint="nothing is to be done; the run goes on without the answer",
         )
     if row.refusals >= MOST_REFUSALS:
         raise Conflict(
@@ -174,7 +223,8 @@ def _state(
     connection: Connection, look: LookRow, row: RequestRow, study: RegisteredStudy
 ) -> LookState:
     run = runs.find(connection, row.run_id)
-    missed = look.over_at is not None and row.state != ACCEPTED
+    missed = row.state in (ASKED, REFUSED) and _is_late(look)
+    missed = missed or (look.over_at is not None and row.state != ACCEPTED)
     return LookState.model_validate(
         {
             "run_id": row.run_id,
@@ -189,3 +239,8 @@ def _state(
             "refusal": row.refusal,
         }
     )
+
+
+def _is_late(look: LookRow) -> bool:
+    """Is the wait over? What was sent before is read also later."""
+    return look.over_at is not None or look.until <= time.time()

@@ -1,10 +1,16 @@
-"""Rows of second looks: what a run asks of every uploader, and how far the answers are."""
+"""
+Rows of second looks: what a run asks of every uploader, and how far the answers are.
+
+That a run has asked is kept for ever, whatever became of it: the study bounds such runs
+(`runs_that_asked`). What it asked is forgotten when it ends.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from broker.store.tables import look_request, run, second_look
 
@@ -76,17 +82,26 @@ def request(connection: Connection, run_id: str, uploader: str) -> RequestRow | 
     return RequestRow(**found) if found else None
 
 
+def runs_that_asked(connection: Connection, study_id: str, epoch: int) -> int:
+    """Return how many runs of an epoch have asked, also those that failed."""
+    mine = (run.c.study_id == study_id) & (run.c.epoch == epoch)
+    wanted = select(func.count()).select_from(second_look.join(run)).where(mine)
+    return connection.execute(wanted).scalar_one()
+
+
 def of_study(connection: Connection, study_id: str) -> list[str]:
-    """Return the study's runs that have asked, newest first. A run that ended asks no more."""
-    wanted = select(second_look.c.run_id).join(run).where(run.c.study_id == study_id)
+    """Return the study's runs that have asked and go on, newest first."""
+    wanted = _unfinished().where(run.c.study_id == study_id)
     ordered = wanted.order_by(second_look.c.asked_at.desc(), second_look.c.run_id)
     return list(connection.execute(ordered).scalars())
 
 
 def sent(connection: Connection) -> list[tuple[str, str]]:
-    """Return run and uploader of the answers that nobody has read yet."""
-    wanted = select(look_request.c.run_id, look_request.c.uploader).where(
-        look_request.c.state == SENT
+    """Return run and uploader of the answers that nobody has read yet, of runs that wait."""
+    wanted = (
+        select(look_request.c.run_id, look_request.c.uploader)
+        .where(look_request.c.state == SENT)
+        .where(look_request.c.run_id.in_(_waiting()))
     )
     ordered = wanted.order_by(look_request.c.run_id, look_request.c.uploader)
     return [(row.run_id, row.uploader) for row in connection.execute(ordered)]
@@ -94,13 +109,12 @@ def sent(connection: Connection) -> list[tuple[str, str]]:
 
 def waiting(connection: Connection) -> list[str]:
     """Return the runs that wait for answers, oldest first."""
-    wanted = select(second_look.c.run_id).where(second_look.c.over_at.is_(None))
-    return list(connection.execute(wanted.order_by(second_look.c.asked_at)).scalars())
+    return list(connection.execute(_waiting().order_by(second_look.c.asked_at)).scalars())
 
 
 def went_on(connection: Connection) -> list[str]:
     """Return the runs whose wait is over, oldest first, until they end."""
-    wanted = select(second_look.c.run_id).where(second_look.c.over_at.is_not(None))
+    wanted = _unfinished().where(second_look.c.over_at.is_not(None))
     return list(connection.execute(wanted.order_by(second_look.c.over_at)).scalars())
 
 
@@ -114,17 +128,29 @@ def ready(connection: Connection, now: float, most_refusals: int) -> list[str]:
         look_request.c.state != ACCEPTED,
         look_request.c.refusals < most_refusals,
     )
-    wanted = select(second_look.c.run_id).where(
-        second_look.c.over_at.is_(None),
-        (second_look.c.until <= now) | (silent.scalar_subquery() == 0),
-    )
-    return list(connection.execute(wanted.order_by(second_look.c.asked_at)).scalars())
+    done = (second_look.c.until <= now) | (silent.scalar_subquery() == 0)
+    return list(connection.execute(_waiting().where(done)).scalars())
+
+
+def _unfinished() -> Select[Any]:
+    going = run.c.state.in_(("queued", "running"))
+    return select(second_look.c.run_id).join(run).where(going)
+
+
+def _waiting() -> Select[Any]:
+    return _unfinished().where(second_look.c.over_at.is_(None))
 
 
 def change(connection: Connection, run_id: str, uploader: str, **columns: object) -> None:
     """Set columns of a request."""
     mine = (look_request.c.run_id == run_id) & (look_request.c.uploader == uploader)
     connection.execute(update(look_request).where(mine).values(**columns))
+
+
+def hurry(connection: Connection, run_id: str, now: float) -> None:
+    """Let a run's wait end at `now`."""
+    mine = second_look.c.run_id == run_id
+    connection.execute(update(second_look).where(mine).values(until=now))
 
 
 def end(connection: Connection, run_id: str, now: float) -> None:
@@ -134,8 +160,7 @@ def end(connection: Connection, run_id: str, now: float) -> None:
 
 
 def drop(connection: Connection, run_id: str) -> list[str]:
-    """Forget a run's second look; return its blobs, to be deleted."""
+    """Forget what a run asked; return the blobs of it and of answers, to be deleted."""
     rows = requests(connection, run_id)
     connection.execute(delete(look_request).where(look_request.c.run_id == run_id))
-    connection.execute(delete(second_look).where(second_look.c.run_id == run_id))
     return [one for row in rows for one in (row.blob_id, row.answer_blob_id) if one]

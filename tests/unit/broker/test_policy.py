@@ -49,6 +49,7 @@ MAY = {
     Action.SEND: {"imaging"},
     Action.READ_LOOK: {"admin", "claims"},
     Action.ANSWER_LOOK: {"claims"},
+    Action.END_LOOK: {"admin"},
     Action.READ_AUDIT: {"admin"},
 }
 """Written out by hand, with the path naming party "claims"; the policy must say the same."""
