@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.assertions import AssertionList
 from linkage.errors import EncodingRefused, MatchingFailed
+from linkage.matching import solve_reference
+from linkage.matching.asserted import settle
 from linkage.matching.estimates import estimate
 from linkage.matching.solve import Entities, from_arrow, solve, to_arrow
 from linkage.matching.weights import Comparison, Weights
 
 PARTIES = ("a", "b", "c")
 Pair = tuple[str, int, str, int, float]
+Record = tuple[str, int]
 
 
 def _weights(pairs: list[Pair], threshold: float = 0.5) -> Weights:
@@ -163,3 +167,71 @@ def test_weights_of_other_datasets_are_refused() -> None:
         solve(weights, _groups(2, 1, 1))
     with pytest.raises(MatchingFailed, match="no groups"):
         solve(weights, {"a": np.arange(3, dtype=np.uint32)})
+
+
+@st.composite
+def assertions(draw: st.DrawFn) -> tuple[list[tuple[Record, Record]], list[tuple[Record, Record]]]:
+    """Pairs said to be one person, or two, that may well contradict each other."""
+    pair = st.tuples(
+        st.sampled_from([("a", "b"), ("a", "c"), ("b", "c")]), st.integers(0, 4), st.integers(0, 4)
+    )
+    drawn = draw(st.lists(st.tuples(pair, st.booleans()), unique_by=lambda x: x[0], max_size=8))
+    made = [(((x, i), (y, j)), same) for ((x, y), i, j), same in drawn]
+    return [p for p, same in made if same], [p for p, same in made if not same]
+
+
+def _lists(
+    same: list[tuple[Record, Record]], different: list[tuple[Record, Record]]
+) -> dict[str, AssertionList]:
+    """What every party sends: the row number is the pseudonym, each pair has its own token."""
+    rows: dict[str, list[tuple[int, int, bool]]] = {p: [] for p in PARTIES}
+    for token, (pair, apart) in enumerate(
+        [(p, False) for p in same] + [(p, True) for p in different]
+    ):
+        for party, row in pair:
+            rows[party].append((row, token, apart))
+    return {
+        p: AssertionList(
+            p,
+            _names(p, [row for row, _, _ in mine]),
+            _names("", [token for _, token, _ in mine]),
+            np.array([apart for _, _, apart in mine], np.bool_),
+        )
+        for p, mine in rows.items()
+    }
+
+
+def _names(party: str, rows: list[int]) -> np.ndarray:
+    text = b"".join(party.encode().ljust(8, b"-") + row.to_bytes(8, "big") for row in rows)
+    return np.frombuffer(text, np.uint8).reshape(-1, 16)
+
+
+@settings(max_examples=150, deadline=None)
+@given(pairs=pair_lists(), said=assertions())
+def test_what_is_asserted_goes_before_what_is_probable(
+    pairs: list[Pair], said: tuple[list[tuple[Record, Record]], list[tuple[Record, Record]]]
+) -> None:
+    names = {p: _names(p, list(range(5))) for p in PARTIES}
+    settled = settle(_lists(*said), names, _groups(5, 5, 5))
+    parts = _sets(solve(_weights(pairs), _groups(5, 5, 5), asserted=settled.asserted))
+    same, different = (
+        [
+            ((one, int(i)), (other, int(j)))
+            for (one, other), (left, right) in pairs_by.items()
+            for i, j in zip(left, right, strict=True)
+        ]
+        for pairs_by in (settled.asserted.same, settled.asserted.different)
+    )
+    for part in parts:
+        assert max(Counter(party for party, _ in part).values()) == 1
+        assert not any({one, other} <= part for one, other in different)
+        assert all((one in part) == (other in part) for one, other in same)
+    weighted = [(((x, i), (y, j)), q) for x, i, y, j, q in pairs]
+    every = [(p, row) for p in PARTIES for row in range(5)]
+    plain = solve_reference.solve(every, weighted, threshold=0.5, same=same, different=different)
+    assert parts == plain
+    # "different" always stands; "same" stands unless a contradiction is told.
+    assert set(different) == set(said[1])
+    assert set(same) <= set(said[0])
+    if not settled.report["contradictions"]:
+        assert set(same) == set(said[0])
