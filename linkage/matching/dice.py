@@ -19,7 +19,7 @@ Source of the coefficient: Schnell, Bachteler and Reiher 2009, doi:10.1186/1472-
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -64,6 +64,9 @@ class Intersections:
     left: npt.NDArray[np.uint32]
     right: npt.NDArray[np.uint32]
     ones: npt.NDArray[np.int64]
+
+
+Keep = Callable[[Intersections], Intersections]
 
 
 def dice(left: Words, right: Words) -> Floats:
@@ -163,9 +166,13 @@ def pair_blocks(
     triangle: int | None = None,
     limit: int = MAX_PAIRS,
     threads: int = 1,
+    keep: Keep | None = None,
 ) -> Iterator[Intersections]:
     """
     Yield what `pairs_reaching` returns, by blocks of left rows in order, as they are found.
+
+    keep: applied to each block (all pairs of some left rows) by the thread that found it. What it
+    drops counts for `limit` only within its own block.
 
     Besides the right side, laid out anew, only blocks that were not taken yet are in memory, two a
     thread at most. Raises as `pairs_reaching`, TooManyCandidates when the block that passes `limit`
@@ -179,11 +186,17 @@ def pair_blocks(
         raise EncodingRefused("a bound must be finite")
     if threads < 1:
         raise EncodingRefused("a search needs at least one thread")
-    return _blocks(left, right, bound, triangle, limit, threads)
+    return _blocks(left, right, bound, triangle, limit, threads, keep)
 
 
 def _blocks(
-    left: Words, right: Words, bound: Bound, triangle: int | None, limit: int, threads: int
+    left: Words,
+    right: Words,
+    bound: Bound,
+    triangle: int | None,
+    limit: int,
+    threads: int,
+    keep: Keep | None,
 ) -> Iterator[Intersections]:
     if not len(left) or not len(right):
         return
@@ -196,11 +209,14 @@ def _blocks(
         part = slice(start, start + size)
         first = -1 if triangle is None else triangle + start
         found = kernel.search(rows[part], bound.a[part], bound.c[part], layout, first, allowed)
-        return Intersections(
+        if len(found) > allowed:  # not all of them
+            raise _flooded(limit)
+        pairs = Intersections(
             left=(found[:, 0] + np.uint64(start)).astype(np.uint32),
             right=found[:, 1].astype(np.uint32),
             ones=found[:, 2].astype(np.int64),
         )
+        return keep(pairs) if keep else pairs
 
     # Small inputs are cut so that every thread has its share; a group has four rows.
     size = min(BLOCK, 4 * -(-len(rows) // (16 * threads)))
@@ -211,20 +227,24 @@ def _blocks(
         try:
             while True:
                 while len(waiting) < 2 * threads and (start := next(starts, None)) is not None:
-                    waiting.append(pool.submit(work, start, limit - count))
+                    waiting.append(pool.submit(work, start, limit if keep else limit - count))
                 if not waiting:
                     return
                 block = waiting.popleft().result()
                 count += len(block.left)
                 if count > limit:
-                    raise TooManyCandidates(
-                        f"too many pairs of CLKs look alike: the limit is {limit}",
-                        hint="check the datasets for duplicates; a dataset must hold a person once",
-                    )
+                    raise _flooded(limit)
                 yield block
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _flooded(limit: int) -> TooManyCandidates:
+    return TooManyCandidates(
+        f"too many pairs of CLKs look alike: the limit is {limit}",
+        hint="check the datasets for duplicates; a dataset must hold a person once",
+    )
 
 
 def check(left: Words, right: Words) -> None:
