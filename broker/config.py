@@ -87,6 +87,8 @@ class WorkerSettings(Strict):
     """
     The table [worker]. poll: how often it looks for new work. take_over: how long a worker may
     be silent before others take its work. All in seconds. cores: 0 takes every core.
+    affordable_comparisons: of CLKs, up to which a run compares all pairs; None: as measured
+    (linkage.matching.planning).
     """
 
     identity: Path = Path("worker/identity.key")
@@ -94,6 +96,7 @@ class WorkerSettings(Strict):
     heartbeat_seconds: float = Field(default=5.0, ge=0.1, le=60)
     take_over_seconds: float = Field(default=120.0, ge=1)
     cores: int = Field(default=0, ge=0, le=1024)
+    affordable_comparisons: int | None = Field(default=None, ge=0)
 
 
 class BrokerConfig(Strict):

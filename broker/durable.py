@@ -27,7 +27,7 @@ from broker.faults import failure_of
 from linkage.errors import PackageRefused, Unreachable
 
 APPLICATION = "commons-linkage-broker"
-WORKFLOW_VERSION = "2"
+WORKFLOW_VERSION = "3"
 """Raise it when a change of broker.runs or broker.jobs would misread a half-finished workflow."""
 
 SCHEMA = "dbos"
@@ -133,13 +133,14 @@ def part_of(subject: str, part: str) -> str:
     return f"{subject}-{part}"
 
 
-def all_of(queue: str, subject: str, count: int) -> None:
+def all_of(queue: str, subject: str, count: int, *, first: int = 0) -> None:
     """
-    From within a workflow: queue `count` workflows, numbered from 0, and wait for all of them.
+    From within a workflow: queue `count` workflows, numbered from `first`, and wait for all of
+    them.
 
     Any worker may run them. Raises StepFailed for the first that failed.
     """
-    handles = [_enqueue(queue, f"{subject}-{n}", subject, n) for n in range(count)]
+    handles = [_enqueue(queue, f"{subject}-{n}", subject, n) for n in range(first, first + count)]
     ended = [handle.get_result(polling_interval_sec=_RESULT_POLL_SECONDS) for handle in handles]
     for one in ended:
         if one["failure"]:

@@ -4,6 +4,9 @@ Opening dataset versions, in the worker's memory only, and checking what no serv
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 
@@ -20,6 +23,22 @@ from linkage.records import EncodedRecords, arrow_schema, from_arrow
 from linkage.sealing import Identity, unseal
 
 _REMEDY = "it submits again, with the next version number"
+
+
+class OpenedDatasets:
+    """The datasets of a run in memory, by uploader, each opened when it is first asked for."""
+
+    def __init__(self, open_one: Callable[[str], Dataset]) -> None:
+        self._open_one = open_one
+        self._opened: dict[str, Dataset] = {}
+        self._lock = threading.Lock()
+
+    def of(self, uploader: str) -> Dataset:
+        """Return the uploader's dataset. Raises as `open_dataset`."""
+        with self._lock:
+            if uploader not in self._opened:
+                self._opened[uploader] = self._open_one(uploader)
+            return self._opened[uploader]
 
 
 def open_dataset(

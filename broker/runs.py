@@ -2,44 +2,44 @@
 A linkage run as a durable workflow: open -> candidates -> weights -> solve -> identity.
 
 Every line of `RunMaker.run` is a step, and the candidates are cut into tasks, workflows of their
-own, which any worker may pull from their queue. A worker that dies is started again under its
-name and goes on after the last finished step; a step that was cut short is repeated and gives
-the same bytes. Between steps only numbers travel; the results lie sealed (broker.scratch).
+own, which any worker may pull from their queue (broker.run_plan). A large run looks for candidates
+twice: by its keys, and when those tell who is linked for certain, among the rest. A worker that
+dies is started again under its name and goes on after the last finished step; a step that was cut
+short is repeated and gives the same bytes. Between steps only numbers travel; the results lie
+sealed (broker.scratch).
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
 
-from broker import audit, durable, results, second_look
+from broker import audit, durable, results, run_plan, second_look
 from broker.container import Broker
 from broker.durable import StepFailed
-from broker.packages import open_dataset
+from broker.packages import OpenedDatasets, open_dataset
 from broker.registered import RegisteredStudy
 from broker.scratch import Scratch
 from broker.second_look import LookingRun, SecondLooker
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
-from linkage.matching import candidates, links, planning, solve, weights
-from linkage.matching.candidates import CandidateChunk
-from linkage.matching.dataset import Dataset, Shape, shape_of
+from linkage.matching import candidates, links, solve, weights
+from linkage.matching.candidates import Finder
+from linkage.matching.dataset import Dataset, representatives, shape_of
 from linkage.matching.identity import result_digest
-from linkage.matching.planning import Chunk
+from linkage.matching.planning import AFFORDABLE
 from linkage.sealing import Identity
 
 RUNS = "linkage-runs"
 TASKS = "linkage-tasks"
-TASK_COMPARISONS = 1_000_000_000
-"""Comparisons of CLKs in a task: about a second on one core (docs/performance.md)."""
+FIRST, REST = "candidates", "candidates of the rest"
+"""Names of the stages of both phases; a run of one phase has only the first."""
 
 _log = structlog.get_logger("linkage.worker")
 
@@ -47,25 +47,16 @@ _log = structlog.get_logger("linkage.worker")
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenRun:
     """
-    What a worker holds of a run in memory: its study as it was in the run's epoch, its inputs and
-    opened datasets by uploader.
+    What a worker holds of a run in memory: its study as it was in the run's epoch, and its inputs
+    by uploader. finder: what it has worked out is kept for all of the run's tasks.
     """
 
     row: runs.RunRow
     study: RegisteredStudy
     inputs: dict[str, int]
     scratch: Scratch
-    datasets: dict[str, Dataset] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The plan of a run. tasks: numbers of the chunks that one task does, one after another."""
-
-    shapes: list[Shape]
-    chunks: list[Chunk]
-    tasks: list[list[int]]
+    datasets: OpenedDatasets
+    finder: Finder
 
 
 class RunMaker:
@@ -89,6 +80,8 @@ class RunMaker:
                 for uploader in durable.step("begin", self._begin, run_id):
                     durable.step(f"open {uploader}", self._open_dataset, run_id, uploader)
                 durable.all_of(TASKS, run_id, durable.step("plan", self._plan, run_id))
+                first, count = durable.step("rest", self._rest, run_id)
+                durable.all_of(TASKS, run_id, count, first=first)
                 durable.step("weights", self._weights, run_id)
                 if durable.step("ask", self._ask, run_id):
                     return
@@ -127,30 +120,39 @@ class RunMaker:
 
     def _plan(self, run_id: str) -> int:
         opened = self._opened(run_id)
-        with self._stage(run_id, "candidates"):
+        with self._stage(run_id, FIRST):
             shapes = [shape_of(self._dataset(opened, one)) for one in sorted(opened.inputs)]
-            # One phase, all pairs: the second phase has no steps here yet (planning.py).
-            chunks = planning.plan(shapes, affordable=sys.maxsize)
-            plan = Plan(shapes, chunks, _tasks(shapes, chunks))
-            opened.scratch.put("plan", _to_json(plan))
+            affordable = self._broker.home.config.worker.affordable_comparisons
+            plan = run_plan.put_first(
+                opened.scratch, shapes, AFFORDABLE if affordable is None else affordable
+            )
         return len(plan.tasks)
+
+    def _rest(self, run_id: str) -> tuple[int, int]:
+        opened = self._opened(run_id)
+        plan = run_plan.read(opened.scratch)
+        if not plan.staged:
+            return len(plan.tasks), 0
+        with self._stage(run_id, REST):
+            people = {p: representatives(self._dataset(opened, p).records) for p in opened.inputs}
+            return run_plan.put_rest(opened.scratch, people)
 
     def _candidates(self, run_id: str, number: int) -> None:
         opened = self._opened(run_id)
-        plan = _read_plan(opened.scratch)
+        plan = run_plan.read(opened.scratch)
         for one in plan.tasks[number]:
-            chunk = plan.chunks[one]
-            left, right = (self._dataset(opened, side) for side in (chunk.left, chunk.right))
-            found = candidates.find(chunk, left, right, seed=opened.row.seed)
-            opened.scratch.put_table(f"candidates-{one}", candidates.to_arrow(found))
+            if not opened.finder.knows(plan.chunks[one]):
+                opened.finder.know(run_plan.rows(opened.scratch))
+            found = opened.finder.find(plan.chunks[one])
+            opened.scratch.put_table(run_plan.candidates_name(one), candidates.to_arrow(found))
             done = opened.scratch.count("candidates-")
-            self._show(run_id, "candidates", done / len(plan.chunks))
+            self._show(run_id, FIRST if one < plan.first else REST, done / len(plan.chunks))
 
     def _weights(self, run_id: str) -> None:
         opened = self._opened(run_id)
         with self._stage(run_id, "weights"):
-            plan = _read_plan(opened.scratch)
-            found = _found(opened.scratch, plan)
+            plan = run_plan.read(opened.scratch)
+            found = run_plan.found(opened.scratch, plan)
             made = weights.weigh(plan.shapes, found)
             opened.scratch.put_table("weights", weights.to_arrow(made))
             tiers = links.tiers_of(made, found)
@@ -167,8 +169,8 @@ class RunMaker:
     def _look(self, run_id: str) -> None:
         opened = self._opened(run_id)
         with self._stage(run_id, second_look.STAGE):
-            plan = _read_plan(opened.scratch)
-            self._looks.look(_looking(opened), _found(opened.scratch, plan))
+            plan = run_plan.read(opened.scratch)
+            self._looks.look(_looking(opened), run_plan.found(opened.scratch, plan))
 
     def _solve(self, run_id: str) -> int:
         opened = self._opened(run_id)
@@ -187,7 +189,7 @@ class RunMaker:
         with self._stage(run_id, "identity"):
             entities = solve.from_arrow(opened.scratch.get_table("entities"))
             pseudonyms = {p: self._dataset(opened, p).records.pseudonyms for p in opened.inputs}
-            plan = _read_plan(opened.scratch)
+            plan = run_plan.read(opened.scratch)
             report = results.report_of(
                 plan.shapes,
                 plan.chunks,
@@ -230,16 +232,15 @@ class RunMaker:
         if row.state in ("done", "failed"):
             raise Conflict(f"the run is {row.state} already", hint="start another one")
         scratch = Scratch(self._broker, self._identity, study.id, run_id)
-        return OpenRun(row, RegisteredStudy.of(study), json.loads(row.inputs), scratch)
+        registered, inputs = RegisteredStudy.of(study), json.loads(row.inputs)
+        datasets = OpenedDatasets(
+            lambda one: open_dataset(self._broker, self._identity, registered, one, inputs[one])
+        )
+        finder = Finder(datasets.of, seed=row.seed)
+        return OpenRun(row, registered, inputs, scratch, datasets, finder)
 
     def _dataset(self, opened: OpenRun, uploader: str) -> Dataset:
-        with opened.lock:
-            if uploader not in opened.datasets:
-                number = opened.inputs[uploader]
-                opened.datasets[uploader] = open_dataset(
-                    self._broker, self._identity, opened.study, uploader, number
-                )
-            return opened.datasets[uploader]
+        return opened.datasets.of(uploader)
 
     @contextmanager
     def _stage(self, run_id: str, stage: str, *, done: int = 0) -> Iterator[None]:
@@ -287,45 +288,6 @@ class RunMaker:
         _log.warning("run failed", run=run_id, failure=failure)
 
 
-def _tasks(shapes: Sequence[Shape], chunks: Sequence[Chunk]) -> list[list[int]]:
-    """Cut the chunks into tasks of some seconds each, few enough that queueing costs nothing."""
-    records = {shape.party: shape.records for shape in shapes}
-    tasks: list[list[int]] = []
-    size = TASK_COMPARISONS
-    for number, chunk in enumerate(chunks):
-        if size >= TASK_COMPARISONS:
-            tasks.append([])
-            size = 0
-        tasks[-1].append(number)
-        size += (chunk.stop - chunk.start) * records[chunk.right] * max(1, len(chunk.clks))
-    return tasks
-
-
-def _to_json(plan: Plan) -> bytes:
-    plain = {
-        "shapes": [shape.to_json() for shape in plan.shapes],
-        "chunks": [chunk.to_json() for chunk in plan.chunks],
-        "tasks": plan.tasks,
-    }
-    return json.dumps(plain).encode()
-
-
 def _looking(opened: OpenRun) -> LookingRun:
-    shapes = _read_plan(opened.scratch).shapes
+    shapes = run_plan.read(opened.scratch).shapes
     return LookingRun(opened.row, opened.study, opened.scratch, shapes)
-
-
-def _found(scratch: Scratch, plan: Plan) -> list[CandidateChunk]:
-    return [
-        candidates.from_arrow(scratch.get_batch(f"candidates-{number}"))
-        for number in range(len(plan.chunks))
-    ]
-
-
-def _read_plan(scratch: Scratch) -> Plan:
-    plain: dict[str, Any] = json.loads(scratch.get("plan"))
-    return Plan(
-        [Shape.from_json(one) for one in plain["shapes"]],
-        [Chunk.from_json(one) for one in plain["chunks"]],
-        plain["tasks"],
-    )

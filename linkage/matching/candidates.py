@@ -142,6 +142,11 @@ class Finder:
         """Add named rows."""
         self._rows |= rows
 
+    def knows(self, chunk: Chunk) -> bool:
+        """Return whether it has, or can draw, all rows that the chunk names."""
+        sides = (chunk.left, chunk.left_rows), (chunk.right, chunk.right_rows)
+        return all(name in (ALL, NULL, SAMPLE) or (p, name) in self._rows for p, name in sides)
+
     def find(self, chunk: Chunk, *, limit: int = MAX_CANDIDATES) -> CandidateChunk:
         """Find the candidates of one chunk, as the function `find`."""
         left, right = self._dataset(chunk.left), self._dataset(chunk.right)
