@@ -47,6 +47,7 @@ from linkage.matching.second_look import (
     Limits,
     LookLevels,
     Looks,
+    Reason,
     choose,
     compare,
     looks_from_arrow,
@@ -265,6 +266,15 @@ class SecondLooker:
             "uncertain": chosen.uncertain,
             "decoys": len(chosen) - chosen.uncertain,
             "pairs_answered": sum(int(level.answered.sum()) for level in levels),
+            "comparisons": [
+                {
+                    "parties": list(pairs.parties),
+                    "pairs_asked": len(pairs),
+                    "uncertain": int((pairs.reason == Reason.UNCERTAIN).sum()),
+                    "pairs_answered": int(level.answered.sum()),
+                }
+                for pairs, level in zip(chosen.comparisons, levels, strict=True)
+            ],
             "questions": {row.uploader: row.questions for row in rows},
             "answered": {one.party: len(one) for one in answers},
             "silent": [row.uploader for row in rows if row.state != ACCEPTED and not row.refusal],
