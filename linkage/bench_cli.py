@@ -72,6 +72,10 @@ def match(
     right: Annotated[int, typer.Option(help="Filters of the other.")] = 20_000,
     bits: Annotated[int, typer.Option(help="Length: 512, 1024, 2048 or 4096.")] = 1024,
     threshold: Annotated[float, typer.Option(help="Least Dice coefficient, inclusive.")] = 0.8,
+    filters: Annotated[
+        str,
+        typer.Option(help="random; people: CLKs of simulated people; diffused: as studies send."),
+    ] = "random",
     seed: Annotated[int, typer.Option(help="Seed of the made-up filters.")] = 1,
     as_json: Json = False,
 ) -> None:
@@ -81,7 +85,15 @@ def match(
 
     console = Console(stderr=True)
     with console.status("") as status:
-        made = compare(left, right, bits, threshold=threshold, seed=seed, progress=status.update)
+        made = compare(
+            left,
+            right,
+            bits,
+            threshold=threshold,
+            filters=filters,
+            seed=seed,
+            progress=status.update,
+        )
     if as_json:
         typer.echo(json.dumps(asdict(made), indent=1))
         return
@@ -95,7 +107,7 @@ def match(
         table.add_row(what, rated, "" if ratio is None else f"{ratio:.1f}")
     same = {None: "not compared", True: "the same", False: "DIFFERENT"}[made.identical]
     table.add_row(f"answers ({made.pairs:,} pairs)", same, "")
-    table.title = f"{left:,} x {right:,} of {bits:,} bits, Dice at least {threshold}"
+    table.title = f"{left:,} x {right:,} ({filters}) of {bits:,} bits, Dice at least {threshold}"
     Console().print(table)
 
 

@@ -22,17 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import LinkageError
+from linkage.evaluation.bench_filters import Bytes, made_filters
 
 if TYPE_CHECKING:
     from linkage.matching.dice import Intersections
 
 REPEATS = 3
-DENSITY, SHARED, NOISE = 0.3, 0.1, 0.05
-"""Share of ones in a filter; share of left filters with a copy on the right; share of its bits that
-differ. Densities near .3 are what clkhash's own examples give."""
 MOST = 10_000_000
 T = TypeVar("T")
-Bytes = npt.NDArray[np.uint8]
 Progress = Callable[[str], None]
 
 
@@ -43,12 +40,13 @@ class Comparison:
 
     Rates are pairs a second, on `threads` threads, on one, and anonlink's on one; ratios are ours
     divided by anonlink's. identical: both answered the same. None where anonlink is not installed.
-    pairs: found.
+    pairs: found. filters: their kind.
     """
 
     left: int
     right: int
     bits: int
+    filters: str
     threshold: float
     threads: int
     pairs: int
@@ -66,13 +64,14 @@ def compare(
     bits: int,
     *,
     threshold: float = 0.8,
+    filters: str = "random",
     seed: int = 1,
     progress: Progress = lambda what: None,
 ) -> Comparison:
     """
-    Time ours and anonlink on made-up filters. progress: told what is timed next.
+    Time ours and anonlink on made-up filters (bench_filters). progress: told what is timed next.
 
-    Raises LinkageError for sizes, bits or a threshold out of range.
+    Raises LinkageError for sizes, bits or a threshold out of range, or filters of unknown kind.
     """
     if not (1 <= left <= MOST and 1 <= right <= MOST):
         raise LinkageError(f"a benchmark needs 1 to {MOST:,} filters a side")
@@ -84,7 +83,7 @@ def compare(
     from linkage.matching.dice import similar_pairs
 
     progress("making filters")
-    one, other = _filters(left, right, bits, seed)
+    one, other = made_filters(filters, left, right, bits, seed=seed)
     sides = one.view(np.uint64), other.view(np.uint64)
     threads = len(os.sched_getaffinity(0))
     similar_pairs(sides[0][:8], sides[1][:8], threshold)  # compile before the clock runs
@@ -95,9 +94,9 @@ def compare(
     theirs, identical = None, None
     if anonlink := _installed("anonlink.similarities"):
         progress("anonlink")
-        filters = [[_bitarray(row) for row in side] for side in (one, other)]
+        bitarrays = [[_bitarray(row) for row in side] for side in (one, other)]
         theirs, answer = _median(
-            lambda: anonlink.dice_coefficient_accelerated(filters, threshold, k=right)
+            lambda: anonlink.dice_coefficient_accelerated(bitarrays, threshold, k=right)
         )
         identical = _same(found, answer) and _same(again, answer)
     every = left * right
@@ -105,6 +104,7 @@ def compare(
         left=left,
         right=right,
         bits=bits,
+        filters=filters,
         threshold=threshold,
         threads=threads,
         pairs=len(found[1]),
@@ -115,24 +115,6 @@ def compare(
         ratio=theirs / together if theirs else None,
         identical=identical,
     )
-
-
-def _filters(left: int, right: int, bits: int, seed: int) -> tuple[Bytes, Bytes]:
-    """Return both sides packed, uint8[N, bits / 8]; the first right ones are noisy left ones."""
-    draw = np.random.default_rng(seed)
-
-    def packed(n: int, density: float) -> Bytes:
-        # In blocks: a million filters would take 8 GB as floats.
-        blocks = [
-            np.packbits(draw.random((min(10_000, n - at), bits)) < density, axis=1)
-            for at in range(0, n, 10_000)
-        ]
-        return np.concatenate(blocks)
-
-    one, other = packed(left, DENSITY), packed(right, DENSITY)
-    shared = min(int(left * SHARED) + 1, right)
-    other[:shared] = one[:shared] ^ packed(shared, NOISE)
-    return one, other
 
 
 def _same(ours: tuple[Intersections, npt.NDArray[np.float64]], theirs: Any) -> bool:

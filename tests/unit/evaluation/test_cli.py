@@ -8,10 +8,12 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from linkage.cli import app
+from linkage.evaluation.bench_filters import made_filters
 from linkage.evaluation.people import PARTIES, simulate
 
 
@@ -88,9 +90,35 @@ def test_bench_match_compares_with_anonlink() -> None:
     assert "the same" in _run("bench", "match", *size).stdout
 
 
+@pytest.mark.parametrize("bits", [512, 1024, 2048, 4096])
+@pytest.mark.parametrize(("kind", "low", "high"), [("people", 0.15, 0.4), ("diffused", 0.45, 0.55)])
+def test_bench_match_compares_clks_of_people(kind: str, low: float, high: float, bits: int) -> None:
+    one, other = made_filters(kind, 300, 200, bits, seed=3)
+    assert (one.shape, other.shape) == ((300, bits // 8), (200, bits // 8))
+    assert low < np.bitwise_count(one).sum(dtype=int) / one.size / 8 < high
+    again = made_filters(kind, 300, 200, bits, seed=3)
+    assert np.array_equal(one, again[0])
+    assert np.array_equal(other, again[1])
+    same = (one[:31] == other[:31]).all(axis=1)
+    assert 5 < same.sum() <= 31  # most common persons are registered alike, and nobody else is
+    assert not (one[31:200] == other[31:]).all(axis=1).any()
+    if bits == 512:
+        size = ("--left", 300, "--right", 200, "--bits", bits)
+        done = _run("bench", "match", *size, "--filters", kind, "--json", "--seed", 3)
+        made = json.loads(done.stdout)
+        assert (made["filters"], made["identical"]) == (kind, True)
+        assert made["pairs"] >= same.sum()
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--left", 0), ("--bits", 1000), ("--threshold", 0), ("--threshold", "nan")],
+    [
+        ("--left", 0),
+        ("--bits", 1000),
+        ("--threshold", 0),
+        ("--threshold", "nan"),
+        ("--filters", "clowns"),
+    ],
 )
 def test_bench_match_refuses_what_cannot_be(option: str, value: object) -> None:
     done = _run("bench", "match", "--left", 10, "--right", 10, option, value)
