@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sites.commands import cohort, data, interchange, keys, profile, rehearse, start, study
+from sites.commands import answer, cohort, data, interchange, keys, profile, rehearse, start, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,7 +20,7 @@ app.command()(data.tokenize)
 app.command()(data.submit)
 app.command()(data.status)
 app.command()(data.ids)
-app.command()(cohort.answer)
+app.command()(answer.answer)
 app.command()(cohort.counts)
 app.command()(cohort.join)
 app.command()(interchange.clkhash)

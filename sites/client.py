@@ -28,6 +28,7 @@ from linkage.messages import (
     DatasetState,
     Inbox,
     JobState,
+    LookState,
     Manifest,
     Message,
     Problem,
@@ -44,6 +45,7 @@ from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 
 T = TypeVar("T", bound=Message)
+R = TypeVar("R")
 _TRIES = 6
 _FIRST_WAIT_S = 0.25
 _ASSERTION_LIFE_S = 120
@@ -143,7 +145,7 @@ class BrokerClient:
     def questions(self, study: str) -> list[QuestionState]:
         """Return the study's questions, newest first."""
         response = self._send("GET", f"/v1/studies/{study}/questions")
-        return TypeAdapter(list[QuestionState]).validate_json(response.content)
+        return self._read(list[QuestionState], response)
 
     def approve(self, approval: Approval) -> QuestionState:
         path = f"/v1/studies/{approval.study_id}/questions/{approval.question_id}/approvals"
@@ -167,6 +169,20 @@ class BrokerClient:
         params = {"recipient": recipient, "purpose": purpose, "subject": subject}
         self._send("PUT", f"/v1/studies/{study}/outbox", params=params, content=sealed)
 
+    def second_looks(self, study: str) -> list[LookState]:
+        """Return what the study's runs ask about single pairs, newest first."""
+        response = self._send("GET", f"/v1/studies/{study}/second-looks")
+        return self._read(list[LookState], response)
+
+    def look_questions(self, study: str, run_id: str) -> bytes:
+        """Return a run's questions to the caller; still sealed."""
+        return self._send("GET", f"/v1/studies/{study}/second-looks/{run_id}").content
+
+    def answer_look(self, study: str, run_id: str, sealed: bytes) -> LookState:
+        """Send the answer to a run's questions; the same again has no further effect."""
+        path = f"/v1/studies/{study}/second-looks/{run_id}/answer"
+        return self._read(LookState, self._send("PUT", path, content=sealed))
+
     # How
 
     def _ask(
@@ -180,11 +196,14 @@ class BrokerClient:
     ) -> T:
         content = body.model_dump_json().encode() if body is not None else None
         response = self._send(method, path, params=params, content=content, json=True)
+        return self._read(answer, response)
+
+    def _read(self, kind: type[R], response: httpx.Response) -> R:
         try:
-            return answer.model_validate_json(response.content)
+            return TypeAdapter(kind).validate_json(response.content)
         except ValidationError:
             raise Unreachable(
-                f"{self.url} answered something that is not a {answer.__name__}",
+                f"{self.url} answered something that is not a {kind.__name__}",
                 hint="check [broker] url; both sides need the same software version",
             ) from None
 

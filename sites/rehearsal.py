@@ -3,6 +3,9 @@ A whole linkage on one machine: every actor's real code, the real broker over HT
 
     keys -> sign -> broker starts -> tokenize -> upload -> run -> release -> IDs -> report
 
+Where the study allows second looks, every site answers them as the run asks. With `compare_looks`
+the people are linked without one first, so that the report can say what it gave.
+
 For trying a study before agreements are signed, and for the demo. The signed study is marked
 as a rehearsal, because one installation plays custodian, broker and every site.
 """
@@ -28,6 +31,7 @@ from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
 from sites.crosswalk import fetch_ids, write_ids
 from sites.local_broker import ADMIN, LocalBroker
+from sites.second_looks import Outcome, answer_looks
 from sites.session import Session, require_actor
 from sites.tokenized import TokenizeSummary
 from sites.tokenizer import tokenize
@@ -36,6 +40,8 @@ from sites.vault import Vault
 
 _AUDIENCE = "commons-linkage-broker"
 _POLL_S = 0.1
+SECOND_LOOK_STAGE = "second look"
+"""Name of the stage in which a run waits for its sites, as `RunState` has it."""
 
 
 class Observer(Protocol):
@@ -64,13 +70,16 @@ class RehearsalPlan:
 class Rehearsed:
     """
     What came of it. ids: by party, record id -> cross-commons ID. tokenized: by uploader.
-    seconds: by stage.
+    seconds: by stage. looks: by uploader, its answer to the second look. unlooked: the same people
+    linked without one, where that was asked for.
     """
 
     ids: dict[str, dict[str, str]]
     run: RunState
     tokenized: dict[str, TokenizeSummary]
     seconds: dict[str, float] = field(default_factory=dict)
+    looks: dict[str, Outcome] = field(default_factory=dict)
+    unlooked: Rehearsed | None = None
 
 
 @dataclass(slots=True)
@@ -135,9 +144,12 @@ def actors(plan: RehearsalPlan, observer: Observer) -> Iterator[Actors]:
             shutil.rmtree(work)
 
 
-def link(people: Actors) -> Rehearsed:
-    """Tokenize, upload, run, release and fetch IDs. Raises LinkageError for what goes wrong."""
-    study = people.signed.study.study.id
+def link(people: Actors, *, compare_looks: bool = False) -> Rehearsed:
+    """
+    Tokenize, upload, run, release and fetch IDs. Raises LinkageError for what goes wrong.
+
+    compare_looks: link without a second look first; the newest run is the one with it.
+    """
     watch = people.watch
     tokenized = {}
     with watch.stage("tokenize"):
@@ -148,14 +160,18 @@ def link(people: Actors) -> Rehearsed:
     with watch.stage("upload"):
         for uploader, done in tokenized.items():
             submit_dataset(people.uploaders[uploader], done.dataset)
-    run = _run(people, study)
+    unlooked = None
+    if compare_looks and people.signed.study.looks:
+        with watch.stage("without second look"):
+            run, _ = _run(people, second_look=False)
+            unlooked = Rehearsed(_released(people, run), run, tokenized)
+    with watch.stage("run"):
+        run, looks = _run(people)
+    for stage, spent in run.seconds.items():
+        watch.seconds[f"run: {stage}"] = round(spent, 3)
     with watch.stage("release"):
-        request = ReleaseRequest(run_id=run.run_id, audience=tuple(people.sessions))
-        release = wait_for_job(people, people.admin.start_release(study, request))
-        ids = {
-            party: fetch_ids(session, release.job_id) for party, session in people.sessions.items()
-        }
-    return Rehearsed(ids, run, tokenized, watch.seconds)
+        ids = _released(people, run)
+    return Rehearsed(ids, run, tokenized, watch.seconds, looks, unlooked)
 
 
 def checked(plan: RehearsalPlan) -> dict[str, object]:
@@ -188,24 +204,42 @@ def wait_for_job(people: Actors, job: JobState) -> JobState:
     return job
 
 
-def _run(people: Actors, study: str) -> RunState:
-    watch = people.watch
-    with watch.stage("run"):
-        run = people.admin.start_run(study, RunRequest())
-        shown = ""
-        while run.state in ("queued", "running"):
-            people.broker.check()
-            time.sleep(_POLL_S)
-            run = people.admin.run(study, run.run_id)
-            if run.stage != shown:
-                watch.observer.stage(f"run: {run.stage}")
-                shown = run.stage
-            watch.observer.progress(run.progress)
+def _run(people: Actors, *, second_look: bool = True) -> tuple[RunState, dict[str, Outcome]]:
+    """Run the linkage to its end; every site answers what it is asked meanwhile."""
+    watch, study = people.watch, people.signed.study.study.id
+    run = people.admin.start_run(study, RunRequest(second_look=second_look))
+    looks: dict[str, Outcome] = {}
+    shown = ""
+    while run.state in ("queued", "running"):
+        people.broker.check()
+        time.sleep(_POLL_S)
+        run = people.admin.run(study, run.run_id)
+        if run.stage != shown:
+            watch.observer.stage(f"run: {run.stage}")
+            shown = run.stage
+        watch.observer.progress(run.progress)
+        if run.stage == SECOND_LOOK_STAGE:
+            _answer(people, looks)
     if run.state == "failed":
         raise LinkageError(f"the run failed: {run.failure}")
-    for stage, spent in run.seconds.items():
-        watch.seconds[f"run: {stage}"] = round(spent, 3)
-    return run
+    return run, looks
+
+
+def _answer(people: Actors, looks: dict[str, Outcome]) -> None:
+    """Let the sites that have not answered yet do so. Raises what one of them refuses."""
+    for uploader, session in people.uploaders.items():
+        for outcome in answer_looks(session) if uploader not in looks else ():
+            if outcome.fault is not None:
+                raise outcome.fault
+            looks[uploader] = outcome
+
+
+def _released(people: Actors, run: RunState) -> dict[str, dict[str, str]]:
+    """Release a run's IDs to every party; return them by party and record id."""
+    request = ReleaseRequest(run_id=run.run_id, audience=tuple(people.sessions))
+    study = people.signed.study.study.id
+    release = wait_for_job(people, people.admin.start_release(study, request))
+    return {party: fetch_ids(session, release.job_id) for party, session in people.sessions.items()}
 
 
 def _sites(plan: RehearsalPlan, study: StudyConfig) -> dict[str, SiteConfig]:
@@ -244,6 +278,7 @@ def _make_room(out: Path, work: Path) -> None:
         shutil.rmtree(work)
     if (out / "ids").exists():
         shutil.rmtree(out / "ids")
+    (out / "pairs.csv").unlink(missing_ok=True)
     work.mkdir(parents=True, mode=0o700)
 
 

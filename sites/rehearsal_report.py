@@ -6,7 +6,8 @@ What a rehearsal found, for a person (`report.html`, terminal) and for a program
 `report.json` holds: study_id, records, persons, pairs_compared, candidates, link_threshold (the
 lowest of the comparisons; each has its own under `comparisons`), estimated_precision,
 estimated_recall, estimated_f1, warnings, release_gate, result_digest, seconds by stage; with a
-truth file also precision, recall, f1 and `quality` by pair of parties; with a cohort also `cohort`.
+truth file also precision, recall, f1 and `quality` by pair of parties; where sites were asked about
+single pairs `second_look` (sites.rehearsed_looks); with a cohort also `cohort`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from sites import charts
 from sites.cohort.spec import load_spec
 from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
+from sites.rehearsed_pairs import save_pairs
+from sites.rehearsed_looks import looks_of, looks_summary, looks_table, unlooked_f1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,18 @@ class RehearsalReport:
                 f"precision {n['precision']:.4f}, recall {n['recall']:.4f}, F1 {n['f1']:.4f}"
             )
             for pair in n["quality"]["pairs"]:
-                rows[f"  {pair['left']} - {pair['right']}"] = f"F1 {pair['f1']:.4f}"
+                two = pair["left"], pair["right"]
+                without = unlooked_f1(n.get("second_look"), frozenset(two))
+                rows[f"  {' - '.join(two)}"] = f"F1 {pair['f1']:.4f}{without}"
+        if "second_look" in n:
+            rows["second look"] = looks_summary(n["second_look"])
         if "cohort" in n:
             rows["cohort"] = n["cohort"]["summary"]
             rows["cohort folder"] = n["cohort"]["folder"]
         rows["release gate"] = n["release_gate"]
         rows["time"] = f"{n['seconds']['total']:.0f} s"
         rows["IDs"] = self.out / "ids"
+        rows["pairs"] = self.out / "pairs.csv"
         rows["report"] = self.out / "report.html"
         return rows
 
@@ -81,13 +89,18 @@ def rehearse_and_report(
     if cohort:
         load_spec(cohort)
     with actors(plan, observer) as people:
-        rehearsed = link(people)
+        rehearsed = link(people, compare_looks=truth is not None)
         save_ids(rehearsed, plan.out)
+        save_pairs(people, rehearsed.run.run_id, plan.out / "pairs.csv")
         known = read_truth(truth, rehearsed.ids) if truth else None
         delivered = deliver_cohort(people, rehearsed, cohort, plan.out, known) if cohort else None
         study, gate = people.signed.study, people.signed.release_gate
     quality = score(rehearsed.ids, known) if known else None
+    unlooked = rehearsed.unlooked
+    without = score(unlooked.ids, known) if known and unlooked else None
+    looks = looks_of(rehearsed.run.report or {}, quality, without)
     numbers = _numbers(study, rehearsed, quality, delivered) | {"release_gate": gate}
+    numbers |= {"second_look": looks} if looks else {}
     _write(plan.out / "report.json", json.dumps(numbers, indent=1, default=str))
     _write(plan.out / "report.html", _page(study, rehearsed, numbers))
     return RehearsalReport(numbers, plan.out)
@@ -150,6 +163,7 @@ def _page(study: StudyConfig, rehearsed: Rehearsed, numbers: dict[str, Any]) -> 
         pairs=_pair_table(numbers),
         overlap=charts.overlap(_holders(rehearsed)),
         parties=_party_table(rehearsed),
+        looks=looks_table(numbers["second_look"]) if "second_look" in numbers else None,
         cohort=numbers.get("cohort", {}).get("table"),
         seconds=list(numbers["seconds"].items()),
     )

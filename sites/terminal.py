@@ -102,7 +102,7 @@ def would(what: str, rows: dict[str, object], *, as_json: bool = False) -> None:
     show(f"Dry run: would {what}; nothing was written or sent", rows, as_json=as_json, data=data)
 
 
-_ESTIMATED = frozenset({"check", "encode", "resume", "profile"})
+_ESTIMATED = frozenset({"check", "encode", "resume", "profile", "read the source"})
 """Steps that count a source's records, whose number is known only at its end."""
 
 

@@ -189,7 +189,8 @@ def test_a_linkage_leaves_no_identifier_anywhere(
             submit_dataset(sessions[party], done.dataset)
         from sites.rehearsal import _run
 
-        run = _run(people, study)
+        run, looks = _run(people)
+        assert all(one.state == "answered" for one in looks.values())
         request = ReleaseRequest(run_id=run.run_id, audience=tuple(sessions))
         release = wait_for_job(people, people.admin.start_release(study, request))
         linked = {party: fetch_ids(one, release.job_id) for party, one in sessions.items()}

@@ -1,4 +1,4 @@
-"""`linkage-site answer, counts, join`: a site's part in cohort questions and deliveries."""
+"""`linkage-site counts, join`: the enclave's part in cohort questions and deliveries."""
 
 from __future__ import annotations
 
@@ -16,23 +16,6 @@ if TYPE_CHECKING:
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 Question = Annotated[str, typer.Argument(help="The question's ID.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-
-
-@told
-def answer(
-    site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
-) -> None:
-    """Imaging party: answer every open question and send the rows of every approved delivery."""
-    from sites.answers import answer_everything, waiting
-    from sites.session import session_of
-
-    with session_of(site) as session:
-        if dry_run:
-            rows: dict[str, object] = dict(waiting(session)) or {"nothing": "no question is open"}
-            would("answer", rows, as_json=as_json)
-            return
-        done = answer_everything(session)
-    show("Answered", dict(done) or {"nothing": "no question is open"}, as_json=as_json)
 
 
 @told

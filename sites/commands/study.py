@@ -173,7 +173,7 @@ def _looks(config: StudyConfig) -> str:
         f"sites answer field by field for at most {looks.most_per_run:,} pairs a run and"
         f" {looks.most_per_record} a record, in at most {looks.most_runs:,} runs;"
         f" {looks.decoys:.0%} are decoys; a run waits {looks.wait_hours:g} hours"
-        " (allowed; brokers of this version do not ask yet)"
+        " (sites answer by `linkage-site answer`, and keep to these limits themselves)"
     )
 
 
