@@ -34,7 +34,7 @@ from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.fillers import Fillers
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import Spelt, joined
+from linkage.encoding.spelt import Spelt, joined
 from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
 from linkage.pseudonyms import length_prefixed

@@ -35,7 +35,7 @@ import numpy.typing as npt
 
 from linkage.errors import Conflict
 
-SPOOL_LAYOUT = 3
+SPOOL_LAYOUT = 4
 """Raised where files of a batch change: a batch of another layout is made again."""
 
 Array = npt.NDArray[Any]

@@ -2,16 +2,33 @@
 What every worker needs, loaded once: the fork server imports this module, then forks.
 
 Importing takes a second, and so does making numba's compiled loops ready; without this, every
-worker would do both. So a record of nobody goes the whole way here. Ctrl-C at a terminal reaches
+worker would do both. So a record of nobody goes the whole way here. Two libraries are kept out:
+numba would load scipy for matrix products, and pyarrow would load pandas to recognise its frames;
+no worker has either, and they are a third of the start. Ctrl-C at a terminal reaches
 every process of a command; the one that was asked ends the others, so here it is passed over, in
 the middle of an import too.
 """
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+gc.disable()  # what is imported stays; a worker sets its own pace
+
+
+class _KeptOut:
+    """While this is asked for modules, no pandas and no scipy is installed."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name in ("pandas", "scipy", "cffi", "yaml"):
+            raise ModuleNotFoundError(f"{name} is not loaded for workers", name=name)
+
+
+sys.meta_path.insert(0, _KeptOut)
 
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
@@ -21,7 +38,7 @@ from linkage.encoding.duplicates import digests, equal_ones, grouping_rules, set
 from linkage.encoding.encoder import BatchEncoder  # noqa: E402
 from linkage.encoding.fields import Normaliser, Reading  # noqa: E402
 from linkage.encoding.keys import StudyKey  # noqa: E402
-from linkage.encoding.matchkeys import Spelt  # noqa: E402
+from linkage.encoding.spelt import Spelt  # noqa: E402
 from linkage.study import parse_study  # noqa: E402
 
 _FIELDS = {"first_name": "ada", "last_name": "byron", "date_of_birth": "1815-12-10", "sex": "f"}
@@ -62,5 +79,9 @@ def _go_the_whole_way() -> None:
     settle(groups)
 
 
-_go_the_whole_way()
+try:
+    _go_the_whole_way()
+finally:
+    sys.meta_path.remove(_KeptOut)
+    gc.enable()
 READY = encoding_worker.Prepared

@@ -13,7 +13,7 @@ from typing import NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 
 from linkage.errors import EncodingRefused
 
@@ -47,10 +47,20 @@ class Coded:
     @classmethod
     def of(cls, texts: Sequence[str]) -> Self:
         """Return the column of N texts. Raises EncodingRefused for nulls."""
-        codes, values = pd.factorize(np.asarray(texts, dtype=object))
-        if codes.size and codes.min() < 0:
+        try:
+            coded = pa.array(texts, pa.string()).dictionary_encode()
+        except UnicodeEncodeError:  # an unpaired surrogate, which Arrow has no bytes for
+            return cls.reference(texts)
+        if coded.null_count:
             raise EncodingRefused("a column holds nulls", hint="a missing value is an empty string")
-        return cls(codes.astype(np.int32), values.tolist())
+        return cls(coded.indices.to_numpy(), coded.dictionary.to_pylist())
+
+    @classmethod
+    def reference(cls, texts: Sequence[str]) -> Self:
+        """Return the same as `of`, for any texts, value by value."""
+        number: dict[str, int] = {}
+        codes = [number.setdefault(text, len(number)) for text in texts]
+        return cls(np.array(codes, np.int32), list(number))
 
     def texts(self) -> list[str]:
         """Return the N values themselves."""

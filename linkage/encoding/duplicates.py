@@ -15,17 +15,19 @@ that of the values, but for one chance in 2^64 a pair.
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import apply
+from linkage.encoding.keys import length_prefixed
+from linkage.encoding.spelt import Spelt, joined
+from linkage.encoding.tags import Tagger
 from linkage.errors import EncodingRefused
 from linkage.study import parse_field
 
@@ -77,15 +79,16 @@ def digests(
     and uint64[N]: equal where all values are equal, nulls among them.
 
     columns: normalised, all of length N. secret: 16 bytes or more, the same for all batches of
-    a dataset. The digest of a record is the XOR of keyed SipHash values of its fields (Zobrist
-    hashing), so that each different value is hashed once.
+    a dataset. The digest of a record is the XOR of an HMAC-SHA-256 of each of its fields, cut to
+    64 bits (Zobrist hashing), so that each different value is hashed once.
     """
+    tagger = Tagger(hmac.digest(secret, b"digests", "sha256"))
     n = len(next(iter(columns.values()))) if columns else 0
     if any(len(column) != n for column in columns.values()):
         raise EncodingRefused("columns differ in length")
     made = np.zeros((n, len(rules)), np.uint64)
     hashed = {
-        (field, id(column.values)): _hashed(field, column, secret)
+        (field, id(column.values)): _hashed(field, column, tagger)
         for field, column in columns.items()
     }
     contents = np.bitwise_xor.reduce([*hashed.values(), np.zeros(n, np.uint64)])
@@ -95,7 +98,7 @@ def digests(
             column = _column(columns, ref, rule)
             known = ref, id(column.values)  # the rules share what no transform changes
             if known not in hashed:
-                hashed[known] = _hashed(ref, column, secret)
+                hashed[known] = _hashed(ref, column, tagger)
             made[:, place] ^= hashed[known]
             if not rule.all_fields:
                 says &= column.present()
@@ -201,12 +204,12 @@ def _tells_people_apart(columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
     return named & identified
 
 
-def _hashed(ref: str, column: Coded, secret: bytes) -> Digests:
-    # Each field has a key of its own, or a first name would cancel an equal last name.
-    key = hashlib.blake2b(ref.encode(), key=secret, digest_size=8).hexdigest()
-    texts = np.array(column.values, dtype=object)
-    values = pd.util.hash_array(texts, hash_key=key, categorize=False)
-    return np.asarray(values, np.uint64)[column.codes]
+def _hashed(ref: str, column: Coded, tagger: Tagger) -> Digests:
+    # The field is hashed with its value, or a first name would cancel an equal last name.
+    name = np.frombuffer(length_prefixed(ref), np.uint8)
+    spelt = Spelt.of_values(column.values)
+    tags = tagger.tags(*joined(name, [spelt], np.arange(len(column.values))))
+    return np.take(tags.view("<u8")[:, 0], column.codes)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -24,7 +24,8 @@ from linkage.encoding.columns import Coded
 from linkage.encoding.duplicates import group_duplicates
 from linkage.encoding.fillers import Fillers, leaders_of
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
+from linkage.encoding.spelt import Spelt
 from linkage.errors import EncodingRefused
 from linkage.pseudonyms import ContributorSecret
 from linkage.records import EncodedRecords, FixedColumn

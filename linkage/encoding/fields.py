@@ -25,7 +25,6 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from linkage.encoding import date_fit, dates, emails, names, phones, sexes, streets, whys
@@ -230,8 +229,8 @@ def _tagged(value: object) -> object:
 def _coded(rows: npt.NDArray[np.int64], texts: Sequence[str]) -> Coded:
     if not any(texts):
         return Coded(np.zeros(len(rows), np.int32), [""])
-    codes, values = pd.factorize(np.array(texts, dtype=object))
-    return Coded(codes.astype(np.int32)[rows], values.tolist())
+    column = Coded.of(texts)
+    return Coded(column.codes[rows], column.values)
 
 
 def _rule(field: str, reading: Reading) -> tuple[Rule, Rule]:

@@ -19,7 +19,8 @@ from linkage.encoding.columns import Coded
 from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser, Reading, apply, require_normalised
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt
+from linkage.encoding.matchkeys import MatchKeyEncoder
+from linkage.encoding.spelt import Spelt
 from linkage.evaluation import bench_encode
 from linkage.study import parse_field, parse_study
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from linkage.encoding.duplicates import digests, grouping_rules, settle, unite
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
+from linkage.encoding.spelt import Spelt
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.mistakes import RATES, Rates, as_registered

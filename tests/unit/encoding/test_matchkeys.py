@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from linkage.encoding.columns import Coded
 from linkage.encoding.keys import StudyKey, length_prefixed
-from linkage.encoding.matchkeys import MatchKeyEncoder, Spelt, joined, null_repeats
+from linkage.encoding.matchkeys import MatchKeyEncoder, null_repeats
+from linkage.encoding.spelt import Spelt, joined
 from linkage.errors import EncodingRefused
 from linkage.records import FixedColumn
 from linkage.study import MatchKeyRule, StudyConfig
