@@ -153,7 +153,8 @@ class RunMaker:
         with self._stage(run_id, "weights"):
             plan = run_plan.read(opened.scratch)
             found = run_plan.found(opened.scratch, plan)
-            made = weights.weigh(plan.shapes, found)
+            rules = {rule.id: rule.fields for rule in opened.study.config.match_key}
+            made = weights.weigh(plan.shapes, found, rules=rules)
             opened.scratch.put_table("weights", weights.to_arrow(made))
             tiers = links.tiers_of(made, found)
             opened.scratch.put_table("tiers", links.tiers_to_arrow(tiers))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from linkage.matching.candidates import CandidateChunk, Finder
 from linkage.matching.dataset import Dataset, Shape, representatives, shape_of
 from linkage.matching.identity import result_digest
+from linkage.matching.missed import Rules
 from linkage.matching.planning import (
     AFFORDABLE,
     ROWS_PER_CHUNK,
@@ -54,6 +55,8 @@ def link(
     datasets: Sequence[Dataset],
     *,
     seed: int,
+    rules: Rules | None = None,
+    precision: float | None = None,
     rows_per_chunk: int = ROWS_PER_CHUNK,
     affordable: int = AFFORDABLE,
     workers: int | None = None,
@@ -62,6 +65,7 @@ def link(
     """
     Link two or more datasets.
 
+    rules, precision: see weights.weigh.
     affordable: comparisons of CLKs up to which all pairs are compared (planning.py).
     workers: threads that look for candidates, None for as many as this process has CPUs; the
     result does not depend on it.
@@ -93,7 +97,7 @@ def link(
         find_all("candidates of the rest", second)
         chunks += second
     tell("weights", 0, 1)
-    weights = weigh(shapes, found)
+    weights = weigh(shapes, found, rules=rules, precision=precision)
     tell("solve", 0, 1)
     entities = solve(weights, {d.party: d.records.groups for d in datasets})
     tell("solve", 1, 1)

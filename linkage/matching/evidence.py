@@ -17,7 +17,7 @@ Candidates of the cross comparison stand against a weighted sample of certain no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,6 +50,8 @@ learned; twice as much made false links among 300 strangers (docs/matching.md).
 """
 SPREAD = 40
 """Rows that stand for the attested collisions of one rule in one party."""
+ROUNDING = 2.0
+"""Attested counts are rounded up to a multiple of 5, by 2 on average."""
 UNSEEN = 0.5
 """Non-matches assumed on top of those seen or attested, for each rule and party and each stretch of
 z: none seen is not none possible (Jeffreys)."""
@@ -64,7 +66,9 @@ class Evidence:
     x: float64[P, F]. null_x: float64[Q, F]. null_weight: float64[Q], cross pairs each stands for.
     lower, upper: float64[F], bounds of the coefficients. centre: float64[F], what they are
     expected to be before any evidence.
-    keyed: bool[P], null_keyed: bool[Q], whether any key agrees.
+    keyed: bool[P], null_keyed: bool[Q], whether any key agrees. keys: the rules that both hold.
+    agree: uint64[P], bit k where the k-th of them agrees. left_out: float64[keys], about how often
+    a rule's key is missing because two people of one side shared it.
     """
 
     parties: tuple[str, str]
@@ -79,6 +83,9 @@ class Evidence:
     lower: Floats
     upper: Floats
     centre: Floats
+    keys: tuple[str, ...]
+    agree: Mask
+    left_out: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -132,7 +139,7 @@ def _evidence(
                 found.z, found.agree, found.disagree, weight=np.full(len(found.left), weight)
             )
             shares.append(weight)
-        nulls += [visible, _attested(visible, side.collisions, keys, len(clks), share)]
+        nulls += [visible, _attested(visible, side, keys, len(clks), share)]
     nulls.append(_unseen(shares, len(clks), len(keys)))
     null = _stack(nulls, len(clks))
     z_least = _least_z(null, CHANCE_PARTNERS * min(one.people, other.people))
@@ -156,7 +163,24 @@ def _evidence(
         lower=lower,
         upper=upper,
         centre=centre,
+        keys=keys,
+        agree=cross.agree[kept],
+        left_out=_left_out((one, other), keys),
     )
+
+
+def _left_out(sides: tuple[Shape, Shape], keys: tuple[str, ...]) -> Floats:
+    """Return about how often each rule's key was nulled on either side: float64[keys]."""
+    share = np.zeros(len(keys))
+    for side in sides:
+        twice = np.array([_attested_count(side, key) for key in keys], dtype=np.float64)
+        share += 2 * twice / max(1, side.people)
+    return np.asarray(share)
+
+
+def _attested_count(side: Shape, key: str) -> float:
+    """Return how many values two people shared: the middle of what rounds up to the count."""
+    return max(0.0, side.collisions.get(key, 0) - ROUNDING)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -241,9 +265,7 @@ def _stack(rows: list[_Rows], clks: int) -> _Rows:
     )
 
 
-def _attested(
-    visible: _Rows, collisions: Mapping[str, int], keys: tuple[str, ...], clks: int, share: float
-) -> _Rows:
+def _attested(visible: _Rows, side: Shape, keys: tuple[str, ...], clks: int, share: float) -> _Rows:
     """Return the pairs of different people that share one key, as the site attested them."""
     made: list[_Rows] = []
     count = len(visible.weight)
@@ -255,7 +277,7 @@ def _attested(
     )
     for number, key in enumerate(keys):
         bit = np.uint64(1 << number)
-        total = (collisions.get(key, 0) + UNSEEN) * share
+        total = (_attested_count(side, key) + UNSEEN) * share
         rows = max(1, len(picked))
         made.append(
             _Rows(

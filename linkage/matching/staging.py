@@ -16,9 +16,9 @@ import numpy as np
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Rows, Shape
 from linkage.matching.evidence import gather
+from linkage.matching.fitting import as_edges, fit_pairs
 from linkage.matching.planning import AFFORDABLE, rest_of, staged
 from linkage.matching.propagation import propagate
-from linkage.matching.weights import as_edges, fit_pairs
 
 CONFIDENT = 0.99
 """Least probability of a pair whose records are not looked for any more, inclusive."""

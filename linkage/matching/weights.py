@@ -3,16 +3,16 @@ Match probabilities without truth: the model, stage 4 of a run.
 
     weights = weigh([shape_of(d) for d in datasets], candidate_chunks)
 
-For every two parties the density-ratio fit (density_ratio.py) and one-to-one propagation
-(propagation.py) alternate: the fit weighs the evidence, the propagation lets candidates compete and
-counts the expected matches, and their number says how many records are free to pair by chance.
-Then all parties are propagated together over sets of records (hyperedges.py), so that a third
-party can confirm or refute a pair. docs/matching.md explains and measures each step.
+Every two parties are fitted by themselves (fitting.py). Then all parties are propagated together
+over sets of records (hyperedges.py), so that a third party can confirm or refute a pair, and the
+expected matches, those that were never proposed among them, give estimates and thresholds
+(estimates.py). docs/matching.md explains and measures each step.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,28 +21,23 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.errors import EncodingRefused, MatchingFailed
-from linkage.matching import density_ratio
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
-from linkage.matching.estimates import Estimate, estimate, one_to_one
+from linkage.matching.estimates import Estimate, check_precision, estimate, one_to_one
 from linkage.matching.evidence import Evidence, gather
+from linkage.matching.fitting import MISSED, all_matches, as_pairs, fit_pairs, without_key
 from linkage.matching.hyperedges import Hyperedges, Pairs, grow, is_candidate
 from linkage.matching.looked_at import LookWeights, replaced
+from linkage.matching.missed import Keyless, Rules
 from linkage.matching.propagation import propagate
 
-ROUNDS = 8
-FREE_ROUNDS = 2
-RUNAWAY = 1.03
-"""A refit that raises the expected matches by more than this factor is not believed."""
-SETTLED = 1e-4
-MOST_MATCHED = 0.95
-MISSED = 0.02
-"""Share of true pairs that candidates miss, before anything is known of it."""
 PRIOR_PAIRS = 20.0
-"""How many confirmed pairs that first guess is worth."""
+"""How many confirmed pairs the first guess of the share missed is worth."""
 MISSED_ROUNDS = 4
-MODEL_VERSION = 1
+FOLDS = 10
+"""Parts of the matches of which each is left out once, for how sure the share without a key is."""
+MODEL_VERSION = 2
 """Raised whenever the model or a constant of it changes; every link says which one made it."""
 LEAST_PROBABILITY = 1e-4
 TWICE = 18.0
@@ -84,93 +79,52 @@ class Weights:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Fitted:
-    """One comparison's fit. log_weight: float64[P] of each pair. expected: matches."""
-
-    evidence: Evidence
-    log_weight: Floats
-    expected: float
-
-
 def weigh(
     shapes: Sequence[Shape],
     chunks: Sequence[CandidateChunk],
     *,
+    rules: Rules | None = None,
     looks: LookWeights | None = None,
+    precision: float | None = None,
 ) -> Weights:
     """
     Return the probability of every candidate pair, with estimates.
 
     chunks: one for each planned chunk, in any order. Pairs below a probability of .0001 are
-    counted in the expected matches and left out. looks: weights that take the place of the fit's,
-    from a second look. Raises MatchingFailed if a chunk is missing or no finite weights can be
-    fitted.
+    counted in the expected matches and left out. rules: fields of each match-key rule as the study
+    file names them; without them, matches that were never proposed are in no estimate of two
+    parties. looks: weights that take the place of the fit's, from a second look. precision: what is
+    wanted of the links (estimates.py).
+
+    Raises MatchingFailed if a chunk is missing, no finite weights can be fitted, or the precision
+    is out of range.
     """
+    check_precision(precision)
     parties = sorted(s.party for s in shapes)
-    fitted = [fit_pairs(evidence) for evidence in gather(shapes, chunks)]
+    fitted = [fit_pairs(evidence, rules) for evidence in gather(shapes, chunks)]
     looked = looks.comparisons if looks else {}
     pairs = {
         (parties.index(f.evidence.parties[0]), parties.index(f.evidence.parties[1])): replaced(
-            _pairs(f), looked.get(f.evidence.parties)
+            as_pairs(f), looked.get(f.evidence.parties)
         )
         for f in fitted
     }
     edges, probability, missed = _together(pairs, len(parties))
     comparisons = tuple(
-        _comparison(columns, parties, edges, probability, found, missed[columns])
-        for columns, found in pairs.items()
+        _comparison(
+            _Confirmed.of(columns, edges, probability),
+            pairs[columns],
+            missed[columns],
+            f.evidence,
+            rules or {},
+            precision,
+        )
+        for columns, f in zip(pairs, fitted, strict=True)
     )
     return Weights(
         comparisons=comparisons,
-        overall=_overall(comparisons),
+        overall=_overall(comparisons, precision),
         warnings=(*_warnings(shapes, comparisons), *_held_twice(shapes, chunks)),
-    )
-
-
-def fit_pairs(evidence: Evidence) -> Fitted:
-    """Fit and propagate in turn until the expected number of matches settles."""
-    beta: Floats | None = None
-    best = Fitted(evidence, np.zeros(len(evidence.left)), 0.0)
-    if not len(evidence.left):
-        return best
-    for turn in range(ROUNDS):
-        free = _free(best.expected, evidence.people)
-        beta = density_ratio.fit(evidence, free, beta)
-        log_weight = density_ratio.log_weights(evidence, free, beta)
-        expected = float(propagate(as_edges(evidence, log_weight)).sum())
-        if turn >= FREE_ROUNDS and expected > RUNAWAY * best.expected:
-            break
-        settled = abs(expected - best.expected) <= SETTLED * expected
-        best = Fitted(evidence, log_weight, expected)
-        if settled:
-            break
-    return best
-
-
-def _free(expected: float, people: tuple[int, int]) -> float:
-    """Return the share of cross pairs whose records both have no match."""
-    one, other = (1 - min(MOST_MATCHED, expected / max(1, n)) for n in people)
-    return one * other
-
-
-def as_edges(evidence: Evidence, log_weight: Floats) -> Hyperedges:
-    """Return the pairs of one comparison as sets of records."""
-    return Hyperedges(
-        np.stack([evidence.left, evidence.right], axis=1).astype(np.int64), log_weight
-    )
-
-
-def _pairs(fitted: Fitted) -> Pairs:
-    evidence = fitted.evidence
-    one, other = evidence.people
-    free = max(1.0, one * other * _free(fitted.expected, evidence.people))
-    return Pairs(
-        left=evidence.left.astype(np.int64),
-        right=evidence.right.astype(np.int64),
-        log_weight=fitted.log_weight,
-        log_prior=float(np.log(max(fitted.expected, 0.5) / free)),
-        missed=MISSED,
     )
 
 
@@ -212,40 +166,120 @@ def _share_missed(
     return float((PRIOR_PAIRS * MISSED + p[unproposed].sum()) / (PRIOR_PAIRS + p.sum()))
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Confirmed:
+    """
+    The pairs of two parties with what all parties say of them: P parallel rows, each pair once,
+    ordered by left row, then right row. left, right: int64[P]. probability: float64[P].
+    """
+
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    probability: Floats
+
+    @classmethod
+    def of(cls, columns: tuple[int, int], edges: Hyperedges, probability: Floats) -> _Confirmed:
+        """Sum the hyperedges that hold both records of a pair."""
+        one, other = (edges.members[:, column] for column in columns)
+        both = np.flatnonzero((one >= 0) & (other >= 0))
+        codes, which = np.unique(one[both] << 32 | other[both], return_inverse=True)
+        total = np.bincount(which.ravel(), probability[both], len(codes))
+        return cls(codes >> 32, codes & 0xFFFFFFFF, np.minimum(1.0, total))
+
+    def probability_of(self, evidence: Evidence) -> Floats:
+        """Return the probability of each candidate of `evidence`, all of which are among these."""
+        codes = self.left << 32 | self.right
+        wanted = evidence.left.astype(np.int64) << 32 | evidence.right.astype(np.int64)
+        return np.asarray(self.probability[np.searchsorted(codes, wanted)], dtype=np.float64)
+
+
 def _comparison(
-    columns: tuple[int, int],
-    parties: list[str],
-    edges: Hyperedges,
-    probability: Floats,
+    confirmed: _Confirmed,
     found: Pairs,
     missed: float,
+    evidence: Evidence,
+    rules: Rules,
+    precision: float | None,
 ) -> Comparison:
-    """Sum the hyperedges that hold both records of a pair, and add what candidates missed."""
-    pair = parties[columns[0]], parties[columns[1]]
-    members = edges.members[:, list(columns)]
-    both = (members >= 0).all(axis=1)
-    rows, which = np.unique(members[both], axis=0, return_inverse=True)
-    total = np.minimum(1.0, np.bincount(which.ravel(), probability[both], len(rows)))
-    left, right = rows[:, 0].astype(np.uint32), rows[:, 1].astype(np.uint32)
-    accepted = total[one_to_one(left, right, total)]
-    proposed = float(total[is_candidate(found, rows[:, 0], rows[:, 1])].sum())
+    """Add what candidates missed, and estimate."""
+    total = confirmed.probability
+    mine = confirmed.probability_of(evidence)
+    keyless = without_key(evidence, mine, rules, folds=FOLDS)
+    proposed = float(total[is_candidate(found, confirmed.left, confirmed.right)].sum())
+    seen = max(float(total.sum()), proposed / (1 - missed))
+    expected = max(seen, all_matches(evidence, mine, keyless))
     kept = total >= LEAST_PROBABILITY
+    left, right = (side[kept].astype(np.uint32) for side in (confirmed.left, confirmed.right))
+    spread = _spread(keyless, expected, float(total.sum()))
+    probability = total[kept]
     return Comparison(
-        parties=pair,
-        left=left[kept],
-        right=right[kept],
-        probability=total[kept],
-        estimate=estimate(accepted, total, max(float(total.sum()), proposed / (1 - missed))),
+        parties=evidence.parties,
+        left=left,
+        right=right,
+        probability=probability,
+        estimate=_estimate(left, right, probability, expected, spread, precision),
     )
 
 
-def _overall(comparisons: Sequence[Comparison]) -> Estimate:
+def _spread(keyless: Keyless | None, expected: float, proposed: float) -> float:
+    """Return the standard error of how many matches were never proposed."""
+    if keyless is None:
+        return 0.0
+    # They are as many as chance makes them (Poisson), of a share that is itself estimated.
+    return math.sqrt(max(0.0, expected - proposed) + (keyless.spread * expected) ** 2)
+
+
+def _estimate(
+    left: npt.NDArray[np.uint32],
+    right: npt.NDArray[np.uint32],
+    probability: Floats,
+    expected: float,
+    spread: float,
+    precision: float | None,
+) -> Estimate:
+    accepted = probability[one_to_one(left, right, probability)]
+    return estimate(accepted, probability, expected, spread=spread, precision=precision)
+
+
+def _overall(comparisons: Sequence[Comparison], precision: float | None) -> Estimate:
+    if len(comparisons) == 1:
+        return comparisons[0].estimate
     accepted, candidates = [np.zeros(0)], [np.zeros(0)]
     for c in comparisons:
         candidates.append(c.probability)
         accepted.append(c.probability[one_to_one(c.left, c.right, c.probability)])
-    expected = sum(c.estimate.expected_matches for c in comparisons)
-    return estimate(np.concatenate(accepted), np.concatenate(candidates), expected)
+    return estimate(
+        np.concatenate(accepted),
+        np.concatenate(candidates),
+        sum(c.estimate.expected_matches for c in comparisons),
+        spread=math.hypot(*(c.estimate.expected_spread for c in comparisons)),
+        precision=precision,
+    )
+
+
+def redecide(weights: Weights, precision: float | None) -> Weights:
+    """
+    Return the same pairs with the thresholds for another wanted precision; None for the best F1.
+
+    Nothing is computed again but the estimates: as if `weigh` had been given that precision. Raises
+    MatchingFailed if it is out of range.
+    """
+    check_precision(precision)
+    comparisons = []
+    for c in weights.comparisons:
+        known = c.estimate
+        made = _estimate(
+            c.left,
+            c.right,
+            c.probability,
+            known.expected_matches,
+            known.expected_spread,
+            precision,
+        )
+        comparisons.append(replace(c, estimate=made))
+    return replace(
+        weights, comparisons=tuple(comparisons), overall=_overall(comparisons, precision)
+    )
 
 
 def _warnings(shapes: Sequence[Shape], comparisons: Sequence[Comparison]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from broker.store.engine import Database
 from linkage.matching.identity import assign
 from linkage.matching.links import TIERS
 from linkage.matching.solve import Entities
+from linkage.matching.weights import MODEL_VERSION
 from linkage.messages import ReleaseRequest
 from tests.broker_packages import encoded, pack
 from tests.broker_world import World, make_world, running
@@ -88,7 +89,7 @@ def test_a_withdrawn_record_leaves_its_person_and_the_past_stays(world: World) -
     records = {one["record"] for one in before["then"]["records"]}
     assert records >= {gone, record_of(world, "imaging", 70)}
     assert {(one["method"], one["model"]) for one in before["then"]["links"]} == {
-        ("probabilistic", 1)
+        ("probabilistic", MODEL_VERSION)
     }
     assert {one for link in before["then"]["links"] for one in (link["left"], link["right"])} == (
         records
