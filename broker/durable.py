@@ -157,6 +157,12 @@ def life_of(subject: str) -> Life:
     return Life.LIVE if status.app_version == WORKFLOW_VERSION else Life.OUTDATED
 
 
+def is_outdated(subject: str) -> bool:
+    """Is the workflow about `subject`, ended or not, of another version of the software?"""
+    status = DBOS.get_workflow_status(subject)
+    return status is not None and status.app_version != WORKFLOW_VERSION
+
+
 def take_over(alive: Collection[str]) -> list[str]:
     """Queue again what workers that are not `alive` were running; return those workers' names."""
     running = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)

@@ -6,15 +6,26 @@ Their names are fixed, so a step that is repeated after a crash replaces its own
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pyarrow as pa
 
 from broker.container import Broker
 from broker.store import runs
+from broker.store.engine import Connection
 from linkage.errors import MatchingFailed
 from linkage.messages import BROKER
 from linkage.sealing import Context, Identity, seal, unseal
 
 PURPOSE = "run-intermediate"
+
+
+def stream_of(table: pa.Table | pa.RecordBatch) -> bytes:
+    """Return an Arrow table or batch as an IPC stream, schema metadata included."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    return bytes(sink.getvalue())
 
 
 class Scratch:
@@ -26,13 +37,28 @@ class Scratch:
 
     def put(self, name: str, data: bytes) -> None:
         """Seal and store `data` under `name`, in place of an earlier one."""
+        self.put_all({name: data}, lambda _: True)
+
+    def put_all(self, found: Mapping[str, bytes], within: Callable[[Connection], bool]) -> bool:
+        """
+        Seal and store several results in the transaction of `within`, all of them or, where that
+        returns False, none; return what it returned.
+        """
+        new = {name: self._blob(name, data) for name, data in found.items()}
+        with self._broker.database.change() as connection:
+            kept = within(connection)
+            changes = new.items() if kept else ()
+            old = [runs.set_intermediate(connection, self._run_id, *one) for one in changes]
+        # Where the transaction failed, it may have been done all the same: the sweep decides.
+        for blob_id in old if kept else new.values():
+            if blob_id:
+                self._broker.blobs.delete(blob_id)
+        return kept
+
+    def _blob(self, name: str, data: bytes) -> str:
         public = self._identity.public()
         sealed = seal(data, sender=self._identity, recipient=public, context=self._context(name))
-        blob = self._broker.blobs.put(sealed)
-        with self._broker.database.change() as connection:
-            old = runs.set_intermediate(connection, self._run_id, name, blob.blob_id)
-        if old:
-            self._broker.blobs.delete(old)
+        return self._broker.blobs.put(sealed).blob_id
 
     def get(self, name: str) -> bytes:
         """Return what was stored under `name`. Raises MatchingFailed if it is gone."""
@@ -56,10 +82,7 @@ class Scratch:
 
     def put_table(self, name: str, table: pa.Table | pa.RecordBatch) -> None:
         """Store an Arrow table or batch, schema metadata included."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write(table)
-        self.put(name, sink.getvalue().to_pybytes())
+        self.put(name, stream_of(table))
 
     def get_table(self, name: str) -> pa.Table:
         """Return a stored table in one chunk a column."""

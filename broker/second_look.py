@@ -1,14 +1,15 @@
 """
-Second looks, the worker's side: ask, read what comes, and weigh again.
+Second looks, the worker's side: ask, and weigh again what was answered.
 
 A run asks after its weights are made and its workflow ends there: no thread waits, nothing blocks
 the runs behind it, and a worker that is killed meanwhile loses nothing. Every worker looks after
-what waits (`tend`): answers are read as they come, and when all are here, or time is up, the run
-goes on as another workflow. What a site answered is open in the worker's memory only.
+what waits (broker.look_answers), and when all answers are here, or time is up, the run goes on as
+another workflow. What a site answered is open in the worker's memory only.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import secrets
 import time
@@ -18,26 +19,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import structlog
 
-from broker import audit, problems
+from broker import audit
 from broker.container import Broker
+from broker.look_answers import AnswerReader, questions_name
 from broker.registered import RegisteredStudy
-from broker.scratch import Scratch
-from broker.services.second_looks import MOST_REFUSALS, answer_context
+from broker.scratch import Scratch, stream_of
 from broker.store import runs, second_looks, studies
 from broker.store.engine import Connection
-from broker.store.second_looks import ACCEPTED, REFUSED, SENT, LookRow, RequestRow
-from linkage.errors import LinkageError, PackageRefused
-from linkage.look_tables import (
-    Answers,
-    Questions,
-    answers_from_arrow,
-    fields_between,
-    questions_from_arrow,
-    questions_to_arrow,
-)
+from broker.store.second_looks import ACCEPTED, LookRow, RequestRow
+from linkage.look_tables import Questions, fields_between, questions_to_arrow
 from linkage.matching import links, weights
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Shape
@@ -56,9 +47,8 @@ from linkage.matching.second_look import (
 )
 from linkage.matching.weights import Comparison, Weights
 from linkage.messages import BROKER, SECOND_LOOK
-from linkage.plain_arrow import read_stream
 from linkage.records import Bytes2D
-from linkage.sealing import Context, Identity, seal, unseal
+from linkage.sealing import Context, Identity, seal
 from linkage.study import SecondLook
 
 STAGE = "second look"
@@ -67,7 +57,6 @@ PART = "looked"
 
 _LOOKS, _BEFORE, _AFTER, _REPORT = "looks", "weights", "weights-looked", "look-report"
 _TIERS, _TIERS_AFTER = "tiers", "tiers-looked"
-_log = structlog.get_logger("linkage.worker")
 
 
 def questions_context(study: RegisteredStudy, uploader: str, run_id: str) -> Context:
@@ -86,64 +75,80 @@ class LookingRun:
 
 
 class SecondLooker:
-    """Asks, reads and weighs. identity: the broker's own private keys."""
+    """Asks, and weighs again. identity: the broker's own private keys."""
 
     def __init__(self, broker: Broker, identity: Identity) -> None:
         self._broker, self._identity = broker, identity
-
-    # Asking
+        self._reader = AnswerReader(broker, identity)
 
     def ask(self, run: LookingRun, pseudonyms: Mapping[str, Bytes2D]) -> bool:
         """
         Ask about the uncertain pairs of a run; return whether it has to wait for answers.
 
-        pseudonyms: by uploader. Called again after a crash it asks nothing twice.
+        pseudonyms: by uploader. Called again after a crash, or by two workers at once, it asks
+        nothing twice. Where nothing may be asked, the run's report will say why.
         """
         if (looks := run.study.config.looks) is None:
             return False
         with self._broker.database.read() as connection:
             if second_looks.find(connection, run.row.id):
                 return True
-        chosen = _chosen(run, looks)
-        run.scratch.put_table(_LOOKS, looks_to_arrow(chosen))
-        asked = questions(chosen, pseudonyms)
-        if asked:
-            self._place(run, asked, looks.wait_hours)
-        return bool(asked)
+            why_not = _hindrance(connection, run, looks)
+        if not why_not:
+            chosen = _chosen(run, looks)
+            why_not = self._place(run, chosen, questions(chosen, pseudonyms), looks)
+        if why_not:
+            report = {"pairs_asked": 0, "reason": why_not}
+            run.scratch.put(_REPORT, json.dumps(report).encode())
+        return not why_not
 
-    def _place(self, run: LookingRun, asked: Mapping[str, Questions], wait_hours: float) -> None:
-        """Seal every uploader's questions and make them visible, all in one transaction."""
-        now = time.time()
+    def _place(
+        self, run: LookingRun, chosen: Looks, asked: Mapping[str, Questions], looks: SecondLook
+    ) -> str:
+        """
+        Seal every uploader's questions and make them visible; return why not, "" where they are.
+
+        What was asked and that it was is one transaction: of two workers one asks, and what it
+        remembers is what it sent.
+        """
+        if not asked:
+            return "no pair is uncertain that the study lets the broker ask about"
         rows = [self._sealed(run, uploader, one) for uploader, one in asked.items()]
-        kept = False
-        try:
-            with self._broker.database.change() as connection:
-                current = runs.find(connection, run.row.id)
-                if current is None or current.state != "running":
-                    return
-                look = LookRow(run_id=run.row.id, asked_at=now, until=now + 3600 * wait_hours)
-                second_looks.add(connection, look, rows)
-                audit.record(
-                    connection,
-                    actor="worker",
-                    action="second look asked",
-                    study_id=run.study.id,
-                    subject=run.row.id,
-                    detail={f"questions to {row.uploader}": row.questions for row in rows},
-                )
-            kept = True
-        finally:
-            if not kept:
-                for row in rows:
-                    self._broker.blobs.delete(row.blob_id)
+        why_not = ""
+
+        def place(connection: Connection) -> bool:
+            nonlocal why_not
+            current = runs.find(connection, run.row.id)
+            if second_looks.find(connection, run.row.id) or not current or current.finished_at:
+                return False
+            if why_not := _hindrance(connection, run, looks):
+                return False
+            now = time.time()
+            until = now + 3600 * looks.wait_hours
+            look = LookRow(run_id=run.row.id, asked_at=now, until=until)
+            second_looks.add(connection, look, rows)
+            audit.record(
+                connection,
+                actor="worker",
+                action="second look asked",
+                study_id=run.study.id,
+                subject=run.row.id,
+                detail={f"questions to {row.uploader}": row.questions for row in rows},
+            )
+            return True
+
+        # What was sealed to a site the broker cannot open; its own copy tells what was asked.
+        kept = {questions_name(u): stream_of(questions_to_arrow(q)) for u, q in asked.items()}
+        kept[_LOOKS] = stream_of(looks_to_arrow(chosen))
+        if not run.scratch.put_all(kept, place):
+            for row in rows:
+                self._broker.blobs.delete(row.blob_id)
+        return why_not
 
     def _sealed(self, run: LookingRun, uploader: str, asked: Questions) -> RequestRow:
-        batch = questions_to_arrow(asked)
-        # What was sealed to the site the broker cannot open; its own copy tells what was asked.
-        run.scratch.put_table(_questions_name(uploader), batch)
         blob = self._broker.blobs.put(
             seal(
-                _stream(batch),
+                stream_of(questions_to_arrow(asked)),
                 sender=self._identity,
                 recipient=run.study.pin(uploader),
                 context=questions_context(run.study, uploader, run.row.id),
@@ -158,90 +163,6 @@ class SecondLooker:
             questions=len(asked),
         )
 
-    # Waiting
-
-    def tend(self) -> None:
-        """Read the answers that have come, and let runs go on that need not wait any longer."""
-        with self._broker.database.read() as connection:
-            sent = second_looks.sent(connection)
-            ready = second_looks.ready(connection, time.time(), MOST_REFUSALS)
-        for run_id, uploader in sent:
-            self._judge(run_id, uploader)
-        for run_id in ready:
-            self._end(run_id)
-
-    def _judge(self, run_id: str, uploader: str) -> None:
-        """Accept an answer, or refuse it with the rule that it breaks."""
-        with self._broker.database.read() as connection:
-            found = self._find(connection, run_id)
-            row = second_looks.request(connection, run_id, uploader)
-        if found is None or row is None or row.state != SENT:
-            return
-        refusal = ""
-        try:
-            self._answers(*found, row)
-        except LinkageError as error:
-            refusal = f"{error.message}. Hint: {error.hint}" if error.hint else error.message
-        except Exception as error:
-            _log.warning("an answer cannot be read", run=run_id, **problems.described(error))
-            refusal = "it cannot be read. Hint: answer with this version of the software"
-        self._settle(row, found[1], refusal)
-
-    def _settle(self, row: RequestRow, study: RegisteredStudy, refusal: str) -> None:
-        dropped = None
-        with self._broker.database.change() as connection:
-            now = second_looks.request(connection, row.run_id, row.uploader)
-            if now is None or (now.state, now.answer_blob_id) != (SENT, row.answer_blob_id):
-                return
-            if refusal:
-                dropped = row.answer_blob_id
-                second_looks.change(
-                    connection,
-                    row.run_id,
-                    row.uploader,
-                    state=REFUSED,
-                    refusals=row.refusals + 1,
-                    refusal=refusal,
-                    answer_blob_id=None,
-                    answer_digest=None,
-                )
-            else:
-                second_looks.change(connection, row.run_id, row.uploader, state=ACCEPTED)
-            rows = second_looks.requests(connection, row.run_id)
-            done = sum(one.state == ACCEPTED for one in rows) / len(rows)
-            runs.change(connection, row.run_id, progress=done)
-            audit.record(
-                connection,
-                actor="worker",
-                action=f"second look answer {'refused' if refusal else 'accepted'}",
-                study_id=study.id,
-                subject=row.run_id,
-                detail={"uploader": row.uploader, **({"rule": refusal} if refusal else {})},
-            )
-        if dropped:
-            self._broker.blobs.delete(dropped)
-
-    def _end(self, run_id: str) -> None:
-        """Let a run go on: with what was answered, and for good."""
-        with self._broker.database.change() as connection:
-            look = second_looks.find(connection, run_id)
-            run = runs.find(connection, run_id)
-            if look is None or look.over_at is not None or run is None:
-                return
-            rows = second_looks.requests(connection, run_id)
-            answered = sum(row.state == ACCEPTED for row in rows)
-            second_looks.end(connection, run_id, time.time())
-            audit.record(
-                connection,
-                actor="worker",
-                action="second look over",
-                study_id=run.study_id,
-                subject=run_id,
-                detail={"answered": answered, "silent": len(rows) - answered},
-            )
-
-    # Weighing again
-
     def look(self, run: LookingRun, chunks: Sequence[CandidateChunk]) -> None:
         """Weigh the run's pairs with what was answered, and keep what there is to say of it."""
         before = weights.from_arrow(run.scratch.get_table(_BEFORE))
@@ -250,7 +171,7 @@ class SecondLooker:
             look = second_looks.find(connection, run.row.id)
             rows = second_looks.requests(connection, run.row.id)
         accepted = [row for row in rows if row.state == ACCEPTED]
-        answers = [self._answers(run.scratch, run.study, row) for row in accepted]
+        answers = [self._reader.answers(run.scratch, run.study, row) for row in accepted]
         levels = compare(chosen, answers)
         after = before
         if any(level.answered.any() for level in levels):
@@ -294,36 +215,17 @@ class SecondLooker:
         }
         run.scratch.put(_REPORT, json.dumps(report).encode())
 
-    def _answers(self, scratch: Scratch, study: RegisteredStudy, row: RequestRow) -> Answers:
-        """Open an answer and read it strictly. Raises PackageRefused or EncodingRefused."""
-        looks = study.config.looks
-        batch = scratch.get_batch(_questions_name(row.uploader))
-        asked = questions_from_arrow(batch, study.config, row.uploader, most=row.questions)
-        opened = unseal(
-            self._broker.blobs.read(row.answer_blob_id or ""),
-            sender=study.pin(row.uploader),
-            recipient=self._identity,
-            context=answer_context(study.id, row.uploader, row.run_id, row.digest),
-        )
-        try:
-            _, batches = read_stream(opened)
-        except ValueError:
-            batches = []
-        if len(batches) != 1:
-            raise PackageRefused(
-                "what is inside is no table of answers",
-                hint="answer with this version of the software",
-            )
-        return answers_from_arrow(batches[0], study.config, asked, looks.fields if looks else ())
 
-    def _find(self, connection: Connection, run_id: str) -> tuple[Scratch, RegisteredStudy] | None:
-        """Return a run's intermediate results and its study as it was signed for the run."""
-        row = runs.find(connection, run_id)
-        study = studies.find_study_at(connection, row.study_id, row.epoch) if row else None
-        if row is None or study is None:
-            return None
-        scratch = Scratch(self._broker, self._identity, study.id, run_id)
-        return scratch, RegisteredStudy.of(study)
+def _hindrance(connection: Connection, run: LookingRun, looks: SecondLook) -> str:
+    """Return why nobody may or can be asked, "" where nothing hinders."""
+    config = run.study.config.study
+    if second_looks.runs_that_asked(connection, run.study.id, config.epoch) >= looks.most_runs:
+        return f"the study allows {looks.most_runs} runs of an epoch to ask, and they have"
+    if config.expires and dt.datetime.now(dt.UTC).date() > config.expires:
+        return "the study's last day has passed"
+    if studies.find_deactivation(connection, run.study.id, config.epoch) is not None:
+        return "the custodian put the study key out of use, and sites need it to answer"
+    return ""
 
 
 def _chosen(run: LookingRun, looks: SecondLook) -> Looks:
@@ -376,14 +278,3 @@ def _links(comparison: Comparison) -> npt.NDArray[np.int64]:
     linked = comparison.probability >= comparison.estimate.link_threshold
     left, right = comparison.left[linked], comparison.right[linked]
     return (left.astype(np.int64) << 32) | right.astype(np.int64)
-
-
-def _questions_name(uploader: str) -> str:
-    return f"asked-{uploader}"
-
-
-def _stream(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return bytes(sink.getvalue())

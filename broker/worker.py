@@ -25,8 +25,9 @@ from broker.config import Home
 from broker.container import Broker
 from broker.durable import Life, Queue, part_of
 from broker.jobs import JOBS, JobMaker
+from broker.look_answers import AnswerReader
 from broker.runs import RUNS, TASKS, RunMaker
-from broker.second_look import PART, SecondLooker
+from broker.second_look import PART
 from broker.store import jobs, runs, second_looks
 from linkage.errors import Conflict, LinkageError
 from linkage.sealing import Identity
@@ -34,6 +35,8 @@ from linkage.sealing import Identity
 _CHECK_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ENDED = "the worker gave up after many attempts"
+_OUTDATED = "the software was changed in the middle of it"
 _log = structlog.get_logger("linkage.worker")
 
 
@@ -68,7 +71,7 @@ class Worker:
         self._broker, self._name = broker, name
         self._settings = broker.home.config.worker
         self._runs, self._jobs = RunMaker(broker, identity), JobMaker(broker, identity)
-        self._looks = SecondLooker(broker, identity)
+        self._answers = AnswerReader(broker, identity)
         self._queued: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
@@ -101,28 +104,42 @@ class Worker:
                 if one not in self._queued:
                     durable.enqueue(queue, one)
                     self._queued.add(one)
-        self._looks.tend()
+        self._answers.tend()
         for one in self._looked().over:
-            if part_of(one, PART) not in self._queued:
+            if part_of(one, PART) in self._queued:
+                continue
+            if durable.is_outdated(one):
+                self._runs.give_up(one, _OUTDATED)
+            else:
                 self._queued.add(durable.go_on(RUNS, one, PART))
 
     def _look_after(self) -> None:
         """Nothing may wait for ever: not for a workflow that ended, nor for a dead worker's."""
-        looked = self._looked()
         unfinished = self._unfinished()
         # A run that waits for answers has no workflow, and needs nothing in memory.
-        unfinished[RUNS] = [one for one in unfinished[RUNS] if one not in looked.waiting]
-        self._runs.forget_all_but(unfinished[RUNS])
-        for queue, give_up in ((RUNS, self._runs.give_up), (JOBS, self._jobs.give_up)):
-            for one in unfinished[queue]:
-                life = durable.life_of(part_of(one, PART) if one in looked.over else one)
-                if life is Life.ENDED:
-                    give_up(one, "the worker gave up after many attempts")
-                if life is Life.OUTDATED:
-                    give_up(one, "the software was changed in the middle of it")
+        waiting = self._looked().waiting
+        self._runs.forget_all_but([one for one in unfinished[RUNS] if one not in waiting])
+        for one in unfinished[RUNS]:
+            self._look_after_run(one)
+        for one in unfinished[JOBS]:
+            if cause := _gave_up(durable.life_of(one)):
+                self._jobs.give_up(one, cause)
         alive = {self._name, *self._broker.oversight.alive(self._settings.take_over_seconds)}
         for dead in durable.take_over(alive):
             _log.warning("took over work", worker=dead)
+
+    def _look_after_run(self, run_id: str) -> None:
+        before = self._looked()
+        if run_id in before.waiting:
+            if durable.is_outdated(run_id):
+                self._runs.give_up(run_id, _OUTDATED)
+            return
+        over = run_id in before.over
+        cause = _gave_up(durable.life_of(part_of(run_id, PART) if over else run_id))
+        # A workflow that ended may have ended to wait, since we looked.
+        now = self._looked()
+        if cause and (run_id in now.waiting, run_id in now.over) == (False, over):
+            self._runs.give_up(run_id, cause)
 
     def _unfinished(self) -> dict[str, list[str]]:
         with self._broker.database.read() as connection:
@@ -152,6 +169,11 @@ class Worker:
             _log.error("worker is hindered", **problems.described(error))
             return False
         return True
+
+
+def _gave_up(life: Life) -> str:
+    """Return why a workflow will give no result any more, "" where it may."""
+    return {Life.ENDED: _ENDED, Life.OUTDATED: _OUTDATED}.get(life, "")
 
 
 @contextmanager

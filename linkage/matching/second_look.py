@@ -14,6 +14,7 @@ pair that one site did not answer is as if it had not been asked.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -139,6 +140,8 @@ def choose(
     """
     Choose the pairs to ask about: the uncertain ones first, then decoys, within the limits.
 
+    In every comparison decoys have at least their share; one without doubts is not asked about.
+
     shared: by comparison, in sorted order, the fields that a look may compare; without any, a
     comparison is not asked about. draw: gives that many secret random bytes (nonces). seed: draws
     decoys; the same weights and seed choose the same pairs.
@@ -147,15 +150,21 @@ def choose(
     compared = [c for c in weights.comparisons if shared.get(c.parties)]
     asked = _Asked(limits.most_per_record)
     kept = _doubts(compared, int(limits.most_per_run * (1 - limits.decoys)), asked)
+    compared = [c for c in compared if kept[c.parties]]
     spare = limits.most_per_run - sum(len(rows) for rows in kept.values())
+    odds = limits.decoys / (1 - limits.decoys)
+    least = {parties: math.ceil(len(rows) * odds) for parties, rows in kept.items()}
+    more = max(0, spare - sum(least.values())) // max(1, len(compared))
     found = []
     for comparison in compared:
-        doubts = kept[comparison.parties]
-        wanted = int(np.ceil(len(doubts) * limits.decoys / (1 - limits.decoys)))
-        most = min(max(LEAST_DECOYS, wanted), spare // len(compared))
+        doubts, needed = kept[comparison.parties], least[comparison.parties]
+        most = min(max(LEAST_DECOYS, needed), needed + more, spare)
         decoys = _decoys(comparison, most, asked, rng)
+        spare -= len(decoys)
+        # Without decoys enough, a site could tell what is in doubt: the least doubtful stay out.
+        del doubts[int(len(decoys) / odds) :]
         rows = np.array([*doubts, *decoys], dtype=np.int64)
-        if len(rows):
+        if doubts:
             order = rng.permutation(len(rows))
             found.append(_look(comparison, shared[comparison.parties], rows[order], draw))
     return Looks(tuple(found))

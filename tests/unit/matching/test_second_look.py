@@ -94,7 +94,10 @@ def drawn(size: int) -> bytes:
     return np.random.default_rng(9).bytes(size)
 
 
-def looks(limits: Limits = Limits()) -> Looks:  # noqa: B008
+FEW_DECOYS = Limits(decoys=1 / 3)
+
+
+def looks(limits: Limits = FEW_DECOYS) -> Looks:
     return choose(weights(), SHAPES, SHARED, limits, seed=1, draw=drawn)
 
 
@@ -120,6 +123,25 @@ def test_no_record_and_no_run_is_asked_more_than_the_study_allows() -> None:
     for side in (pairs.left, pairs.right):
         assert np.unique(side, return_counts=True)[1].max() == 1
     assert (pairs.reason == Reason.UNCERTAIN).sum() == 10
+    assert (pairs.reason != Reason.UNCERTAIN).sum() == 10
+
+
+@pytest.mark.parametrize("decoys", [0.2, 0.5, 0.8])
+def test_what_is_in_doubt_hides_among_decoys_or_is_not_asked(decoys: float) -> None:
+    """30 pairs are no doubt: however many doubts there are, decoys keep their share."""
+    (pairs,) = looks(Limits(decoys=decoys)).comparisons
+    assert (pairs.reason != Reason.UNCERTAIN).mean() >= decoys
+    # The most doubtful are asked first: those at .5 before those at .4.
+    doubts = pairs.probability[pairs.reason == Reason.UNCERTAIN]
+    assert len(doubts) == min(60, int(30 * (1 - decoys) / decoys + 1e-9))
+    assert (doubts == 0.5).sum() == min(30, len(doubts))
+
+
+def test_nobody_is_asked_where_nothing_is_in_doubt() -> None:
+    made = weights()
+    (one,) = made.comparisons
+    sure = replace(made, comparisons=(replace(one, probability=np.full(len(one.left), 0.99)),))
+    assert len(choose(sure, SHAPES, SHARED, Limits(), seed=1, draw=drawn)) == 0
 
 
 def test_a_comparison_without_a_common_field_is_not_asked_about() -> None:
