@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from linkage.errors import MatchingFailed
 from linkage.matching.candidates import CandidateChunk, Mask
-from linkage.matching.dataset import Shape
+from linkage.matching.dataset import Rows, Shape
 from linkage.matching.dice import Floats
 from linkage.matching.planning import Comparison, comparisons_of
 
@@ -113,18 +113,53 @@ def gather(
         if chunk.chunk.comparison not in parts:
             raise MatchingFailed("a candidate chunk belongs to no comparison of this run")
         parts[chunk.chunk.comparison].append(chunk)
-    return [_evidence(c, parts[c.parties], first_phase) for c in comparisons]
+    for c in comparisons:
+        if any((p.chunk.clks, p.chunk.keys) != (c.clks, c.keys) for p in parts[c.parties]):
+            raise MatchingFailed("a candidate chunk was found with other CLKs or keys")
+    return [
+        _evidence(
+            c,
+            parts[c.parties],
+            *_crossing(c, parts[c.parties], first_phase),
+            people=(c.one.people, c.other.people),
+        )
+        for c in comparisons
+    ]
+
+
+def gather_sample(
+    comparison: Comparison, chunks: Sequence[CandidateChunk], sampled: Rows
+) -> Evidence:
+    """
+    Build the evidence of the sampled people of one party, compared with all of the other.
+
+    chunks: of a run whose `comparison` is made in two phases (planning.py). sampled: the rows of
+    SAMPLE of its first party. Raises MatchingFailed if a chunk is missing.
+    """
+    parts = [c for c in chunks if c.chunk.comparison == comparison.parties]
+    party, clks = comparison.one.party, len(comparison.clks)
+    keyed, _ = _whole(parts, "keys", party, clks)
+    alike, people = _whole(parts, "sample", party, clks)
+    mine = np.isin(keyed.left, sampled)
+    cross = _union([_Found(*(getattr(keyed, f)[mine] for f in _Found.__slots__)), alike])
+    return _evidence(comparison, parts, cross, people[0] * people[1], people=people)
 
 
 def _evidence(
-    comparison: Comparison, parts: list[CandidateChunk], first_phase: bool = False
+    comparison: Comparison,
+    parts: list[CandidateChunk],
+    cross: _Found,
+    alike: int,
+    *,
+    people: tuple[int, int],
 ) -> Evidence:
+    """
+    Put candidates beside non-matches. alike: pairs of people that were looked at for their CLKs, of
+    all pairs between `people`.
+    """
     one, other = comparison.one, comparison.other
     clks, keys = comparison.clks, comparison.keys
-    if any((p.chunk.clks, p.chunk.keys) != (clks, keys) for p in parts):
-        raise MatchingFailed("a candidate chunk was found with other CLKs or keys")
-    cross, alike = _crossing(comparison, parts, first_phase)
-    pairs = one.people * other.people
+    pairs = people[0] * people[1]
     nulls: list[_Rows] = []
     sides = [s for s in (one, other) if s.people > 1]
     shares = []
@@ -142,7 +177,7 @@ def _evidence(
         nulls += [visible, _attested(visible, side, keys, len(clks), share)]
     nulls.append(_unseen(shares, len(clks), len(keys)))
     null = _stack(nulls, len(clks))
-    z_least = _least_z(null, CHANCE_PARTNERS * min(one.people, other.people))
+    z_least = _least_z(null, CHANCE_PARTNERS * min(people))
     kept = _worth(cross.z, cross.agree, z_least)
     null_kept = _worth(null.z, null.agree, z_least)
     x, names = _features(cross.z[kept], cross.agree[kept], cross.disagree[kept], clks, keys)
@@ -152,7 +187,7 @@ def _evidence(
     lower, upper, centre = _priors(names)
     return Evidence(
         parties=(one.party, other.party),
-        people=(one.people, other.people),
+        people=people,
         left=cross.left[kept],
         right=cross.right[kept],
         x=x,
@@ -207,6 +242,11 @@ def _crossing(
         alikes, people = _whole(parts, "cross", party, clks)
         found.append(alikes)
         alike = people[0] * people[1]
+    return _union(found), alike
+
+
+def _union(found: list[_Found]) -> _Found:
+    """Return all pairs, each once, ordered by left row, then right row."""
     left, right = (np.concatenate([getattr(f, side) for f in found]) for side in ("left", "right"))
     # A pair that agrees on a key and is alike was handed on twice, with the same evidence.
     _, kept = np.unique(left.astype(np.uint64) << np.uint64(32) | right, return_index=True)
@@ -214,7 +254,7 @@ def _crossing(
         np.concatenate([getattr(f, name) for f in found])[kept]
         for name in ("z", "agree", "disagree")
     )
-    return _Found(left[kept], right[kept], z, agree, disagree), alike
+    return _Found(left[kept], right[kept], z, agree, disagree)
 
 
 def _whole(
