@@ -32,6 +32,7 @@ from sites.cohort.spec import load_spec
 from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
 from sites.rehearsed_looks import looks_of, looks_summary, looks_table, unlooked_f1
+from sites.rehearsed_pairs import save_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class RehearsalReport:
         rows["release gate"] = n["release_gate"]
         rows["time"] = f"{n['seconds']['total']:.0f} s"
         rows["IDs"] = self.out / "ids"
+        rows["pairs"] = self.out / "pairs.csv"
         rows["report"] = self.out / "report.html"
         return rows
 
@@ -89,6 +91,7 @@ def rehearse_and_report(
     with actors(plan, observer) as people:
         rehearsed = link(people, compare_looks=truth is not None)
         save_ids(rehearsed, plan.out)
+        save_pairs(people, rehearsed.run.run_id, plan.out / "pairs.csv")
         known = read_truth(truth, rehearsed.ids) if truth else None
         delivered = deliver_cohort(people, rehearsed, cohort, plan.out, known) if cohort else None
         study, gate = people.signed.study, people.signed.release_gate
