@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker import audit, durable, results, run_plan, second_look
+from broker import audit, durable, rehearsed, results, run_plan, second_look
 from broker.container import Broker
 from broker.durable import StepFailed
 from broker.packages import OpenedDatasets, open_dataset
@@ -191,12 +191,11 @@ class RunMaker:
             entities = solve.from_arrow(opened.scratch.get_table("entities"))
             pseudonyms = {p: self._dataset(opened, p).records.pseudonyms for p in opened.inputs}
             plan = run_plan.read(opened.scratch)
+            made = second_look.final_weights(opened.scratch)
+            home = self._broker.home
+            rehearsed.keep_probabilities(home, opened.study, run_id, made, pseudonyms)
             report = results.report_of(
-                plan.shapes,
-                plan.chunks,
-                second_look.final_weights(opened.scratch),
-                entities,
-                seed=opened.row.seed,
+                plan.shapes, plan.chunks, made, entities, seed=opened.row.seed
             )
             report["second_look"] = second_look.report_of(opened.scratch)
         results.publish(
