@@ -28,7 +28,7 @@ def evaluate(
     links: Annotated[
         Path,
         typer.Argument(
-            help="Folder of <party>.csv (record_id,cross_commons_id), or list of pairs."
+            help="Folder of a rehearsal, or of <party>.csv (record_id,cross_commons_id), or pairs."
         ),
     ],
     truth: Annotated[Path, typer.Argument(help="CSV: one row a person, one column a party.")],
@@ -47,6 +47,12 @@ def evaluate(
         float | None,
         typer.Option(min=0, max=1, help="Probability from which listed pairs link; default .5."),
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pairs with probabilities, beside IDs; default: a rehearsal's pairs.csv."
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="File for the report with plots.")] = None,
     errors: Annotated[
         Path | None,
@@ -64,7 +70,7 @@ def evaluate(
         if not path.resolve().parent.is_dir():
             raise LinkageError(f"the folder of {path} is not there", hint="make it first")
     with _err.status("reading and scoring", spinner="line"):
-        read = read_links(links)
+        read = read_links(links, pairs)
         if strangers := columns.keys() - read.records.keys():
             raise LinkageError(
                 f"--column names {len(strangers)} that are no parties of these links",

@@ -25,19 +25,22 @@ MOST_PAIRS = 50_000_000
 class Compared:
     """
     Two parties, by their places. pairs: int64[2, P], listed or of one ID; probability: float64[P],
-    None for IDs; linked, correct: bool[P]. true: int64[2, T]; got: bool[T], whether linked;
-    listed: float64[T], the probability of a true pair, NaN where it is not listed or has none.
+    NaN where there is none; linked, correct: bool[P]. true: int64[2, T]; got: bool[T], whether
+    linked; listed: float64[T], the probability of a true pair, NaN where it is not listed or has
+    none. weighed: probability float64[W] and correct bool[W] of all pairs listed with one, else
+    None; of a list these are `pairs`, of IDs the list beside them.
     """
 
     left: int
     right: int
     pairs: Ints
-    probability: Floats | None
+    probability: Floats
     linked: Mask
     correct: Mask
     true: Ints
     got: Mask
     listed: Floats
+    weighed: tuple[Floats, Mask] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,30 +102,53 @@ def joined(left: Ints, right: Ints) -> Ints:
 def compare(case: Case, links: Links, left: int, right: int, threshold: float) -> Compared:
     """Return the pairs of the parties at these places; listed ones link from `threshold` on."""
     people = case.person[left], case.person[right]
-    probability = None
+    width = len(people[1])
+    listed = links.pairs.get(case.key(left, right))
+    given, probability = np.zeros((2, 0), np.int64), None
+    if listed is not None:
+        given, probability = np.stack([listed.left, listed.right]), listed.probability
+        if case.parties[left] > case.parties[right]:
+            given = given[::-1]
+
+    def right_ones(pairs: Ints) -> Mask:
+        whose = people[0][pairs[0]]
+        same: Mask = (whose >= 0) & (whose == people[1][pairs[1]])
+        return same
+
+    def said(pairs: Ints) -> Floats:
+        found = np.full(pairs.shape[1], np.nan)
+        if probability is not None:
+            place = _places(given, pairs, width)
+            found[place >= 0] = probability[place[place >= 0]]
+        return found
+
+    pairs = given
     if links.ids is not None:
         number: dict[str, int] = {}
-        given = [
+        ids = [
             np.array([number.setdefault(one, len(number)) for one in links.ids[party].values()])
             for party in (case.parties[left], case.parties[right])
         ]
-        pairs = joined(given[0].astype(np.int64), given[1].astype(np.int64))
-    else:
-        listed = links.pairs[case.key(left, right)]
-        pairs, probability = np.stack([listed.left, listed.right]), listed.probability
-        if case.parties[left] > case.parties[right]:
-            pairs = pairs[::-1]
-    linked = np.ones(pairs.shape[1], bool) if probability is None else probability >= threshold
-    whose = people[0][pairs[0]]
-    correct = (whose >= 0) & (whose == people[1][pairs[1]])
+        pairs = joined(ids[0].astype(np.int64), ids[1].astype(np.int64))
+    linked = np.ones(pairs.shape[1], bool)
+    if links.ids is None and probability is not None:
+        linked = probability >= threshold
     true = joined(*people)
-    place = _places(pairs, true, len(people[1]))
-    there = place >= 0
-    got, said = np.zeros(len(place), bool), np.full(len(place), np.nan)
-    got[there] = linked[place[there]]
-    if probability is not None:
-        said[there] = probability[place[there]]
-    return Compared(left, right, pairs, probability, linked, correct, true, got, said)
+    place = _places(pairs, true, width)
+    got = np.zeros(len(place), bool)
+    got[place >= 0] = linked[place[place >= 0]]
+    return Compared(
+        left=left,
+        right=right,
+        pairs=pairs,
+        probability=said(pairs),
+        linked=linked,
+        correct=right_ones(pairs),
+        true=true,
+        got=got,
+        listed=said(true),
+        weighed=None if probability is None else (probability, right_ones(given)),
+    )
 
 
 def _places(pairs: Ints, wanted: Ints, width: int) -> Ints:

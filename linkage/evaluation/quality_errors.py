@@ -52,12 +52,14 @@ def wrong_pairs(case: Case, links: Links, truth: TruthFile, one: Compared) -> Wr
     lost[taken] = "linked to another"
     lost[left_out] = "record left out" if links.ids is not None else "record not listed"
     said = one.listed[~one.got]
-    lost[~np.isnan(said)] = "below the threshold"
+    if links.ids is None:
+        lost[~np.isnan(said)] = "below the threshold"
+    elif one.weighed is not None:
+        lost[~taken & ~left_out & np.isnan(said)] = "no candidate"
     pairs = np.concatenate([false, missed], axis=1)
     probability = np.full(pairs.shape[1], np.nan)
-    if one.probability is not None:
-        probability[: false.shape[1]] = one.probability[one.linked & ~one.correct]
-        probability[false.shape[1] :] = said
+    probability[: false.shape[1]] = one.probability[one.linked & ~one.correct]
+    probability[false.shape[1] :] = said
     left_ids, right_ids = (
         [case.ids[side][row] for row in rows.tolist()]
         for side, rows in zip(sides, pairs, strict=True)

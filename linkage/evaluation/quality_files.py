@@ -39,7 +39,7 @@ _PROBABILITY = ("probability", "match_probability")
 _OTHER_SCORES = frozenset({"match_weight", "match_key", "score", "method"})
 _PAIRS_HINT = (
     f"a list of pairs has the columns {','.join(PAIR_HEADERS[0])} and may have probability; or one"
-    " column a party, two in all, and may have probability"
+    " column a party, two in all, and may have probability; links come first, then the truth"
 )
 
 
@@ -74,7 +74,8 @@ class Links:
     What a linkage says. records: by party its record ids, all different.
 
     ids: the cross-commons IDs, None for a list. pairs: by two parties the pairs listed, as places
-    in `records`; empty for IDs. inside: listed pairs of one party, which are not scored.
+    in `records`; with IDs these are what the linkage weighed, and the IDs say what it linked.
+    inside: listed pairs of one party, which are not scored.
     """
 
     records: Mapping[str, Sequence[str]]
@@ -97,12 +98,58 @@ class TruthFile:
     facts: Mapping[str, Mapping[str, str]]
 
 
-def read_links(path: Path) -> Links:
-    """Read a folder of IDs, or a file of pairs. Raises SourceRefused, RowRejected."""
-    if path.is_dir():
-        ids = read_ids(path)
-        return Links({party: list(given) for party, given in ids.items()}, ids, {})
-    return _read_pairs(path)
+def read_links(path: Path, weighed: Path | None = None) -> Links:
+    """
+    Read a folder of IDs, or a file of pairs.
+
+    weighed: for IDs, a list of pairs with their probabilities; by default that of a rehearsal's
+    folder, `pairs.csv` beside its folder `ids`. Raises SourceRefused, RowRejected.
+    """
+    if not path.is_dir():
+        if weighed is not None:
+            raise SourceRefused(
+                file=str(path),
+                rule="is a list of pairs already",
+                hint="pairs with probabilities go beside a folder of IDs; give one of the two",
+            )
+        return _read_pairs(path)
+    ids = read_ids(path)
+    records = {party: list(given) for party, given in ids.items()}
+    beside = path / "pairs.csv"
+    if weighed is None and (path / "ids").is_dir() and beside.is_file():
+        weighed = beside
+    if weighed is None:
+        return Links(records, ids, {})
+    listed = _read_pairs(weighed)
+    return Links(records, ids, _placed(listed, records, weighed), listed.inside)
+
+
+def _placed(
+    listed: Links, records: Mapping[str, Sequence[str]], path: Path
+) -> dict[tuple[str, str], ListedPairs]:
+    """Return the listed pairs, at places in `records`."""
+
+    def refuse(rule: str, hint: str) -> NoReturn:
+        raise SourceRefused(file=str(path), rule=rule, hint=hint)
+
+    if not listed.scored:
+        refuse("has no column `probability`", "leave it out: the IDs say who is linked")
+    if strangers := listed.records.keys() - records.keys():
+        hint = f"parties of the IDs: {', '.join(records)}; both must be of one linkage"
+        refuse(f"names {len(strangers)} parties that have no IDs", hint)
+    places: dict[str, Ints] = {}
+    for party, named in listed.records.items():
+        number = {record: place for place, record in enumerate(records[party])}
+        places[party] = np.array([number.get(record, -1) for record in named], np.int64)
+        if unknown := int((places[party] < 0).sum()):
+            hint = "IDs and pairs must be of one run"
+            refuse(f"names {unknown:,} records of {party!r} that have no ID", hint)
+    return {
+        (left, right): ListedPairs(
+            places[left][pairs.left], places[right][pairs.right], pairs.probability
+        )
+        for (left, right), pairs in listed.pairs.items()
+    }
 
 
 def read_ids(folder: Path) -> dict[str, dict[str, str]]:
@@ -245,6 +292,9 @@ def _read_pairs(path: Path) -> Links:
     if names:
         cells = [sheet.columns[name] for name in names]
     else:
+        if set(ID_HEADER) <= set(sheet.columns):
+            hint = "give the folder that has such a file for each party"
+            raise SourceRefused(file=sheet.file, rule="has the IDs of one party", hint=hint)
         parties = [n for n in sheet.columns if n not in {*_PROBABILITY, *_OTHER_SCORES}]
         if len(parties) != 2:
             raise SourceRefused(
@@ -320,7 +370,11 @@ def read_sheet(path: Path) -> Sheet:
     if not path.exists():
         raise SourceRefused(file=file, rule="is not there", hint="check the path")
     if path.is_dir():
-        raise SourceRefused(file=file, rule="is a folder", hint="give one CSV file")
+        raise SourceRefused(
+            file=file,
+            rule="is a folder",
+            hint="give one CSV file; links come first, then the truth",
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as text:
             first = text.readline()

@@ -107,7 +107,9 @@ def _group_columns(case: Case, truth: TruthFile, by: Sequence[str]) -> Sequence[
             raise SourceRefused(
                 file=truth.file,
                 rule=f"there is no column {column!r} of persons",
-                hint=f"name one of: {', '.join(truth.facts) or 'none; it has record ids only'}",
+                hint=f"name one of: {', '.join(truth.facts)}"
+                if truth.facts
+                else "it has record ids only; add the column to it, a value for each person",
             )
         if column not in RELATIONS and different(column) > MOST_GROUPS_ASKED:
             raise SourceRefused(

@@ -50,7 +50,7 @@ def page(scored: Scored, *, command: str) -> str:
         ],
         group_forest=_forest(groups),
         threshold=scored.threshold,
-        curve=_curve(scored.curves[first], scored.threshold or 0.0) if first else None,
+        curve=_curve(scored.curves[first], scored.threshold) if first else None,
         reliability=_reliability(scored.calibration[first]) if first else None,
         calibration=[
             (
@@ -121,7 +121,7 @@ def _forest(named: Sequence[tuple[str, PairQuality]]) -> dict[str, Any]:
     }
 
 
-def _curve(curve: Curve, threshold: float) -> dict[str, Any]:
+def _curve(curve: Curve, threshold: float | None) -> dict[str, Any]:
     x = Axis(0, 1, 62.0, 704.0)
     rates = [
         [getattr(point, name) for point in curve.points] for name in ("precision", "recall", "f1")
@@ -137,7 +137,7 @@ def _curve(curve: Curve, threshold: float) -> dict[str, Any]:
         ],
         "x": x.ticks([k / 10 for k in range(11)]),
         "y": y.ticks(ticks),
-        "threshold": x.at(threshold),
+        "threshold": None if threshold is None else x.at(threshold),
         "best": {
             "x": x.at(curve.best.threshold),
             "y": y.at(curve.best.f1),

@@ -52,7 +52,8 @@ class Curve:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """
-    A linkage against the truth. threshold: from which listed pairs are links, None for IDs.
+    A linkage against the truth. threshold: from which listed pairs are links, None for IDs, also
+    for those with a list of pairs beside them.
 
     false, missed: errors by kind, most first. curves, calibration: by "left - right" and "all",
     empty without probabilities. wrong: every error, for a file. notes: what a reader must know.
@@ -99,6 +100,11 @@ def score_links(
         raise LinkageError(
             "there are no two parties to compare", hint="give the IDs of two or more"
         )
+    if threshold is not None and links.ids is not None:
+        raise LinkageError(
+            "IDs are links whatever the threshold",
+            hint="give the list of pairs alone to try thresholds, or no threshold",
+        )
     if threshold is not None and not links.scored:
         raise LinkageError(
             "a threshold needs pairs with probabilities",
@@ -120,7 +126,7 @@ def score_links(
     curves, calibration = _by_probability(case, compared)
     return Scored(
         quality=quality,
-        threshold=at if links.scored else None,
+        threshold=at if links.scored and links.ids is None else None,
         groups=groups(case, truth, compared, by),
         false=dict(kinds[0].most_common()),
         missed=dict(kinds[1].most_common()),
@@ -158,12 +164,11 @@ def _by_probability(
     parts: list[tuple[str, Floats, Mask, int]] = [
         (
             f"{case.parties[one.left]} - {case.parties[one.right]}",
-            one.probability,
-            one.correct,
+            *one.weighed,
             one.true.shape[1],
         )
         for one in compared
-        if one.probability is not None
+        if one.weighed is not None
     ]
     if len(parts) > 1:
         every = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
@@ -206,7 +211,10 @@ def _notes(links: Links, truth: TruthFile, quality: Quality) -> Sequence[str]:
     if links.inside:
         notes.append(f"{links.inside:,} listed pairs are within one party; they are not scored")
     if not links.scored:
-        notes.append("without probabilities there is no threshold curve and no calibration")
+        notes.append(
+            "without probabilities there is no threshold curve and no calibration"
+            + ("; a rehearsal's pairs.csv has them (--pairs)" if links.ids is not None else "")
+        )
     if not truth.facts:
         notes.append("the truth has no columns of persons (sex, household): no subgroups")
     return notes

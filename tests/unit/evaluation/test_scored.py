@@ -92,7 +92,7 @@ def test_ids_and_the_records_they_leave_out(folder: Path) -> None:
         "linked to another": 1,
     }
     assert (scored.threshold, scored.curves) == (None, {})
-    with pytest.raises(LinkageError, match="needs pairs with probabilities"):
+    with pytest.raises(LinkageError, match="whatever the threshold"):
         score_links(links, read_truth_file(folder / "truth.csv", links.records), threshold=0.5)
 
 
@@ -229,3 +229,96 @@ def test_lists_of_other_makers_are_read(folder: Path) -> None:
     (folder / "pairs.csv").write_text("left_party,left_id,right_party,right_id\nn,1,n,2\n")
     with pytest.raises(SourceRefused, match="within a party only"):
         read_links(folder / "pairs.csv")
+
+
+IDS = {
+    "north": "record_id,cross_commons_id\nN1,a\nN2,b\nN3,c\nN4,d\nN5,e\nN9,z\n",
+    "south": "record_id,cross_commons_id\nS1,a\nS2,c\nS3,f\nS4,d\nS5,g\nS9,y\n",
+}
+WEIGHED = """left_party,left_id,right_party,right_id,probability
+south,S1,north,N1,0.95
+north,N3,south,S2,0.6
+north,N4,south,S4,0.9
+north,N3,south,S3,0.4
+north,N9,south,S9,0.1
+"""
+
+
+@pytest.fixture
+def rehearsed(folder: Path) -> Path:
+    """A rehearsal's folder: IDs, and the pairs that the run weighed."""
+    (folder / "out" / "ids").mkdir(parents=True)
+    for party, text in IDS.items():
+        (folder / "out" / "ids" / f"{party}.csv").write_text(text)
+    (folder / "out" / "pairs.csv").write_text(WEIGHED)
+    return folder
+
+
+def test_a_rehearsals_folder_has_links_and_probabilities(rehearsed: Path) -> None:
+    out, truth = rehearsed / "out", rehearsed / "truth.csv"
+    links = read_links(out)
+    scored = score_links(links, read_truth_file(truth, links.records))
+    bare = read_links(out / "ids")
+    plain = score_links(bare, read_truth_file(truth, bare.records))
+    assert scored.quality == plain.quality  # the IDs say what is linked
+    assert (scored.threshold, plain.curves) == (None, {})
+    # N2 - S2: S2 is taken. N3 - S3: N3 is taken. N5 - S5: nobody proposed it.
+    assert scored.missed == {"linked to another": 2, "no candidate": 1}
+    assert plain.missed == {"linked to another": 2, "linked to nobody": 1}
+    listed = read_links(out / "pairs.csv")
+    alone = score_links(listed, read_truth_file(truth, listed.records))
+    assert scored.calibration == alone.calibration
+    assert {p.threshold: p.found for p in scored.curves["north - south"].points}[0.9] == 2
+    wrong = scored.wrong[0]
+    said = dict(
+        zip(zip(wrong.left_ids, wrong.right_ids, strict=True), wrong.probability, strict=True)
+    )
+    assert said["N3", "S2"] == 0.6
+    assert said["N3", "S3"] == 0.4
+    assert np.isnan(said["N5", "S5"])
+    text = page(scored, command="linkage evaluate out truth.csv")
+    assert "Reliability diagram" in text
+    assert "thresholds of their own" in text
+
+
+def test_the_command_takes_pairs_beside_ids(rehearsed: Path) -> None:
+    out, truth = rehearsed / "out", rehearsed / "truth.csv"
+    for arguments in ((out,), (out / "ids", "--pairs", out / "pairs.csv")):
+        made = json.loads(_run(arguments[0], truth, *arguments[1:], "--json").stdout)
+        assert made["calibration"]["north - south"]["brier"] > 0
+        assert made["threshold"] is None
+    assert "--pairs" in _run(out / "ids", truth).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("out", "truth.csv", "--threshold", 0.5), "whatever the threshold"),
+        (("out/pairs.csv", "truth.csv", "--pairs", "out/pairs.csv"), "is a list of pairs already"),
+        (("out/ids/north.csv", "truth.csv"), "has the IDs of one party"),
+        (("out", "truth.csv", "--pairs", "truth.csv"), "is no list of pairs"),
+        (("out", "truth.csv", "--pairs", "none.csv"), "is not there"),
+        (("out", "truth.csv", "--pairs", "bare.csv"), "has no column `probability`"),
+        (("out", "truth.csv", "--pairs", "east.csv"), "names 1 parties that have no IDs"),
+        (("out", "truth.csv", "--pairs", "gone.csv"), "names 1 records of 'north' that have no ID"),
+        (("truth.csv", "out"), "links come first, then the truth"),
+        (("out", "out"), "links come first, then the truth"),
+        (("out", "bare-truth.csv", "--by", "sex"), "it has record ids only"),
+    ],
+)
+def test_pairs_and_ids_that_do_not_fit(
+    rehearsed: Path, arguments: tuple[object, ...], said: str
+) -> None:
+    head, first = WEIGHED.splitlines()[:2]
+    bare = f"{head}\n{first}\n".replace(",probability", "").replace(",0.95", "")
+    (rehearsed / "bare.csv").write_text(bare)
+    (rehearsed / "east.csv").write_text(f"{head}\neast,E1,north,N1,0.5\n")
+    (rehearsed / "gone.csv").write_text(f"{head}\nsouth,S1,north,N77,0.5\n")
+    (rehearsed / "bare-truth.csv").write_text("truth_id,north,south\np1,N1,S1\n")
+    done = _run(
+        *(rehearsed / one if str(one)[0].islower() else one for one in arguments[:2]),
+        *(rehearsed / one if str(one).endswith(".csv") else one for one in arguments[2:]),
+    )
+    assert done.exit_code in (4, 7), done.output
+    assert said in " ".join(done.stderr.split())
+    assert "N77" not in done.stderr
