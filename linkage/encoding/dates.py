@@ -96,6 +96,12 @@ class DateRule:
         self._numeric = "%m" in self.format
         short = _pattern(self.format.replace("%Y", "%y"))
         self._short = short if "%Y" in self.format else None
+        plain = self._numeric and self.format.isascii() and self.format.isprintable()
+        self._plain = plain and self.format == self.format.strip()
+        self._sure = (
+            max(_FIRST_SURE, self._too_old + dt.timedelta(1)),
+            min(_LAST_SURE, self._latest),
+        )
         self._width = 8 if re.fullmatch(r"(%[Ymd]){3}", self.format) else 0
 
     def __call__(self, text: str) -> Found:
@@ -114,6 +120,23 @@ class DateRule:
         if self._short and (found := self._short.fullmatch(stripped)) and _in_calendar(found):
             return null(whys.TWO_DIGIT_YEAR) if self._until is None else self._of_parts(found, "")
         return self._in_another_format(stripped)
+
+    def quick(self, raw: str) -> str:
+        """
+        Return the value of a cell as it is read, if it is a day in the source's own format that
+        nothing is wrong with; else "".
+        """
+        if not self._plain or not (found := self._pattern.fullmatch(raw)):
+            return ""
+        year, month, day = found.group("year", "month", "day")
+        try:
+            born = dt.date(int(year), int(month), int(day))
+        except ValueError:
+            return ""
+        first, last = self._sure
+        if len(year) < 4 or not first <= born <= last:
+            return ""
+        return f"{year}{month:0>2}{day:0>2}"
 
     def of_number(self, text: str) -> Found:
         """Return the value of a whole number: 7051971 in MMDDYYYY has lost its leading zero."""

@@ -13,7 +13,15 @@ from __future__ import annotations
 import re
 
 from linkage.encoding import whys
-from linkage.encoding.rules import Found, fold, null, said_missing, without_mojibake, word_set
+from linkage.encoding.rules import (
+    LONGEST,
+    Found,
+    fold,
+    null,
+    said_missing,
+    without_mojibake,
+    word_set,
+)
 
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\{[^}]*\}|\"[^\"]*\"|(?<![a-z])'[^']+'(?![a-z'])")
 _BETWEEN = re.compile(r"[\s\-/,;&+_.]+")
@@ -81,6 +89,17 @@ def last_name(text: str) -> Found:
         return word, ""
     value, why = _name(text, surname=True, shorten=False)
     return null(whys.ONE_LETTER) if len(value) == 1 else (value, why)
+
+
+def quick(raw: str) -> str:
+    """
+    Return the first or last name that a cell holds as it is read, if it is one plain word of three
+    letters or more that stands for nothing else; else "".
+    """
+    if not (raw.isalpha() and raw.isascii()) or len(raw) > LONGEST:
+        return ""
+    word = raw.lower()
+    return word if _plain(word) and word != "nan" and not said_missing(word) else ""
 
 
 def _plain(word: str) -> bool:

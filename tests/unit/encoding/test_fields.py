@@ -238,3 +238,36 @@ def test_columns_that_were_not_normalised_are_refused_without_a_value() -> None:
 @pytest.mark.parametrize("field", [field for field in FIELDS if field != "date_of_birth"])
 def test_only_dates_have_a_format_to_fit(field: str) -> None:
     require_fit(field, {whys.NOT_A_PHONE: 10_000}, READING)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["first_name", "last_name", "street", "date_of_birth"]),
+    st.one_of(
+        st.text(max_size=12),
+        st.from_regex(r"[A-Za-z]{1,12}|[0-9]{1,4} [A-Za-z ]{1,12}", fullmatch=True),
+        st.dates(dt.date(1890, 1, 1)).map(lambda day: day.strftime("%m/%d/%Y")),
+        st.dates(dt.date(1890, 1, 1)).map(lambda day: f"{day.month}/{day.day}/{day.year}"),
+        st.sampled_from(["nan", "NaN", "Nan", "None", "unknown", "Mrs", "aaa", "Baby", "ab"]),
+        st.sampled_from(
+            ["01/01/1900", "02/30/1971", "12/31/9999", "11/02/2026", "\u0660\u0661/01/1971"]
+        ),
+    ),
+)
+def test_the_short_way_gives_what_the_rule_gives(field: str, raw: str) -> None:
+    normaliser = Normaliser(field, READING)
+    if quick := normaliser._quick(raw):
+        assert normaliser._of_text(raw, normaliser._rule) == (quick, "")
+
+
+def test_the_short_way_takes_what_is_plain() -> None:
+    plain = {
+        "first_name": "Ada", "last_name": "BYRON", "date_of_birth": "07/05/1971",
+        "street": "12 Main Street",
+    }  # fmt: skip
+    assert [Normaliser(f, READING)._quick(raw) for f, raw in plain.items()] == [
+        "ada", "byron", "19710705", "12 main st",
+    ]  # fmt: skip
+    for other in ("%d %B %Y", "%m/%d/%y", " %Y%m%d"):
+        reading = Reading(date_format=other, two_digit_years_until=2026)
+        assert not Normaliser("date_of_birth", reading)._quick("07/05/71")
