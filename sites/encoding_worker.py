@@ -98,11 +98,7 @@ class PartOrder:
 def packed(raw: RawBatch) -> pa.Buffer:
     """Return a batch as it travels to a worker."""
     columns = {**raw.columns, RECORD_ID: raw.record_ids, NUMBER: pa.array(raw.numbers)}
-    batch = pa.record_batch(columns)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return sink.getvalue()
+    return _serialised(pa.record_batch(columns))
 
 
 Contents = npt.NDArray[np.uint64]
@@ -158,18 +154,18 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     clks = {clk.id: made.clks[clk.id] for clk in worker.study.clks_of(worker.party)}
     keys = {rule.id: made.match_keys[rule.id] for rule in worker.study.rules_of(worker.party)}
     n = len(record_ids)
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "pseudonyms": pseudonyms[order],
-        "numbers": np.asarray(table.column(NUMBER), np.int64)[order],
-        "digests": found[order],
-        "contents": contents[order],
-        "has_clk": _stacked([c.present[order] for c in clks.values()], n),
-        "keys": np.stack([k.values[order] for k in keys.values()], axis=1)
-        if keys
-        else np.zeros((n, 0, MATCH_KEY_BYTES), np.uint8),
-        "has_key": _stacked([k.present[order] for k in keys.values()], n),
-        **{f"bits_{clk}": column.values[order] for clk, column in clks.items()},
+    unordered: dict[str, npt.NDArray[Any]] = {
+        "pseudonyms": pseudonyms,
+        "numbers": np.asarray(table.column(NUMBER), np.int64),
+        "digests": found,
+        "contents": contents,
+        "has_clk": _stacked([c.present for c in clks.values()], n),
+        "keys": _beside_each_other([k.values for k in keys.values()], n),
+        "has_key": _stacked([k.present for k in keys.values()], n),
+        **{f"bits_{clk}": column.values for clk, column in clks.items()},
     }
+    # `take` copies a row at once, where an index copies its items one by one.
+    arrays = {name: np.take(column, order, axis=0) for name, column in unordered.items()}
     vault, dataset = worker.order.vault, worker.order.dataset
     ids = record_ids.take(pa.array(order))
     facts = {
@@ -253,10 +249,7 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
             _mark(worker, part.rows, contents, records)
         if worker.study.study.fills_nulls:
             records = _filled(worker, records)
-    batch = to_arrow(records, worker.study)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    data = _serialised(to_arrow(records, worker.study))
     order, number = worker.order, part.rows.number
     context = Context(
         study=worker.study.study.id,
@@ -266,7 +259,7 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
         details=(str(order.dataset), str(number), str(part.total)),
     )
     head, body = seal_in_two(
-        memoryview(sink.getvalue()).cast("B"),
+        memoryview(data).cast("B"),
         sender=worker.identity,
         recipient=order.broker,
         context=context,
@@ -278,6 +271,17 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
     digest.update(body)
     size = len(head) + len(body)
     return Part(number=number, size=size, records=len(records), digest=digest.hexdigest())
+
+
+def _serialised(batch: pa.RecordBatch) -> pa.Buffer:
+    """Return a batch as an Arrow IPC stream. In memory of its size: one that grows is copied."""
+    size = pa.MockOutputStream()
+    with pa.ipc.new_stream(size, batch.schema) as writer:
+        writer.write_batch(batch)
+    data = pa.allocate_buffer(size.size())
+    with pa.ipc.new_stream(pa.FixedSizeBufferWriter(data), batch.schema) as writer:
+        writer.write_batch(batch)
+    return data
 
 
 def _normalised(
@@ -336,11 +340,12 @@ def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords
     rows = np.asarray(spool.load("order")[part.start : part.stop])
     clks, rules = study.clks_of(worker.party), study.rules_of(worker.party)
     n = len(rows)
-    pseudonyms, contents = np.zeros((n, 16), np.uint8), np.zeros(n, np.uint64)
-    bits = [np.zeros((n, clk.length // 8), np.uint8) for clk in clks]
-    has_clk = np.zeros((n, len(clks)), dtype=bool)
-    keys = np.zeros((n, len(rules), MATCH_KEY_BYTES), np.uint8)
-    has_key = np.zeros((n, len(rules)), dtype=bool)
+    # Every row is in one batch, so nothing needs to be cleared first.
+    pseudonyms, contents = np.empty((n, 16), np.uint8), np.empty(n, np.uint64)
+    bits = [np.empty((n, clk.length // 8), np.uint8) for clk in clks]
+    has_clk = np.empty((n, len(clks)), dtype=bool)
+    keys = np.empty((n, len(rules), MATCH_KEY_BYTES), np.uint8)
+    has_key = np.empty((n, len(rules)), dtype=bool)
     for batch, first in worker.whole.batches:
         here = np.flatnonzero((first <= rows) & (rows < first + batch.rows))
         if not here.size:
@@ -355,9 +360,9 @@ def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords
         for name, made in columns:
             read = batch.read(name, start, stop)
             made[here] = read if len(read) == len(here) else read[local - start]
+    byte, bit = rows >> 3, np.uint8(128) >> (rows & 7).astype(np.uint8)
     for place in range(len(rules)):
-        packed = spool.load(f"lost-{place}")
-        has_key[:, place] &= (packed[rows >> 3] >> (7 - (rows & 7)).astype(np.uint8)) & 1 == 0
+        has_key[:, place] &= np.take(spool.load(f"lost-{place}"), byte) & bit == 0
     keys[~has_key] = 0
     records = EncodedRecords(
         pseudonyms=pseudonyms,
@@ -372,6 +377,15 @@ def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords
         },
     )
     return contents, records
+
+
+def _beside_each_other(keys: list[npt.NDArray[np.uint8]], n: int) -> npt.NDArray[np.uint8]:
+    """Return uint8[n, R, 16] of R times uint8[n, 16]."""
+    # A type of 16 bytes, so that a key is copied as one item; nothing is computed with it.
+    made = np.empty((n, len(keys)), np.complex128)
+    for place, one in enumerate(keys):
+        made[:, place] = np.ascontiguousarray(one).view(np.complex128)[:, 0]
+    return made.view(np.uint8).reshape(n, len(keys), MATCH_KEY_BYTES)
 
 
 def _stacked(columns: list[npt.NDArray[np.bool_]], n: int) -> npt.NDArray[np.bool_]:

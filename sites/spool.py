@@ -19,6 +19,7 @@ Columns of a batch of n rows:
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import math
 import shutil
@@ -126,10 +127,9 @@ class Spool:
         making = self.folder / f".batch-{number:05d}.making"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(mode=0o700)
-        for name, column in columns.items():
-            np.save(making / f"{name}.npy", column, allow_pickle=False)
+        sums = {f"{name}.npy": _save(making / f"{name}.npy", c) for name, c in columns.items()}
         beside(making)
-        sums = {path.name: _checksum(path) for path in sorted(making.iterdir())}
+        sums |= {p.name: _checksum(p) for p in sorted(making.iterdir()) if p.name not in sums}
         (making / "unused.json").write_text(json.dumps(unused), encoding="utf-8")
         text = json.dumps({**facts, "sums": sums})
         (making / "facts.json").write_text(text, encoding="utf-8")
@@ -196,6 +196,20 @@ def sweep(spools: Path, is_done: Callable[[int], bool]) -> None:
 def _mapped(path: Path) -> Array:
     found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     return found
+
+
+def _save(path: Path, column: Array) -> int:
+    """Write a column as `np.save` does; return the file's checksum without reading it again."""
+    column = np.ascontiguousarray(column)
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(column))
+    data = column.reshape(-1).view(np.uint8).data
+    with path.open("wb", buffering=0) as file:
+        file.write(head.getbuffer())
+        left = data
+        while len(left):  # one write may be cut short
+            left = left[file.write(left) :]
+    return zlib.crc32(data, zlib.crc32(head.getbuffer()))
 
 
 def _checksum(path: Path) -> int:

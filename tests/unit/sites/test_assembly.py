@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,21 @@ def test_passes_cover_every_value_once() -> None:
         edges = list(passes(rows, most))
         assert [low for low, _ in edges] == [0, *(high for _, high in edges)][: len(edges)]
         assert not edges or edges[-1][1] == 1 << 16
+
+
+def test_columns_are_written_as_numpy_would_with_their_checksum(tmp_path: Path) -> None:
+    columns = {
+        "numbers": np.arange(10),
+        "none": np.zeros((0, 10, 16), np.uint8),
+        "no_rules": np.zeros((5, 0), bool),
+        "every_other": np.arange(20, dtype=np.uint8).reshape(10, 2)[::2],
+    }
+    spool = Spool(tmp_path / "spool")
+    spool.make()
+    spool.write(1, columns, {"digest": "0"}, [])
+    sums = spool.batch(1).facts["sums"]
+    for name, column in columns.items():
+        np.save(tmp_path / "expected.npy", column)
+        written = (tmp_path / "expected.npy").read_bytes()
+        assert (spool.path(1) / f"{name}.npy").read_bytes() == written
+        assert sums[f"{name}.npy"] == zlib.crc32(written)
