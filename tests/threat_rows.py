@@ -156,7 +156,7 @@ ATTACKS = (
         "T17",
         "reader of results",
         "similarity scores rebuild the graph",
-        "scores never leave the broker: no address of the API gives any; a rehearsal alone writes a file",
+        "scores never leave the broker: no address gives any; only rehearsals write them",
         "totals of a run, for admins",
     ),
     Threat(
