@@ -11,7 +11,7 @@ from broker import problems
 from broker.container import Broker
 from broker.description import describe
 from broker.limits import Outermost
-from broker.routes import health, jobs, relay, runs, second_looks, studies, uploads
+from broker.routes import assertions, health, jobs, relay, runs, second_looks, studies, uploads
 from linkage.errors import LinkageError
 
 
@@ -21,7 +21,7 @@ def create_app(broker: Broker) -> FastAPI:
     app.state.broker = broker
     # Assigned as FastAPI documents it, "Extending OpenAPI".
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    for module in (health, studies, uploads, runs, second_looks, jobs, relay):
+    for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay):
         app.include_router(module.router)
     app.add_exception_handler(LinkageError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)

@@ -8,6 +8,7 @@ from broker.auth import SignIn
 from broker.blobs import Blobs
 from broker.config import Home
 from broker.services.admins import Admins
+from broker.services.assertions import Assertions
 from broker.services.oversight import Oversight
 from broker.services.questions import Questions
 from broker.services.relay import Relay
@@ -31,6 +32,7 @@ class Broker:
     admins: Admins
     studies: Studies
     uploads: Uploads
+    assertions: Assertions
     runs: Runs
     releases: Releases
     questions: Questions
@@ -53,6 +55,7 @@ class Broker:
             admins=Admins(database),
             studies=Studies(database, home),
             uploads=Uploads(database, blobs, config.limits),
+            assertions=Assertions(database, blobs),
             runs=Runs(database),
             releases=Releases(database),
             questions=Questions(database),

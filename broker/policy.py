@@ -47,6 +47,8 @@ class Action(Enum):
     READ_LOOK = "read a second look"
     ANSWER_LOOK = "answer a second look"
     END_LOOK = "end the wait for a second look"
+    ASSERT = "assert links of its records"
+    READ_ASSERTIONS = "read which assertion lists were sent"
     READ_AUDIT = "read the audit log"
 
 
@@ -68,6 +70,8 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.READ_LOOK: frozenset({ADMIN, ITSELF}),
     Action.ANSWER_LOOK: frozenset({ITSELF}),
     Action.END_LOOK: frozenset({ADMIN}),
+    Action.ASSERT: frozenset({ITSELF}),
+    Action.READ_ASSERTIONS: frozenset({ADMIN, ITSELF}),
     Action.READ_AUDIT: frozenset({ADMIN}),
 }
 """The whole policy. An action that is not here is refused to everybody."""
@@ -82,6 +86,7 @@ BEFORE_EXPIRY = frozenset(
         Action.DELIVER,
         Action.SEND,
         Action.ANSWER_LOOK,
+        Action.ASSERT,
     }
 )
 """What the agreement behind a study allows only until the study's last day; reading stays."""

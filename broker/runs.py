@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from broker import audit, durable, rehearsed, results, run_plan, second_look
+from broker.asserted import settled
 from broker.container import Broker
 from broker.durable import StepFailed
 from broker.packages import OpenedDatasets, open_dataset
@@ -177,11 +178,14 @@ class RunMaker:
         opened = self._opened(run_id)
         with self._stage(run_id, "solve"):
             made = second_look.final_weights(opened.scratch)
-            groups = {p: self._dataset(opened, p).records.groups for p in opened.inputs}
-            entities = solve.solve(made, groups)
+            datasets = {p: self._dataset(opened, p) for p in opened.inputs}
+            groups = {p: one.records.groups for p, one in datasets.items()}
+            said = settled(self._broker, self._identity, opened.study, opened.row, datasets)
+            opened.scratch.put("asserted", json.dumps(said.report).encode())
+            entities = solve.solve(made, groups, asserted=said.asserted)
             opened.scratch.put_table("entities", solve.to_arrow(entities))
             tiers = second_look.final_tiers(opened.scratch)
-            made_links = links.links_of(made, tiers, entities, groups)
+            made_links = links.links_of(made, tiers, entities, groups, asserted=said.asserted.same)
             opened.scratch.put_table("links", links.to_arrow(made_links))
         return entities.count
 
@@ -198,6 +202,7 @@ class RunMaker:
                 plan.shapes, plan.chunks, made, entities, seed=opened.row.seed
             )
             report["second_look"] = second_look.report_of(opened.scratch)
+            report["asserted"] = json.loads(opened.scratch.get("asserted"))
         results.publish(
             self._broker,
             opened.row,

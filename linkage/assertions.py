@@ -20,8 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from linkage.errors import EncodingRefused
+from linkage.messages import Hex256, Message, Name
 from linkage.plain_arrow import read_stream
 from linkage.records import PSEUDONYM_BYTES, Bytes2D
 
@@ -30,6 +32,16 @@ MOST_ASSERTIONS = 150_000
 """Rows of a list: with their seal they stay below messages.PART_BYTES."""
 
 _REMEDY = "make and send the list again: linkage-site assert"
+
+
+class AssertionListState(Message):
+    """One uploader's assertion list; its newest one counts. digest, size: of the sealed list."""
+
+    uploader: Name
+    number: int = Field(ge=1, le=1_000_000)
+    epoch: int = Field(ge=1)
+    size: int
+    digest: Hex256
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -31,6 +31,7 @@ DELIVERY_CROSSWALK = "delivery-crosswalk"
 DELIVERY_ROWS = "delivery-rows"
 SECOND_LOOK = "second-look"
 SECOND_LOOK_ANSWER = "second-look-answer"
+ASSERTIONS = "assertions"
 """Purposes of sealed objects, bound by `linkage.sealing.Context`."""
 
 PART_BYTES = 8 * 1024 * 1024

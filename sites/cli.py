@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from sites.commands import answer, cohort, data, interchange, keys, profile, rehearse, start, study
+from sites.commands.assertions import assert_
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +22,7 @@ app.command()(data.submit)
 app.command()(data.status)
 app.command()(data.ids)
 app.command()(answer.answer)
+app.command("assert")(assert_)
 app.command()(cohort.counts)
 app.command()(cohort.join)
 app.command()(interchange.clkhash)

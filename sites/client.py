@@ -22,6 +22,7 @@ from joserfc.jwk import OKPKey
 from pydantic import TypeAdapter, ValidationError
 
 from linkage import errors, messages
+from linkage.assertions import AssertionListState
 from linkage.errors import LinkageError, Unreachable
 from linkage.messages import (
     Approval,
@@ -135,6 +136,16 @@ class BrokerClient:
 
     def complete_dataset(self, manifest: Manifest) -> DatasetState:
         return self._ask(DatasetState, "POST", f"{_dataset(manifest)}/complete")
+
+    def assertion_lists(self, study: str) -> list[AssertionListState]:
+        """Return the assertion lists that the caller sent, newest first."""
+        response = self._send("GET", f"/v1/studies/{study}/assertions")
+        return TypeAdapter(list[AssertionListState]).validate_json(response.content)
+
+    def put_assertions(self, study: str, number: int, sealed: bytes) -> AssertionListState:
+        """Send the caller's next assertion list; it replaces those before."""
+        response = self._send("PUT", f"/v1/studies/{study}/assertions/{number}", content=sealed)
+        return AssertionListState.model_validate_json(response.content)
 
     def ask_question(self, study: str, request: QuestionRequest) -> JobState:
         return self._ask(JobState, "POST", f"/v1/studies/{study}/questions", body=request)

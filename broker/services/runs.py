@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from broker import audit
 from broker.policy import Grant
-from broker.store import runs, studies
+from broker.store import assertions, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound
 from linkage.messages import RunRequest, RunState
@@ -31,9 +31,10 @@ class Runs:
 
     def start(self, grant: Grant, request: RunRequest, *, allow_missing: bool = False) -> RunState:
         """
-        Queue a run over every uploader's newest complete dataset version of the study's epoch.
+        Queue a run over every uploader's newest complete dataset version and assertion list of
+        the study's epoch.
 
-        The same datasets, seed and software give the run that is already there, unless it failed.
+        The same datasets, lists, seed and software give the run that is there, unless it failed.
         Raises Conflict naming the uploaders that have no complete dataset version.
         """
         study = grant.study
@@ -53,6 +54,7 @@ class Runs:
                 software=SOFTWARE,
                 started_at=int(time.time()),
                 looks=int(request.second_look and study.config.looks is not None),
+                asserted=_asserted(connection, grant),
             )
             same = runs.find_same(connection, row)
             if same:
@@ -69,6 +71,7 @@ class Runs:
                     "seed": row.seed,
                     "software": row.software,
                     "second_look": row.looks,
+                    "asserted": row.asserted,
                 },
             )
         return _state(row, grant)
@@ -100,6 +103,13 @@ class Runs:
             older = studies.newest_dataset(connection, study.id, uploader, state="complete")
             missing.append(f"{uploader} (only of epoch {older.epoch})" if older else uploader)
         return found, missing
+
+
+def _asserted(connection: Connection, grant: Grant) -> str:
+    study = grant.study
+    newest = assertions.newest(connection, study.id, study.config.study.epoch)
+    uploaders = study.config.uploaders
+    return json.dumps({u: n for u, n in newest.items() if u in uploaders}, sort_keys=True)
 
 
 def existing(connection: Connection, study_id: str, run_id: str) -> runs.RunRow:

@@ -234,6 +234,12 @@ def _in_use(connection: Connection, study: RegisteredStudy, row: studies.Dataset
             f"dataset version {row.number} is of epoch {row.epoch}, the study of {epoch}",
             hint="take the newest signed study and key from the custodian, tokenize again",
         )
+    require_key_in_use(connection, study)
+
+
+def require_key_in_use(connection: Connection, study: RegisteredStudy) -> None:
+    """Raises Conflict where the study key of the study's epoch is deactivated."""
+    epoch = study.config.study.epoch
     notice = studies.find_deactivation(connection, study.id, epoch)
     if notice:
         said = Deactivation.model_validate_json(notice).said

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from broker.store.tables import intermediate, item, look_request, part
+from broker.store.tables import assertion_list, intermediate, item, look_request, part
 
 
 def named(connection: Connection) -> set[str]:
     """Return every blob that some row names."""
     found: set[str] = set()
-    for table in (part, item, intermediate, look_request):
+    for table in (part, item, intermediate, look_request, assertion_list):
         found.update(connection.execute(select(table.c.blob_id)).scalars())
     found.update(
         blob_id

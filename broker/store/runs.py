@@ -18,7 +18,7 @@ class RunRow:
     stage_began: Unix seconds.
 
     sequence: order of finished runs within the study, from 1; None until done. looks: 1 where it
-    may ask a second look, else 0.
+    may ask a second look, else 0. asserted: JSON, assertion list number by uploader.
     """
 
     id: str
@@ -39,6 +39,7 @@ class RunRow:
     started_at: int
     finished_at: int | None = None
     looks: int = 0
+    asserted: str = "{}"
 
 
 def add(connection: Connection, row: RunRow) -> None:
@@ -54,13 +55,14 @@ def find(connection: Connection, run_id: str) -> RunRow | None:
 
 
 def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
-    """Return a run of the same inputs, seed and software that has not failed."""
+    """Return a run of the same inputs, assertions, seed and software that has not failed."""
     same = select(run).where(
         run.c.study_id == wanted.study_id,
         run.c.seed == wanted.seed,
         run.c.inputs == wanted.inputs,
         run.c.software == wanted.software,
         run.c.looks == wanted.looks,
+        run.c.asserted == wanted.asserted,
         run.c.state != "failed",
     )
     found = connection.execute(same.order_by(run.c.started_at.desc())).mappings().first()

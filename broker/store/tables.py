@@ -112,6 +112,19 @@ part = Table(
     ),
 )
 
+assertion_list = Table(
+    "assertion_list",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("uploader", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("blob_id", String(32), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("placed_at", BigInteger, nullable=False),
+)
+
 run = Table(
     "run",
     metadata,
@@ -133,6 +146,13 @@ run = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("looks", Integer, nullable=False, server_default="0"),
+    Column(
+        "asserted",
+        Text,
+        nullable=False,
+        server_default="{}",
+        comment="JSON: assertion list number by uploader",
+    ),
     UniqueConstraint("study_id", "sequence"),
 )
 

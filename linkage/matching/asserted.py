@@ -50,9 +50,9 @@ class _Said:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """An assertion that counts by itself: two or more uploaders name it, with one verdict."""
+    """An assertion that two or more uploaders name. name: its token."""
 
-    token: bytes
+    name: bytes
     said: tuple[_Said, ...]
 
 
@@ -155,7 +155,7 @@ def _told(claims: Sequence[_Claim], why: str) -> dict[str, Any]:
     return {
         "why": why,
         "uploaders": sorted({said.uploader for claim in claims for said in claim.said}),
-        "tokens": sorted({claim.token.hex() for claim in claims}),
+        "tokens": sorted({claim.name.hex() for claim in claims}),
     }
 
 

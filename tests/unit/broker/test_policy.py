@@ -50,6 +50,8 @@ MAY = {
     Action.READ_LOOK: {"admin", "claims"},
     Action.ANSWER_LOOK: {"claims"},
     Action.END_LOOK: {"admin"},
+    Action.ASSERT: {"claims"},
+    Action.READ_ASSERTIONS: {"admin", "claims"},
     Action.READ_AUDIT: {"admin"},
 }
 """Written out by hand, with the path naming party "claims"; the policy must say the same."""
@@ -90,6 +92,7 @@ def test_contributors_give_and_get_nothing_back() -> None:
         return allowed
 
     of_its_own = {Action.UPLOAD, Action.READ_DATASET, Action.READ_LOOK, Action.ANSWER_LOOK}
+    of_its_own |= {Action.ASSERT, Action.READ_ASSERTIONS}
     assert may(north, "north") == {Action.READ_STUDY, Action.SEND} | of_its_own
     assert may(north, "south") == {Action.READ_STUDY, Action.SEND}
     assert may(north, "claims") == {Action.READ_STUDY, Action.SEND}
@@ -142,7 +145,7 @@ def test_every_route_passes_the_check() -> None:
     from fastapi.dependencies.models import Dependant
     from fastapi.routing import APIRoute
 
-    from broker.routes import health, jobs, relay, runs, second_looks, studies, uploads
+    from broker.routes import assertions, health, jobs, relay, runs, second_looks, studies, uploads
     from broker.routes.common import May
 
     def checks(dependant: Dependant) -> list[Action]:
@@ -150,7 +153,7 @@ def test_every_route_passes_the_check() -> None:
         return own + [action for one in dependant.dependencies for action in checks(one)]
 
     open_routes, used = [], set()
-    for module in (health, studies, uploads, runs, second_looks, jobs, relay):
+    for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             assert route.include_in_schema, "the tenants' test finds addresses there"
