@@ -17,6 +17,7 @@ from linkage.refusals import refusing
 
 if TYPE_CHECKING:
     from linkage.evaluation.quality import PairQuality
+    from linkage.evaluation.quality_fields import FieldErrors
     from linkage.evaluation.scored import Scored
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
@@ -53,6 +54,13 @@ def evaluate(
             help="Pairs with probabilities, beside IDs; default: a rehearsal's pairs.csv."
         ),
     ] = None,
+    records: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARTY=FILE",
+            help="A party's records in clear text, to say which fields differ; repeatable.",
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="File for the report with plots.")] = None,
     errors: Annotated[
         Path | None,
@@ -61,23 +69,32 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a linkage: precision, recall, F1, by parties and subgroup; calibration; errors."""
+    from linkage.evaluation.quality_fields import read_clear
     from linkage.evaluation.quality_files import read_links, read_truth_file
     from linkage.evaluation.quality_report import page
     from linkage.evaluation.scored import score_links
 
-    columns = _mapping(column or [])
+    columns = _mapping(column or [], "--column", "COLUMN")
+    files = _mapping(records or [], "--records", "FILE")
     for path in filter(None, (html, errors)):
         if not path.resolve().parent.is_dir():
             raise LinkageError(f"the folder of {path} is not there", hint="make it first")
     with _err.status("reading and scoring", spinner="line"):
         read = read_links(links, pairs)
-        if strangers := columns.keys() - read.records.keys():
+        for option, named in (("--column", columns), ("--records", files)):
+            if strangers := named.keys() - read.records.keys():
+                raise LinkageError(
+                    f"{option} names {len(strangers)} that are no parties of these links",
+                    hint=f"the parties: {', '.join(read.records)}",
+                )
+        if len(files) == 1:
             raise LinkageError(
-                f"--column names {len(strangers)} that are no parties of these links",
-                hint=f"the parties: {', '.join(read.records)}",
+                "fields are compared between two parties",
+                hint="give --records for another party, too",
             )
         known = read_truth_file(truth, read.records, columns)
-        scored = score_links(read, known, threshold=threshold, by=by or ())
+        clear = read_clear({party: Path(file) for party, file in files.items()}, read.records)
+        scored = score_links(read, known, threshold=threshold, by=by or (), clear=clear)
     if html:
         command = f"linkage evaluate {links.name} {truth.name}"
         html.write_text(page(scored, command=command), encoding="utf-8")
@@ -91,10 +108,10 @@ def evaluate(
         typer.echo(path)
 
 
-def _mapping(pairs: list[str]) -> dict[str, str]:
+def _mapping(pairs: list[str], option: str, what: str) -> dict[str, str]:
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     if not all(mapping) or not all(mapping.values()):
-        raise typer.BadParameter("write PARTY=COLUMN", param_hint="--column")
+        raise typer.BadParameter(f"write PARTY={what}", param_hint=option)
     return mapping
 
 
@@ -126,7 +143,13 @@ def _write_errors(scored: Scored, path: Path) -> None:
 
 
 def _say(scored: Scored) -> None:
+    from linkage.evaluation.quality_fields import lacking
+
     console = Console()
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     quality = scored.quality
     rates = [Column(name, min_width=11) for name in ("precision", "recall", "F1")]
     table = Table("parties", *rates, "false", "missed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -142,18 +165,18 @@ def _say(scored: Scored) -> None:
         console.print(_group_table(scored))
     for what, kinds in (("false links", scored.false), ("missed links", scored.missed)):
         told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
-        console.print(f"{what}: {told or 'none'}", markup=False, highlight=False, soft_wrap=True)
+        line(f"{what}: {told or 'none'}")
+    for found in scored.fields:
+        console.print(_field_table(found))
+        line(f"not the same in missed pairs: {lacking(found)}")
     for name, one in scored.calibration.items():
         best = scored.curves[name].best
-        console.print(
+        line(
             f"{name}: calibration error {one.error:.4f}, Brier {one.brier:.4f}; best threshold"
-            f" with hindsight {best.threshold:.3f}, F1 {best.f1:.4f}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f" with hindsight {best.threshold:.3f}, F1 {best.f1:.4f}"
         )
     for note in scored.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        line(f"note: {note}")
 
 
 def _group_table(scored: Scored) -> Table:
@@ -176,6 +199,18 @@ def _group_table(scored: Scored) -> Table:
             f"{pair.false:,}",
             f"{pair.missed:,}",
         )
+    return table
+
+
+def _field_table(found: FieldErrors) -> Table:
+    from linkage.evaluation.quality_fields import DIFFERS, MISSING, SAME
+
+    heads = ("missed:\ndiffers", "\nmissing", "\nsame", "false:\nsame", "\ndiffers", "\nmissing")
+    table = Table(f"{found.left} -\n{found.right}", *heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for field, states in found.missed.items():
+        counts = [states[state] for state in (DIFFERS, MISSING, SAME)]
+        counts += [found.false[field][state] for state in (SAME, DIFFERS, MISSING)]
+        table.add_row(field.replace("_", " "), *(f"{count:,}" for count in counts))
     return table
 
 

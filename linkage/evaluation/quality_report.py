@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linkage.evaluation.charts import Axis, bars, floor_of, polyline
 from linkage.evaluation.quality import PairQuality, Reliability
+from linkage.evaluation.quality_fields import DIFFERS, MISSING, SAME, lacking
 from linkage.evaluation.scored import Curve, Scored
 
 _PANELS = ((190.0, 350.0), (370.0, 530.0), (550.0, 710.0))
@@ -64,6 +65,21 @@ def page(scored: Scored, *, command: str) -> str:
             for name, one in scored.calibration.items()
         ],
         false_links=bars(list(scored.false.items()), width=430),
+        fields=[
+            (
+                f"{one.left} - {one.right}",
+                [
+                    (
+                        field.replace("_", " "),
+                        *(states[state] for state in (DIFFERS, MISSING, SAME)),
+                        *(one.false[field][state] for state in (SAME, DIFFERS, MISSING)),
+                    )
+                    for field, states in one.missed.items()
+                ],
+                lacking(one),
+            )
+            for one in scored.fields
+        ],
         missed_links=bars(list(scored.missed.items()), width=430),
     )
 

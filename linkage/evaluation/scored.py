@@ -22,6 +22,7 @@ from linkage.errors import LinkageError
 from linkage.evaluation.compared import Case, Compared, Floats, Mask, compare
 from linkage.evaluation.quality import PairQuality, Quality, Reliability, reliability, together
 from linkage.evaluation.quality_errors import WrongPairs, wrong_pairs
+from linkage.evaluation.quality_fields import Clear, FieldErrors, fields_of
 from linkage.evaluation.quality_files import Links, TruthFile
 from linkage.evaluation.quality_groups import Group, groups
 
@@ -56,7 +57,8 @@ class Scored:
     for those with a list of pairs beside them.
 
     false, missed: errors by kind, most first. curves, calibration: by "left - right" and "all",
-    empty without probabilities. wrong: every error, for a file. notes: what a reader must know.
+    empty without probabilities. wrong: every error, for a file. fields: what differs in them, where
+    clear text was given. notes: what a reader must know.
     """
 
     quality: Quality
@@ -68,6 +70,7 @@ class Scored:
     calibration: Mapping[str, Reliability]
     wrong: tuple[WrongPairs, ...]
     notes: tuple[str, ...]
+    fields: tuple[FieldErrors, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return all figures; no record."""
@@ -80,19 +83,26 @@ class Scored:
             "missed": dict(self.missed),
             "curves": {name: asdict(curve) for name, curve in self.curves.items()},
             "calibration": {name: asdict(one) for name, one in self.calibration.items()},
+            "fields": [one.as_json() for one in self.fields],
             "notes": list(self.notes),
         }
 
 
 def score_links(
-    links: Links, truth: TruthFile, *, threshold: float | None = None, by: Sequence[str] = ()
+    links: Links,
+    truth: TruthFile,
+    *,
+    threshold: float | None = None,
+    by: Sequence[str] = (),
+    clear: Mapping[str, Clear] | None = None,
 ) -> Scored:
     """
     Score links of two parties or more, every pair of them; of a list, those it has pairs of.
 
     threshold: from which listed pairs are links, .5 if they have probabilities, inclusive. by:
-    columns of the truth that are subgroups, by default those of 2 to 20 different values. A record
-    that the truth names and the links lack counts as missed. Raises LinkageError for fewer than two
+    columns of the truth that are subgroups, by default those of 2 to 20 different values. clear: by
+    party its records in clear text, to say which fields differ in wrong pairs. A record that the
+    truth names and the links lack counts as missed. Raises LinkageError for fewer than two
     parties, more pairs than memory is for, or a threshold where there is nothing to compare;
     SourceRefused for a column that is none.
     """
@@ -134,6 +144,7 @@ def score_links(
         calibration=calibration,
         wrong=wrong,
         notes=tuple(_notes(links, truth, quality)),
+        fields=tuple(filter(None, (fields_of(one, clear or {}) for one in wrong))),
     )
 
 
