@@ -11,7 +11,17 @@ from broker import problems
 from broker.container import Broker
 from broker.description import describe
 from broker.limits import Outermost
-from broker.routes import assertions, health, jobs, relay, runs, second_looks, studies, uploads
+from broker.routes import (
+    assertions,
+    audit,
+    health,
+    jobs,
+    relay,
+    runs,
+    second_looks,
+    studies,
+    uploads,
+)
 from linkage.errors import LinkageError
 
 
@@ -21,12 +31,13 @@ def create_app(broker: Broker) -> FastAPI:
     app.state.broker = broker
     # Assigned as FastAPI documents it, "Extending OpenAPI".
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay):
+    for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit):
         app.include_router(module.router)
     app.add_exception_handler(LinkageError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _framework)
-    app.add_middleware(Outermost, json_bytes=broker.home.config.limits.json_bytes)
+    limits = broker.home.config.limits
+    app.add_middleware(Outermost, json_bytes=limits.json_bytes, known=broker.sign_in.caller)
     return app
 
 

@@ -3,14 +3,14 @@ The audit log: every change writes its entry in the same transaction, chained by
 
     hash(n) = SHA-256(hash(n - 1) || canonical JSON of entry n), hash(0) = 64 zeros
 
-`verify` finds an entry that was flipped, dropped or reordered. An end that was cut off shows
-only against a head that somebody kept: give it as `head`.
+`broker.audit_heads` signs its head; `linkage.audit_chain` holds what verifies it, here and without
+the broker. `verify` follows the hashes alone: an end that was cut off shows only against a head
+that somebody kept; give it as `head`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ import rfc8785
 
 from broker.store import audit as rows
 from broker.store.engine import Connection
-from linkage.errors import PackageRefused
-
-START = "0" * 64
+from linkage.audit_chain import START as START
+from linkage.audit_chain import Chain
+from linkage.audit_chain import chained as chained
+from linkage.errors import HistoryAltered
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,11 @@ def record(
             "study": study_id,
             "subject": subject,
             "detail": dict(detail or {}),
+            # Heads go to every party: without it, a hash would confirm who guesses the entry.
+            "salt": secrets.token_hex(16),
         }
     )
-    rows.add(connection, head.number + 1, entry.decode(), _chained(head.hash, entry))
+    rows.add(connection, head.number + 1, entry.decode(), chained(head.hash, entry))
 
 
 def newest(connection: Connection) -> Head:
@@ -70,34 +73,16 @@ def verify(connection: Connection, *, head: str | None = None) -> Head:
     """
     Walk the whole log and return its head. `head`: "number:hash" that must be in the chain.
 
-    Raises PackageRefused naming the first entry that does not fit.
+    Raises HistoryAltered naming the first entry that does not fit.
     """
-    at = Head(0, START)
-    seen = head is None or head == str(at)
+    chain = Chain()
+    seen = head is None or head == str(Head(0, START))
     for row in rows.walk(connection):
-        wanted = _chained(at.hash, row.entry.encode())
-        number = _number(row.entry)
-        if row.number != at.number + 1 or number != row.number or row.hash != wanted:
-            raise PackageRefused(
-                f"the audit log does not fit together at entry {at.number + 1}",
-                hint="it was altered, or an entry is missing; restore it from your backup",
-            )
-        at = Head(row.number, row.hash)
-        seen = seen or head == str(at)
+        chain.entry(row.entry.encode(), row.hash)
+        seen = seen or head == f"{row.number}:{row.hash}"
     if not seen:
-        raise PackageRefused(
+        raise HistoryAltered(
             "the audit log does not hold the head you gave; its end was cut off or rewritten",
             hint="compare with the copies of the log's heads, restore it from your backup",
         )
-    return at
-
-
-def _chained(previous: str, entry: bytes) -> str:
-    return hashlib.sha256(previous.encode() + entry).hexdigest()
-
-
-def _number(entry: str) -> int:
-    try:
-        return int(json.loads(entry)["number"])
-    except (ValueError, KeyError, TypeError):
-        return -1
+    return Head(chain.entries, chain.hash)

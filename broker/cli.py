@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from broker.audit_cli import audit
 from broker.person_cli import person
-from linkage.errors import LinkageError, PackageRefused, Unreachable
+from linkage.errors import HistoryAltered, LinkageError, PackageRefused, Unreachable
 
 if TYPE_CHECKING:
     from broker.config import Home
@@ -36,6 +37,8 @@ class _Refusing(typer.Typer):
             return super().__call__(*args, **kwargs)
         except Unreachable as error:
             _fail(4, error)
+        except HistoryAltered as error:
+            _fail(3, error)
         except LinkageError as error:
             _fail(1, error)
         except Exception as error:
@@ -62,7 +65,6 @@ admin = typer.Typer(help="Admins of this broker.", no_args_is_help=True)
 study = typer.Typer(help="Studies.", no_args_is_help=True)
 run = typer.Typer(help="Linkage runs.", no_args_is_help=True)
 release = typer.Typer(help="Releases of cross-commons IDs.", no_args_is_help=True)
-audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 for name, group in {
     "admin": admin,
     "study": study,
@@ -285,32 +287,6 @@ def release_start(
     grant = broker.studies.grant(_console(), Action.RELEASE, study_id=study_id)
     state = broker.releases.ask(grant, ReleaseRequest(run_id=run_id, audience=tuple(to or ())))
     _show(as_json, state.model_dump(mode="json"), f"Release {state.job_id} is {state.state}.")
-
-
-@audit.command("verify")
-def audit_verify(
-    home: HomeOption,
-    head: Annotated[str | None, typer.Option(help="A head kept elsewhere: number:hash.")] = None,
-) -> None:
-    """Walk the audit log; with a head kept elsewhere, a cut-off end is found too."""
-    from broker import audit as audit_log
-
-    with _services(home).database.read() as connection:
-        try:
-            found = audit_log.verify(connection, head=head)
-        except PackageRefused as error:
-            _fail(3, error)
-    typer.echo(f"The audit log holds {found.number} entries and fits together. Head: {found}")
-
-
-@audit.command("head")
-def audit_head(home: HomeOption, as_json: JsonOption = False) -> None:
-    """Print the log's head; keep it outside this machine."""
-    from broker import audit as audit_log
-
-    with _services(home).database.read() as connection:
-        found = audit_log.newest(connection)
-    _show(as_json, {"number": found.number, "hash": found.hash}, str(found))
 
 
 def _at(home: Path) -> Home:

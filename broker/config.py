@@ -86,7 +86,8 @@ class Limits(Strict):
 class WorkerSettings(Strict):
     """
     The table [worker]. poll: how often it looks for new work. take_over: how long a worker may
-    be silent before others take its work. All in seconds. cores: 0 takes every core.
+    be silent before others take its work. head: between signed heads of the audit log. All in
+    seconds. cores: 0 takes every core.
     affordable_comparisons: of CLKs, up to which a run compares all pairs; None: as measured
     (linkage.matching.planning).
     """
@@ -95,6 +96,7 @@ class WorkerSettings(Strict):
     poll_seconds: float = Field(default=0.1, ge=0.01, le=60)
     heartbeat_seconds: float = Field(default=5.0, ge=0.1, le=60)
     take_over_seconds: float = Field(default=120.0, ge=1)
+    head_seconds: float = Field(default=600.0, ge=1, le=86_400)
     cores: int = Field(default=0, ge=0, le=1024)
     affordable_comparisons: int | None = Field(default=None, ge=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.audit_heads import Heads
 from broker.auth import SignIn
 from broker.blobs import Blobs
 from broker.config import Home
@@ -39,6 +40,7 @@ class Broker:
     relay: Relay
     second_looks: SecondLooks
     oversight: Oversight
+    heads: Heads
 
     @classmethod
     def at(cls, home: Home) -> Broker:
@@ -62,6 +64,7 @@ class Broker:
             relay=Relay(database, blobs, config.limits),
             second_looks=SecondLooks(database, blobs),
             oversight=Oversight(database),
+            heads=Heads(database),
         )
 
     def sweep(self, *, older_than: float) -> None:

@@ -50,6 +50,7 @@ class Action(Enum):
     ASSERT = "assert links of its records"
     READ_ASSERTIONS = "read which assertion lists were sent"
     READ_AUDIT = "read the audit log"
+    READ_HEADS = "read the audit log's signed heads"
 
 
 ALLOWED: Mapping[Action, frozenset[str]] = {
@@ -73,6 +74,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.ASSERT: frozenset({ITSELF}),
     Action.READ_ASSERTIONS: frozenset({ADMIN, ITSELF}),
     Action.READ_AUDIT: frozenset({ADMIN}),
+    Action.READ_HEADS: frozenset({ADMIN, PARTY, CONTRIBUTOR}),
 }
 """The whole policy. An action that is not here is refused to everybody."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from broker import durable, logs, problems
+from broker.audit_heads import HeadSigner
 from broker.config import Home
 from broker.container import Broker
 from broker.durable import Life, Queue, part_of
@@ -72,6 +73,7 @@ class Worker:
         self._settings = broker.home.config.worker
         self._runs, self._jobs = RunMaker(broker, identity), JobMaker(broker, identity)
         self._answers = AnswerReader(broker, identity)
+        self._heads = HeadSigner(broker.database, identity, every=self._settings.head_seconds)
         self._queued: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
@@ -86,13 +88,16 @@ class Worker:
         durable.launch(self._broker.home, self._name, queues)
         threading.Thread(target=self._beat, args=(stop,), daemon=True).start()
         _log.info("worker started", worker=self._name)
-        checked = swept = float("-inf")
+        checked = signed = swept = float("-inf")
         while not stop.wait(self._settings.poll_seconds):
             now = time.monotonic()
             if not self._survive(self._look_for_work):
                 stop.wait(_CHECK_SECONDS)
             if now - checked > _CHECK_SECONDS and self._survive(self._look_after):
                 checked = now
+            if now - signed > _CHECK_SECONDS:
+                self._survive(self._sign_heads)
+                signed = now
             if now - swept > _SWEEP_SECONDS and self._survive(self._sweep):
                 swept = now
         durable.stop()
@@ -148,6 +153,9 @@ class Worker:
     def _looked(self) -> Looked:
         with self._broker.database.read() as connection:
             return Looked(second_looks.waiting(connection), second_looks.went_on(connection))
+
+    def _sign_heads(self) -> None:
+        self._heads.tend()
 
     def _sweep(self) -> None:
         self._broker.sweep(older_than=_SWEEP_SECONDS)

@@ -1,9 +1,9 @@
 """
-`linkage`: attack a study's encodings, score a linkage, simulate people, measure speed. It needs no
-key and no broker.
+`linkage`: attack a study's encodings, score a linkage, simulate people, measure speed, verify a
+broker's audit log. It needs no key and no broker.
 
-Exit codes: 0 done; 2 wrong usage; 4 an input file is refused; 7 anything else is refused; 8 the
-study was measured and does not pass the release gate.
+Exit codes: 0 done; 2 wrong usage; 3 an audit log does not verify; 4 an input file is refused; 7
+anything else is refused; 8 the study was measured and does not pass the release gate.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from linkage.attack_cli import attack
+from linkage.audit_cli import app as audit_app
 from linkage.bench_cli import app as bench_app
 from linkage.evaluate_cli import evaluate
 from linkage.evaluation.people import simulate, write_parties
@@ -29,6 +30,7 @@ app = typer.Typer(
     help="Attack a study's encodings, score a linkage, simulate people, measure speed.",
 )
 app.add_typer(bench_app, name="bench")
+app.add_typer(audit_app, name="audit")
 app.command()(attack)
 app.command()(evaluate)
 _err = Console(stderr=True)

@@ -12,7 +12,8 @@ Every error that a user of this project can meet, as one tree.
     │   └── RowRejected        one row breaks a rule: row, field, rule
     ├── KeyRefused             a key is missing, weak, unreadable or the wrong one
     ├── PackageRefused         something sealed or signed is altered, foreign or misdirected
-    │   └── TooLarge           a body passes its byte cap
+    │   ├── TooLarge           a body passes its byte cap
+    │   └── HistoryAltered     an audit log was altered, or a broker shows two of them
     ├── EncodingRefused        encoded records have the wrong shape, length or type
     ├── DeliveryFaulty         a joined cohort fails its own check: table, rule
     ├── MatchingFailed         a run cannot give an honest answer
@@ -128,6 +129,10 @@ class PackageRefused(LinkageError):
 
 class TooLarge(PackageRefused):
     code = "too-large"
+
+
+class HistoryAltered(PackageRefused):
+    code = "history-altered"
 
 
 class EncodingRefused(LinkageError):

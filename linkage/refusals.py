@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from linkage.errors import LinkageError, SourceRefused
+from linkage.errors import HistoryAltered, LinkageError, SourceRefused
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,7 +17,10 @@ _err = Console(stderr=True)
 
 
 def refusing(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a LinkageError into its two lines and an exit code: 4 for an input file, else 7."""
+    """
+    Turn a LinkageError into its two lines and an exit code: 3 for an audit log that does not
+    verify, 4 for an input file, else 7.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,6 +30,8 @@ def refusing(command: Callable[P, R]) -> Callable[P, R]:
             _err.print(f"Error: {fault.message}", markup=False, highlight=False, soft_wrap=True)
             if fault.hint:
                 _err.print(f"What to do: {fault.hint}", markup=False, soft_wrap=True)
+            if isinstance(fault, HistoryAltered):
+                raise typer.Exit(3) from None
             raise typer.Exit(4 if isinstance(fault, SourceRefused) else 7) from None
 
     return run

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from sites.commands import answer, cohort, data, interchange, keys, profile, rehearse, start, study
+from sites.commands import (
+    answer,
+    audit,
+    cohort,
+    data,
+    interchange,
+    keys,
+    profile,
+    rehearse,
+    start,
+    study,
+)
 from sites.commands.assertions import assert_
 
 app = typer.Typer(
@@ -25,6 +36,7 @@ app.command()(answer.answer)
 app.command("assert")(assert_)
 app.command()(cohort.counts)
 app.command()(cohort.join)
+app.command()(audit.audit)
 app.command()(interchange.clkhash)
 app.command()(rehearse.rehearse)
 app.command()(rehearse.demo)

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from linkage import errors, messages
 from linkage.assertions import AssertionListState
+from linkage.audit_chain import HEADER, AuditHead
 from linkage.errors import LinkageError, Unreachable
 from linkage.messages import (
     Approval,
@@ -44,6 +45,7 @@ from linkage.messages import (
 )
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
+from sites.audit_heads import KeptHeads
 
 T = TypeVar("T", bound=Message)
 R = TypeVar("R")
@@ -71,14 +73,22 @@ class BrokerClient:
     One caller at one broker: a party or contributor of a study, or an admin.
 
     subject: "<study>/<party or contributor>" or "admin/<name>", as the token request names it.
+    heads: where the heads of the broker's audit log are kept that come with its answers.
     Raises Unreachable when the broker does not answer after several tries.
     """
 
     def __init__(
-        self, url: str, subject: str, identity: Identity, *, audience: str, timeout_s: float = 60
+        self,
+        url: str,
+        subject: str,
+        identity: Identity,
+        *,
+        audience: str,
+        timeout_s: float = 60,
+        heads: KeptHeads | None = None,
     ) -> None:
         self.url, self.subject, self.audience = url.rstrip("/"), subject, audience
-        self._identity = identity
+        self._identity, self._heads = identity, heads
         self._http = httpx.Client(base_url=self.url, timeout=timeout_s)
         self._token: str | None = None
 
@@ -194,7 +204,23 @@ class BrokerClient:
         path = f"/v1/studies/{study}/second-looks/{run_id}/answer"
         return self._read(LookState, self._send("PUT", path, content=sealed))
 
+    def wish_head(self, study: str) -> None:
+        """Have a head of the audit log signed; an answer about a second later carries it."""
+        self._send("POST", f"/v1/studies/{study}/heads")
+
     # How
+
+    def _missing_heads(self, after: int) -> list[AuditHead]:
+        study = self.subject.partition("/")[0]
+        path, params = f"/v1/studies/{study}/heads", {"after": str(after)}
+        response = self._send("GET", path, params=params, keep_head=False)
+        try:
+            return TypeAdapter(list[AuditHead]).validate_json(response.content)
+        except ValidationError:
+            raise Unreachable(
+                f"{self.url} answered something that is no list of audit heads",
+                hint="check [broker] url; both sides need the same software version",
+            ) from None
 
     def _ask(
         self,
@@ -226,6 +252,7 @@ class BrokerClient:
         params: dict[str, str] | None = None,
         content: bytes | None = None,
         json: bool = False,
+        keep_head: bool = True,
     ) -> httpx.Response:
         kind = "application/json" if json else "application/octet-stream"
         for fresh in (False, True):
@@ -238,6 +265,8 @@ class BrokerClient:
             response = self._repeat(request)
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 break
+        if keep_head and self._heads is not None and (head := response.headers.get(HEADER)):
+            self._heads.see(head, self._missing_heads)
         _raise_for(response)
         return response
 

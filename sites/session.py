@@ -14,6 +14,7 @@ from linkage.messages import BROKER
 from linkage.sealing import Context, Identity, seal, unseal
 from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig
+from sites.audit_heads import HEADS, KeptHeads
 from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
 from sites.custody import require_own_keys
@@ -45,6 +46,11 @@ class Session:
         at: TracebackType | None,
     ) -> None:
         self.broker.__exit__(kind, fault, at)
+
+    @property
+    def heads(self) -> KeptHeads:
+        """The heads of the broker's audit log that this site keeps."""
+        return kept_heads(self.vault, self.signed)
 
     @property
     def party(self) -> str:
@@ -117,8 +123,19 @@ def session_of(site_file: Path) -> Session:
     require_actor(site, signed.study, site_file)
     require_own_keys(signed, site.uploader, identity)
     subject = f"{signed.study.study.id}/{site.uploader}"
-    client = BrokerClient(site.broker.url, subject, identity, audience=site.broker.audience)
+    client = BrokerClient(
+        site.broker.url,
+        subject,
+        identity,
+        audience=site.broker.audience,
+        heads=kept_heads(vault, signed),
+    )
     return Session(site, vault, signed, identity, client)
+
+
+def kept_heads(vault: Vault, signed: SignedStudy) -> KeptHeads:
+    """Return where this site keeps the heads of the audit log of the study's broker."""
+    return KeptHeads(vault.folder / HEADS, signed.pin(BROKER))
 
 
 def trusted_study(site: SiteConfig) -> tuple[Vault, SignedStudy]:

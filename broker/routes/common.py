@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from broker.blobs import Receiving
 from broker.container import Broker
+from broker.limits import HEAD
 from broker.policy import Action, Caller, Grant, require_id
 from linkage.errors import PackageRefused, TooLarge
 
@@ -27,9 +28,13 @@ OnceKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY)]
 Services = Annotated[Broker, Depends(the_broker)]
 
 
-def caller(broker: Services, authorization: Annotated[str | None, Header()] = None) -> Caller:
-    """Return who calls. Raises NotAuthenticated."""
-    return broker.sign_in.caller(authorization)
+def caller(
+    request: Request, broker: Services, authorization: Annotated[str | None, Header()] = None
+) -> Caller:
+    """Return who calls, and have the answer carry the log's head. Raises NotAuthenticated."""
+    found = broker.sign_in.caller(authorization)
+    setattr(request.state, HEAD, broker.heads.newest())
+    return found
 
 
 class May:

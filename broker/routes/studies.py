@@ -1,9 +1,8 @@
-"""Signing in, studies, and the audit log."""
+"""Signing in, and studies."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -66,15 +65,3 @@ def study_state(
 def signed_study(grant: Annotated[Grant, Depends(May(Action.READ_STUDY))]) -> SignedStudy:
     """Return the signed study; whoever gets it checks the custodian's fingerprint."""
     return grant.study.signed
-
-
-@router.get("/audit")
-def audit_log(
-    broker: Services,
-    grant: Annotated[Grant, Depends(May(Action.READ_AUDIT))],
-    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> list[dict[str, Any]]:
-    """Return entries after a number, oldest first, each with its hash."""
-    rows = broker.oversight.audit_page(after=after, limit=limit)
-    return [json.loads(row.entry) | {"hash": row.hash} for row in rows]

@@ -272,6 +272,20 @@ audit = Table(
     Column("hash", String(64), nullable=False),
 )
 
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False, comment="the newest entry that it covers"),
+    Column("head", Text, nullable=False, comment="canonical JSON, signed"),
+)
+
+head_wish = Table(
+    "head_wish",
+    metadata,
+    Column("wished_by", String(140), primary_key=True),
+)
+
 heartbeat = Table(
     "heartbeat",
     metadata,

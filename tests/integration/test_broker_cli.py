@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 
+from broker.audit import record
 from broker.cli import app
 from broker.config import load_home
 from broker.store.engine import Database
 from linkage.messages import Deactivation
 from linkage.sealing import Identity
+from tests.audit_log import unlock
 from tests.broker_world import PROGRAM, STUDY, World, make_world, sign_for, wait_for
 
 
@@ -54,6 +56,13 @@ def spawned(*arguments: str | Path, home: Path, **env: str) -> Done:
     """Run a command in a process of its own, as it is installed."""
     command = [PROGRAM, *map(str, arguments), "--home", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def spawned_linkage(*arguments: str | Path) -> Done:
+    """Run `linkage`, on whatever machine: it needs nothing of the broker."""
+    command = [str(Path(PROGRAM).with_name("linkage")), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -163,6 +172,7 @@ def test_the_audit_log(home: Path) -> None:
     assert (good.returncode, kept in good.stdout) == (0, True)
     database = Database(load_home(home).database_url())
     with database.change() as connection:
+        unlock(connection)
         newest = connection.execute(text("SELECT max(number) FROM audit")).scalar()
         row = connection.execute(
             text("SELECT entry, hash FROM audit WHERE number = :n"), {"n": newest}
@@ -183,6 +193,50 @@ def test_the_audit_log(home: Path) -> None:
             text("UPDATE audit SET entry = :e WHERE number = :n"), {"e": row.entry, "n": newest}
         )
     assert run("audit", "verify", home=home).returncode == 0
+
+
+@pytest.mark.threat("T20")
+def test_an_auditor_who_does_not_trust_the_admin(home: Path, tmp_path: Path) -> None:
+    """The export travels; a party's heads and the public identity come from elsewhere."""
+    heads, exported = tmp_path / "heads.jsonl", tmp_path / "log.jsonl"
+    ours = Database(load_home(home).database_url())
+    for _ in range(3):
+        with ours.change() as connection:
+            record(connection, actor="console", action="act")
+    heads.write_text("".join(run("audit", "sign", home=home).stdout for _ in range(2)))
+    told = json.loads(run("audit", "verify", "--heads", heads, "--json", home=home).stdout)
+    assert told["kept_heads"] == 2
+    assert told["vouched_entries"] == told["entries"] > 0
+    assert "It fits together." in run("audit", "export", exported, home=home).stdout
+    assert "cannot be written" in refused(run("audit", "export", exported, home=home), 1)
+    public = home / "public.json"
+
+    def offline(*words: str | Path) -> Done:
+        return spawned_linkage("audit", "verify", exported, "--broker", public, *words)
+
+    done = offline("--heads", heads)
+    assert done.returncode == 0, done.stderr
+    assert f"vouch for all {told['entries']} entries" in done.stdout
+    assert "was compared with no party's heads" in offline("--alone").stdout
+    assert offline().returncode == 2  # nothing to compare with must be said
+    # The admin loses an entry, makes all hashes anew and signs every head again.
+    copy = tmp_path / "broker"
+    subprocess.run(["cp", "-r", str(home), str(copy)], check=True)
+    database = Database(load_home(copy).database_url())
+    with database.change() as connection:
+        unlock(connection)
+        connection.execute(text("DELETE FROM audit_head"))
+        connection.execute(text("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)"))
+    run("audit", "sign", home=copy)
+    run("audit", "sign", home=copy)
+    assert run("audit", "verify", home=copy).returncode == 0
+    assert "two histories" in refused(run("audit", "verify", "--heads", heads, home=copy), 3)
+    exported.unlink()
+    assert run("audit", "export", exported, home=copy).returncode == 0
+    done = offline("--heads", heads)
+    assert done.returncode == 3
+    assert "it showed two histories" in done.stderr
+    assert "What to do: " in done.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])

@@ -212,7 +212,7 @@ def test_strange_paths_are_refused_not_failed_on(world: World, path: str) -> Non
         (b"[]", 422),
         (b"null", 422),
         (b'"\xff"', 400),
-        (b"[" * 100_000, 400),
+        (b"[" * 50_000, 400),
         (b'{"version": 2, "seed": 1}', 422),
         (b'{"seed": -1}', 422),
         (b'{"seed": 1e999}', 422),

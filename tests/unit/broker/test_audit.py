@@ -11,6 +11,7 @@ from sqlalchemy import make_url, text
 from broker import audit
 from broker.store.engine import Database
 from linkage.errors import PackageRefused
+from tests.audit_log import unlock
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def verified(database: Database, head: str | None = None) -> audit.Head:
 
 def spoil(database: Database, *statements: str) -> None:
     with database.change() as connection:
+        unlock(connection)
         for one in statements:
             connection.execute(text(one))
 

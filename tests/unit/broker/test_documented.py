@@ -11,7 +11,17 @@ from fastapi.routing import APIRoute
 
 from broker.cli import app
 from broker.config import BrokerConfig
-from broker.routes import assertions, health, jobs, relay, runs, second_looks, studies, uploads
+from broker.routes import (
+    assertions,
+    audit,
+    health,
+    jobs,
+    relay,
+    runs,
+    second_looks,
+    studies,
+    uploads,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "broker.md").read_text(encoding="utf-8")
 
@@ -49,7 +59,7 @@ def test_every_address_is_documented_and_no_other() -> None:
     told = set(re.findall(r"`((?:GET|POST|PUT) /[^`]*)`", PAGE.split("## The API")[1]))
     known = {
         f"{method} {route.path}"
-        for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay)
+        for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit)
         for route in module.router.routes
         if isinstance(route, APIRoute)
         for method in route.methods

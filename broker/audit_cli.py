@@ -1,0 +1,158 @@
+"""`linkage-broker audit`: the audit log, its signed heads, and its export for an auditor."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from linkage.errors import PackageRefused
+
+if TYPE_CHECKING:
+    from broker.config import Home
+    from broker.store.engine import Connection
+    from linkage.audit_chain import AuditHead, KeptHead, Verdict
+
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+
+HomeOption = Annotated[
+    Path, typer.Option(envvar="LINKAGE_BROKER_HOME", help="The broker's home folder.")
+]
+HeadsOption = Annotated[
+    list[Path] | None, typer.Option("--heads", help="A party's file of heads; repeat.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+@audit.command("verify")
+def audit_verify(
+    home: HomeOption,
+    heads: HeadsOption = None,
+    head: Annotated[str | None, typer.Option(help="A line of `audit head`: number:hash.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk the audit log and its signed heads; with heads kept elsewhere, find a cut-off end."""
+    from broker import audit as audit_log
+    from broker import audit_heads
+    from broker.config import load_home
+
+    found = load_home(home)
+    signer = found.public()
+    kept = _kept(heads or [], found)
+    with _reading(found) as connection:
+        told = audit_heads.verify(connection, signer, kept)
+        if head is not None:
+            audit_log.verify(connection, head=head)
+    text = f"The audit log holds {told.entries} entries and fits together. {_said(told)}"
+    _show(as_json, _data(told), f"{text} Head: {told.entries}:{told.hash}")
+
+
+@audit.command("head")
+def audit_head(home: HomeOption, as_json: JsonOption = False) -> None:
+    """Print the log's newest entry as number:hash; keep it outside this machine."""
+    from broker import audit as audit_log
+    from broker.config import load_home
+
+    with _reading(load_home(home)) as connection:
+        found = audit_log.newest(connection)
+    _show(as_json, {"number": found.number, "hash": found.hash}, str(found))
+
+
+@audit.command("sign")
+def audit_sign(home: HomeOption) -> None:
+    """Sign a head now and print it, a line for files of heads; needs the worker's private key."""
+    from broker.audit_heads import HeadSigner
+    from broker.config import load_home
+    from broker.container import Broker
+    from linkage.sealing import Identity
+
+    found = load_home(home)
+    broker = Broker.at(found)
+    identity = Identity.load(found.identity_file)
+    signer = HeadSigner(broker.database, identity, every=found.config.worker.head_seconds)
+    typer.echo(signer.sign().canonical().decode())
+
+
+@audit.command("export")
+def audit_export(
+    out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    home: HomeOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the whole log with its heads, for `linkage audit verify` on any machine."""
+    from broker import audit_heads
+    from broker.config import load_home
+    from linkage.audit_chain import export_lines, verify_export
+
+    found = load_home(home)
+    signer = found.public()
+    try:
+        with _reading(found) as connection, out.open("xb") as file:
+            file.writelines(export_lines(signer, audit_heads.walk(connection)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        raise PackageRefused(
+            f"{out} cannot be written ({type(fault).__name__})",
+            hint="give a new file in a folder that exists; is the disk full?",
+        ) from None
+    # Only after all of it is written: an altered log is evidence, too.
+    told = verify_export(out, signer)
+    text = f"{told.entries} entries and {told.heads} signed heads are in {out}. It fits together."
+    _show(as_json, {"file": str(out)} | _data(told), text)
+
+
+@contextmanager
+def _reading(home: Home) -> Iterator[Connection]:
+    from broker.container import Broker
+
+    with Broker.at(home).database.read() as connection:
+        yield connection
+
+
+def _kept(paths: list[Path], home: Home) -> list[KeptHead]:
+    from linkage.audit_chain import compare, read_heads
+
+    kept = [one for path in paths for one in read_heads(path, home.public())]
+    compare(kept)
+    return kept
+
+
+def _said(told: Verdict) -> str:
+    if told.newest is None:
+        return "No head is signed yet: a worker signs one when it starts."
+    newest = f"{told.heads} signed heads, the newest of {_moment(told.newest)}."
+    if not told.kept:
+        return f"{newest} It was not compared with heads that parties keep (--heads)."
+    return (
+        f"{newest} {told.kept} heads kept elsewhere vouch for the entries up to {told.vouched};"
+        f" {told.unvouched} came later."
+    )
+
+
+def _moment(head: AuditHead) -> str:
+    try:
+        return f"{dt.datetime.fromtimestamp(head.at, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"second {head.at}"
+
+
+def _data(told: Verdict) -> dict[str, Any]:
+    return {
+        "entries": told.entries,
+        "hash": told.hash,
+        "heads": told.heads,
+        "newest_head": told.newest.model_dump(mode="json") if told.newest else None,
+        "kept_heads": told.kept,
+        "vouched_entries": told.vouched,
+    }
+
+
+def _show(as_json: bool, value: Any, text: str) -> None:
+    typer.echo(json.dumps(value, indent=1) if as_json else text)
