@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from broker.audit_heads import HeadSigner
 from broker.config import BrokerConfig, DatabaseSettings, Home
 from broker.jobs import JobMaker
 from broker.runs import RunMaker
@@ -46,6 +47,7 @@ SECRET = (
     "Session",
     "RunMaker",
     "JobMaker",
+    "HeadSigner",
     "SecondLooker",
     "Scratch",
     "DatabaseSettings",
@@ -102,6 +104,7 @@ def held(folder: Path) -> dict[str, Callable[[], Any]]:
         "Session": lambda: Session(site, vault, EVERYONE.signed, ALPHA, client),
         "RunMaker": lambda: RunMaker(broker, ALPHA),
         "JobMaker": lambda: JobMaker(broker, ALPHA),
+        "HeadSigner": lambda: HeadSigner(broker, ALPHA, every=600),
         "SecondLooker": lambda: SecondLooker(broker, ALPHA),
         "Scratch": lambda: Scratch(broker, ALPHA, "s", "run-1"),
         "DatabaseSettings": lambda: home,
