@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, ProgressColumn, Task
+from rich.text import Text
 
 from linkage.attack_cli import attack
 from linkage.audit_cli import app as audit_app
@@ -38,6 +39,17 @@ _err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 
+class Rate(ProgressColumn):
+    """How many a second, as of late."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} {self._unit}" if task.speed else "")
+
+
 @app.command()
 @refusing
 def people(
@@ -51,7 +63,8 @@ def people(
 ) -> None:
     """Write simulated people as three commons would hold them, and truth.csv: who is who."""
     simulated = simulate(n, seed)
-    with Progress(console=_err, transient=True, disable=not _err.is_terminal) as bar:
+    columns = (*Progress.get_default_columns(), Rate("people/s"))
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
         task = bar.add_task("people", total=n)
         paths = write_parties(
             simulated,

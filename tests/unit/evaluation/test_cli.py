@@ -141,3 +141,17 @@ def test_bench_encode_compares_every_bit_with_clkhash(tmp_path: Path) -> None:
     none = _run("bench", "encode", "--records", 1_000, "--clkhash-python", tmp_path / "none")
     assert none.exit_code == 7
     assert "cannot be run (FileNotFoundError)" in none.stderr
+
+
+def test_people_shows_its_rate() -> None:
+    from rich.progress import Progress
+
+    from linkage.cli import Rate
+
+    now = iter(range(100))
+    with Progress(Rate("people/s"), get_time=lambda: float(next(now)), auto_refresh=False) as bar:
+        task = bar.add_task("people", total=100_000)
+        assert str(Rate("people/s").render(bar.tasks[0])) == ""
+        for done in (0, 50_000, 100_000):
+            bar.update(task, completed=done)
+        assert str(Rate("people/s").render(bar.tasks[0])).endswith(" people/s")
