@@ -23,7 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 import linkage
 from linkage.errors import LinkageError
@@ -232,13 +232,13 @@ def _say(run: GateRun, reasons: list[str], chosen: Chosen | None, out: Path | No
     console = Console()
     size = f"{run.records:,} records declared" if run.records else "no size declared"
     table = Table(
-        "evidence",
+        Column("evidence", no_wrap=True),
         "t",
-        "correlation",
-        "attacker's",
+        "corre-\nlation",
+        "attack-\ner's",
         "found",
-        "at declared size",
-        "holds up to",
+        "at declared\nsize",
+        "holds\nup to",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title=f"{run.study.study.id}: {run.n:,} people, {size}",

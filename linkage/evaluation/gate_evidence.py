@@ -12,7 +12,7 @@ What an attacker expects is worked out once a CLK, whatever t; what he sees, onc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -138,10 +138,16 @@ def expectations(
 
 
 def attack_plain(study: StudyConfig, guess: Expected, crowd: Crowd) -> Reidentified:
-    """Return whom an attacker who knows nobody finds from CLKs without diffusion."""
+    """
+    Return whom an attacker who knows nobody finds from CLKs without diffusion, of 2,000 people.
+
+    Where fewer have the CLK, others count as people whom he does not find: so 2,000 people are
+    enough for a measurement although one lacks a field, and a crowd of which many do is not.
+    """
     rows = np.flatnonzero(guess.present)[:PLAIN_PEOPLE]
     column = encoded(study, undiffused(guess.clk), crowd.rows(rows), StudyKey.generate())
-    return _blind(observed(column), guess.agreement[np.ix_(rows, rows)], seed=1)
+    found = _blind(observed(column), guess.agreement[np.ix_(rows, rows)], seed=1)
+    return replace(found, n=min(len(crowd), PLAIN_PEOPLE))
 
 
 @dataclass(slots=True, eq=False)

@@ -278,6 +278,14 @@ def test_the_command_says_a_verdict_with_remedies(
     assert done.exit_code == NOT_PASSED, done.output
     assert "does not pass the release gate" in done.stdout
     assert "raise diffusion" in done.stdout
+    # A row of the table is a line, in a terminal of 80 columns.
+    rows = [line for line in done.stdout.splitlines() if line.startswith((" clk ", " party "))]
+    assert [row.split("  ")[0].strip() for row in rows] == [
+        "clk name-dob-sex",
+        "clk name-street",
+        "party alpha",
+    ]
+    assert all(len(row.rstrip()) <= 80 and row.count("%") == 2 for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from linkage.evaluation.attacks.crowds import simulated
 from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.evaluation.gate_choice import at_depths
-from linkage.evaluation.gate_evidence import Pieces, expectations
+from linkage.evaluation.gate_evidence import Pieces, attack_plain, expectations
 from linkage.evaluation.gate_people import fields_of
 from linkage.study import parse_study
 from tests.studies import STUDY
@@ -27,3 +29,15 @@ def test_whom_an_attacker_finds_who_knows_nobody_counts_too() -> None:
     )
     measured = next(one for one in tries if one.blind.correct)
     assert measured.figures.seeded == measured.worst == measured.blind.share > 0
+
+
+def test_who_lacks_a_clk_counts_as_not_found_in_the_attack_on_plain_ones() -> None:
+    """2,000 people are enough for a measurement, although one of them lacks a field."""
+    study = parse_study(STUDY)
+    crowd = simulated(600, seed=1, fields=fields_of(study))
+    (guess,) = expectations(study, crowd, seed=1)
+    present = guess.present.copy()
+    present[[5, 77, 431]] = False
+    found = attack_plain(study, replace(guess, present=present), crowd)
+    assert found.n == 600
+    assert 580 <= found.correct <= present.sum() <= 597
