@@ -31,7 +31,7 @@ from sites.config import SiteConfig
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig, SqlConfig
 from sites.sources.database import open_database
-from sites.sources.names import usual, usual_field
+from sites.sources.names import like_a_value, usual, usual_field
 from sites.sources.opening import NotedSource, open_source
 
 _FORMATS = (
@@ -101,6 +101,18 @@ def kind_of(text: str) -> str:
     json_text = start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
     named = any(one in (".ndjson", ".jsonl", ".json") for one in path.suffixes)
     return "fhir" if json_text or named else "delimited"
+
+
+def like_a_record(draft: Draft, folder: Path) -> str:
+    """
+    Return why row 1 of a delimited file may be a record and no header ("column 4 looks like a
+    date"), "" where it does not. Somebody has to say so before its cells are shown as names.
+    """
+    if draft.source.get("kind", "delimited") != "delimited":
+        return ""
+    source: Any = open_source(_config(draft.source, folder), ())
+    found = [(at, like_a_value(one)) for at, one in enumerate(source.header(), start=1)]
+    return ", ".join(f"column {at} looks like {kind}" for at, kind in found if kind)
 
 
 def look(draft: Draft, folder: Path) -> Look:

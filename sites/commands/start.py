@@ -73,6 +73,7 @@ def init(
         more["pii_table"] = table
     raw |= {key: value for key, value in more.items() if value}
     draft = guide.Draft(party, raw, broker, contributor)
+    _require_header(draft, folder, place, ask)
     seen = guide.look(draft, folder)
     _tell(kind, seen)
     draft, seen = _settled(draft, seen, folder, ask)
@@ -119,6 +120,10 @@ class _Asker:
         if default is not None:
             return default
         raise _usage(f"{option} is needed where there is no terminal to ask")
+
+    def sure(self, question: str) -> bool:
+        """Return whether somebody says yes; nobody does where there is no terminal."""
+        return self.asks and typer.confirm(question, default=False)
 
     def confirm(self, question: str) -> None:
         if self.asks:
@@ -188,6 +193,21 @@ def _tell(kind: str, seen: Look) -> None:
     if seen.date_formats:
         rows["dates"] = " or ".join(seen.date_formats)
     show(f"Looked at {seen.records:,} records" if seen.records else "Looked at the columns", rows)
+
+
+def _require_header(draft: Draft, folder: Path, place: str, ask: _Asker) -> None:
+    """Raise SourceRefused where row 1 looks like a record, unless somebody knows better."""
+    from sites import guide
+
+    doubt = guide.like_a_record(draft, folder)
+    if doubt and not ask.sure(
+        f"Row 1 looks like a record ({doubt}). Is it the header all the same?"
+    ):
+        raise SourceRefused(
+            file=Path(place).name,
+            rule=f"row 1 looks like a record and not like a header: {doubt}",
+            hint="row 1 must hold the names of the columns: export the file again with them",
+        )
 
 
 def _settled(draft: Draft, seen: Look, folder: Path, ask: _Asker) -> tuple[Draft, Look]:

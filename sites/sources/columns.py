@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from linkage.errors import SourceRefused
 from sites.sources.config import ColumnsConfig
-from sites.sources.names import fold, usual, usual_field
+from sites.sources.names import fold, like_a_value, usual, usual_field
 
 RECORD_ID = "record_id"
 
@@ -48,6 +48,14 @@ def guessed(found: Mapping[str, int], header: Sequence[str], config: ColumnsConf
     ]
 
 
+def shown(header: Sequence[str]) -> list[str]:
+    """Return the columns as a person may be shown them: one that looks like a value by number."""
+    return [
+        f"(column {i}, looks like {kind})" if (kind := like_a_value(one)) else one.strip()
+        for i, one in enumerate(header, start=1)
+    ]
+
+
 def _position(
     source: str, header: Sequence[str], name: str, given: tuple[str, ...], is_extra: bool
 ) -> int:
@@ -70,7 +78,7 @@ def _position(
             else "give the exact name in the site file, or drop one from the export",
         )
     looked = f"looked for {', '.join(given)}" if given else "none has a usual name for it"
-    names = ", ".join(one.strip() for one in header)
+    names = ", ".join(shown(header))
     raise SourceRefused(
         file=source,
         rule=f"has no column for {name} ({looked})",

@@ -59,6 +59,14 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """By field of the study, what its column may be called."""
 
+_VALUES = (
+    ("a date", r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/. ](?:\d{1,2}|[a-z]{3,9})[-/. ]\d{2,4}"),
+    ("an e-mail address", r"[^@\s]+@[^@\s]+\.[^@\s]+"),
+    ("a number", r"[+(]?\d[\d\s().\-]*"),
+    ("an address", r"\d+[a-z]?\s+[a-z].*"),
+)
+_VALUE_SHAPES = [(kind, re.compile(shape, re.IGNORECASE)) for kind, shape in _VALUES]
+
 _WHOSE = re.compile(r"^(patient|pat|pt|person|member|mbr|subject|subj)(?=.{2})")
 
 
@@ -78,6 +86,12 @@ def usual_field(name: str) -> str:
         if folded in names or (bare in names and field != "record_id"):
             return field
     return ""
+
+
+def like_a_value(name: str) -> str:
+    """Return what a cell of row 1 looks like if it is no name of a column ("a date"), else ""."""
+    cell = name.strip()
+    return next((kind for kind, shape in _VALUE_SHAPES if shape.fullmatch(cell)), "")
 
 
 def usual(field: str, header: Iterable[str]) -> list[int]:

@@ -23,7 +23,8 @@ from linkage.study import FIELDS
 from sites.cli import app
 from sites.config import load_site
 from sites.guide import date_formats, kind_of
-from sites.sources.names import USUAL_NAMES, usual_field
+from sites.sources.columns import shown
+from sites.sources.names import USUAL_NAMES, like_a_value, usual_field
 from sites.sources.opening import open_source
 from tests.unit.sites.test_dicom_source import ADA, image
 from tests.unit.sites.test_fhir_source import ADA as FHIR_ADA
@@ -92,7 +93,11 @@ def test_nothing_is_overwritten_and_a_dry_run_writes_nothing(tmp_path: Path) -> 
         (PEOPLE, ("--party", "North!", "--source", "people.txt", "--yes"), 3, "not a valid name"),
         (PEOPLE.replace("12/31", "12/11"), "", 4, "fits MM/DD/YYYY and DD/MM/YYYY"),
         (PEOPLE.replace("12/31/1915", "1915").replace("12/09/", ""), "", 4, "no usual format"),
-        (PEOPLE.partition("\n")[2], "", 4, "fewer than two usual column names"),
+        (PEOPLE.partition("\n")[2], "", 4, "row 1 looks like a record"),
+        ("a;b;c\nx;y;z\n", "", 4, "fewer than two usual column names"),
+        # Born and MI are usual names of columns, and here a surname and a state.
+        (f"7;{CANARY};Born;MI;12/31/1915\n" + PEOPLE, "", 4, "column 1 looks like a number"),
+        (f"{CANARY};Born;MI;{CANARY}@x.org\n" + PEOPLE, "", 4, "column 4 looks like an e-mail"),
         (PEOPLE.replace("PatientID", "key"), "", 2, "--record-id is needed"),
         (PEOPLE.partition("\n")[0] + "\n", "", 4, "has no record that can be read"),
     ],
@@ -313,3 +318,11 @@ def test_no_usual_name_means_two_fields() -> None:
                 field,
                 "" if field == "record_id" else field,
             )
+
+
+def test_columns_that_look_like_values_are_shown_by_number() -> None:
+    values = ("12/31/1915", "1915-12-31", "31 Dec 1915", "19151231", "617-253-1000", "02139", "7",
+              "ada@site.org", "12 Main St", "123-45-6789")  # fmt: skip
+    assert all(map(like_a_value, values))
+    assert not any(like_a_value(name) for names in USUAL_NAMES.values() for name in names)
+    assert shown(["id", "12/31/1915"]) == ["id", "(column 2, looks like a date)"]
