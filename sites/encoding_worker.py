@@ -97,7 +97,10 @@ class PartOrder:
 
 def packed(raw: RawBatch) -> pa.Buffer:
     """Return a batch as it travels to a worker."""
-    columns = {**raw.columns, RECORD_ID: raw.record_ids, NUMBER: pa.array(raw.numbers)}
+    # `pa.array` would import pandas here, to see whether the numbers are a series.
+    memory = pa.py_buffer(np.ascontiguousarray(raw.numbers, np.int64))
+    numbers = pa.Array.from_buffers(pa.int64(), len(raw.numbers), [None, memory])
+    columns = {**raw.columns, RECORD_ID: raw.record_ids, NUMBER: numbers}
     return _serialised(pa.record_batch(columns))
 
 
