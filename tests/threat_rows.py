@@ -131,10 +131,12 @@ ATTACKS = (
     Threat(
         "T14",
         "broker, through second looks",
-        "pools field evidence of doubtful pairs over several questions",
-        "second looks are not built: no field evidence reaches the broker",
-        "nothing, as long as they are not built",
-        not_yet="there is no second look in this version, so nothing can be pooled",
+        "pools field evidence of doubtful pairs over several questions, or asks about other pairs"
+        " than the doubtful ones, and oftener than agreed",
+        "a key for each pair; nothing without the signed table; each site counts for itself what it"
+        " answers, by record, run and epoch, and refuses more",
+        "within the signed limits a dishonest broker learns, field by field, how alike pairs of its"
+        " own choice are; the release gate does not measure that, so the limits must be small",
     ),
     Threat(
         "T15",

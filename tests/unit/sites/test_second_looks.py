@@ -370,7 +370,6 @@ def test_watching_answers_and_ends_by_ctrl_c(
     assert json.loads(line)["second_looks"][0]["state"] == "answered"
 
 
-@pytest.mark.threat("P06")
 @pytest.mark.threat("T14")
 def test_no_value_and_no_record_id_is_left_or_sent(
     broker: AskingBroker, folder: Path, site: Session
