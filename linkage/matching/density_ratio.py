@@ -76,7 +76,8 @@ def log_weights(evidence: Evidence, free: float, coefficients: Floats) -> Floats
     free ones only, where it weighs 1 / free as much.
     """
     eta = _times(evidence.x, coefficients[:-1])
-    return np.asarray(eta - np.where(evidence.keyed, 0.0, np.log(free)), dtype=np.float64)
+    of_kind = eta - np.where(evidence.keyed, 0.0, np.log(free))
+    return np.asarray(of_kind[evidence.kind], dtype=np.float64)
 
 
 def _times(matrix: Floats, vector: Floats) -> Floats:
@@ -103,11 +104,11 @@ class _Loss:
         null_odds = np.logaddexp(0.0, null_eta) + np.where(e.null_keyed, 0.0, scale)
         away = coefficients - self.centre
         value = (
-            np.sum(np.logaddexp(0.0, -odds))
+            np.sum(e.count * np.logaddexp(0.0, -odds))
             + np.sum(self.weight * np.logaddexp(0.0, null_odds))
             + np.sum(self.ridge * away**2)
         )
-        pull, push = -expit(-odds), self.weight * expit(null_odds)
+        pull, push = -e.count * expit(-odds), self.weight * expit(null_odds)
         slope = _times(e.x.T, pull * expit(eta)) + _times(e.null_x.T, push * expit(null_eta))
         slope_scale = np.sum(pull[~e.keyed]) + np.sum(push[~e.null_keyed])
         return float(value), np.append(slope, slope_scale) + 2 * self.ridge * away

@@ -28,6 +28,7 @@ from linkage.errors import MatchingFailed
 from linkage.matching.candidates import CandidateChunk, Mask
 from linkage.matching.dataset import Rows, Shape
 from linkage.matching.dice import Floats
+from linkage.matching.grouping import grouped
 from linkage.matching.planning import Comparison, comparisons_of
 
 KNOTS = (3.5, 4.25, 5.0, 6.0, 7.5, 9.0, 11.0, 14.0, 18.0, 24.0, 32.0)
@@ -60,13 +61,14 @@ z: none seen is not none possible (Jeffreys)."""
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Evidence:
     """
-    One comparison, P candidates against Q weighted non-matches, F features.
+    One comparison, P candidates of K kinds against Q weighted kinds of non-matches, F features.
 
-    parties, people: of both sides, in sorted order. left, right: uint32[P], record rows.
-    x: float64[P, F]. null_x: float64[Q, F]. null_weight: float64[Q], cross pairs each stands for.
+    parties, people: of both sides, in sorted order. left, right: uint32[P], record rows. kind:
+    int64[P], row of x (grouping.py). x: float64[K, F]. count: float64[K], candidates of the kind.
+    null_x: float64[Q, F]. null_weight: float64[Q], cross pairs each stands for.
     lower, upper: float64[F], bounds of the coefficients. centre: float64[F], what they are
     expected to be before any evidence.
-    keyed: bool[P], null_keyed: bool[Q], whether any key agrees. keys: the rules that both hold.
+    keyed: bool[K], null_keyed: bool[Q], whether any key agrees. keys: the rules that both hold.
     agree: uint64[P], bit k where the k-th of them agrees. left_out: float64[keys], about how often
     a rule's key is missing because two people of one side shared it.
     """
@@ -75,7 +77,9 @@ class Evidence:
     people: tuple[int, int]
     left: npt.NDArray[np.uint32]
     right: npt.NDArray[np.uint32]
+    kind: Rows
     x: Floats
+    count: Floats
     keyed: npt.NDArray[np.bool_]
     null_x: Floats
     null_weight: Floats
@@ -180,21 +184,26 @@ def _evidence(
     z_least = _least_z(null, CHANCE_PARTNERS * min(people))
     kept = _worth(cross.z, cross.agree, z_least)
     null_kept = _worth(null.z, null.agree, z_least)
-    x, names = _features(cross.z[kept], cross.agree[kept], cross.disagree[kept], clks, keys)
-    null_x, _ = _features(
-        null.z[null_kept], null.agree[null_kept], null.disagree[null_kept], clks, keys
-    )
+    ends = KNOTS[0], KNOTS[-1]
+    one_kind = grouped(cross.z[kept], cross.agree[kept], cross.disagree[kept], ends)
+    null_kind = grouped(null.z[null_kept], null.agree[null_kept], null.disagree[null_kept], ends)
+    x, names = _features(one_kind.z, one_kind.agree, one_kind.disagree, clks, keys)
+    null_x, _ = _features(null_kind.z, null_kind.agree, null_kind.disagree, clks, keys)
     lower, upper, centre = _priors(names)
     return Evidence(
         parties=(one.party, other.party),
         people=people,
         left=cross.left[kept],
         right=cross.right[kept],
+        kind=one_kind.of,
         x=x,
-        keyed=cross.agree[kept] > 0,
+        count=np.bincount(one_kind.of, minlength=len(x)).astype(np.float64),
+        keyed=one_kind.agree > 0,
         null_x=null_x,
-        null_weight=null.weight[null_kept],
-        null_keyed=null.agree[null_kept] > 0,
+        null_weight=np.bincount(null_kind.of, null.weight[null_kept], len(null_x)).astype(
+            np.float64
+        ),
+        null_keyed=null_kind.agree > 0,
         lower=lower,
         upper=upper,
         centre=centre,

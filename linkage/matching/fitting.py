@@ -87,7 +87,7 @@ def without_key(
 
 def all_matches(evidence: Evidence, probability: Floats, keyless: Keyless | None) -> float:
     """Return how many matches there are, if those with a key are all but a share `keyless`."""
-    keyed = float(probability[evidence.keyed].sum())
+    keyed = float(probability[evidence.agree > 0].sum())
     return keyed / (1 - keyless.share) if keyless else 0.0
 
 

@@ -127,12 +127,20 @@ def _larger(
             block = room[index].copy()
             block[:, far] = partner
             grown.append(block if together is None else block[~together.shared(block)])
-    members = np.unique(np.concatenate(grown), axis=0)
+    members = _each_once(np.concatenate(grown))
     if len(members) > MAX_SETS:
         return Hyperedges(members, np.zeros(len(members)))
     log_weight = _weigh(members, pairs)
     kept = log_weight >= LEAST_SET
     return Hyperedges(members[kept], log_weight[kept])
+
+
+def _each_once(members: Members) -> Members:
+    """Return np.unique(members, axis=0), which compares rows as byte strings and is slower."""
+    ordered = members[np.lexsort(members.T[::-1])]
+    new = np.ones(len(ordered), np.bool_)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return np.asarray(ordered[new])
 
 
 def _join(

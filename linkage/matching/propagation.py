@@ -36,13 +36,13 @@ def propagate(edges: Hyperedges) -> Floats:
     if count == 0:
         return np.zeros(0)
     edge, party = np.nonzero(edges.members >= 0)
-    _, node = np.unique(
-        np.stack([party, edges.members[edge, party]], axis=1), axis=0, return_inverse=True
-    )
-    begin_of_edge = np.searchsorted(edge, np.arange(count + 1))
-    node = node.ravel()
+    # A record's number: those of the parties before it, and its row.
+    first_of_party = np.concatenate([[0], np.cumsum(edges.members.max(axis=0) + 1)])
+    node = first_of_party[party] + edges.members[edge, party]
+    begin_of_edge = np.concatenate([[0], np.cumsum(np.bincount(edge, minlength=count))])
     by_node = np.argsort(node, kind="stable")
-    begin_of_node = np.searchsorted(node[by_node], np.arange(node.max() + 2))
+    degree = np.bincount(node, minlength=int(first_of_party[-1]))
+    begin_of_node = np.concatenate([[0], np.cumsum(degree)])
     messages = _messages(edges.log_weight, edge, node, begin_of_edge, by_node, begin_of_node)
     x = edges.log_weight + np.add.reduceat(messages, begin_of_edge[:-1])
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0))), dtype=np.float64)

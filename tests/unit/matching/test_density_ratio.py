@@ -56,7 +56,9 @@ def test_a_known_ratio_is_found_again() -> None:
         people=(100, 100),
         left=np.zeros(10_000 + matches, np.uint32),
         right=np.zeros(10_000 + matches, np.uint32),
+        kind=np.arange(10_000 + matches),
         x=np.concatenate([null, np.tile([[1.0, 1.0]], (matches, 1))]),
+        count=np.ones(10_000 + matches),
         keyed=np.zeros(10_000 + matches, np.bool_),
         null_x=null,
         null_weight=np.ones(10_000),
@@ -87,10 +89,13 @@ def test_visible_pairs_stand_for_all_cross_pairs(made: World) -> None:
     shapes, chunks = _stages(made)
     (evidence,) = gather(shapes, chunks)
     one, other = (s.people for s in shapes)
-    share = {one * other / 2 / (n * (n - 1) / 2) for n in (one, other)}
-    unseen = UNSEEN * sum(share) / 2
+    share = {n: one * other / 2 / (n * (n - 1) / 2) for n in (one, other)}
+    expected = UNSEEN * sum(share.values()) / 2 * (len(KNOTS) - 1)
+    for shape in shapes:
+        within = [c for c in chunks if c.chunk.kind == "within" and c.chunk.left == shape.party]
+        expected += share[shape.people] * sum(int((c.agree == 0).sum()) for c in within)
     visible = evidence.null_weight[~evidence.null_keyed]
-    assert {round(w, 9) for w in visible} <= {round(w, 9) for w in (*share, unseen)}
+    assert visible.sum() == pytest.approx(expected)
 
 
 def test_attested_collisions_bring_back_the_chance_of_a_key(made: World) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from linkage.matching.hyperedges import Hyperedges, Pairs, grow, is_candidate
+from linkage.matching.hyperedges import Hyperedges, Pairs, _each_once, grow, is_candidate
 from linkage.matching.propagation import propagate
 
 
@@ -131,6 +133,13 @@ def test_sets_grow_over_four_parties_once_each() -> None:
     assert len(edges.members) == 6 + 4 + 1
     assert _weight_of(edges, [0, 0, 0, 0]) == 15
     assert propagate(edges)[-1] > 0.95
+
+
+@given(
+    arrays(np.int64, st.tuples(st.integers(0, 20), st.integers(1, 4)), elements=st.integers(-1, 3))
+)
+def test_each_set_is_kept_once(members: npt.NDArray[np.int64]) -> None:
+    assert np.array_equal(_each_once(members), np.unique(members, axis=0))
 
 
 def test_weak_pairs_grow_no_sets() -> None:
