@@ -15,6 +15,7 @@ broker. A record whose values are no longer those that were uploaded stays unans
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import importlib.metadata
 import time
@@ -126,6 +127,16 @@ def answer_looks(
     require_keys(session.signed, session.uploader, session.vault)
     with nullcontext() if dry_run else _ledger(session).held():
         return [_judged(session, state, dry_run, progress) for state in waiting]
+
+
+def waiting_rows(session: Session) -> dict[str, object]:
+    """Return, by run, until when it waits for this site's answer, in words."""
+    return {
+        f"YOU, second look of run {state.run_id}": f"{state.questions:,} questions wait until"
+        f" {dt.datetime.fromtimestamp(state.until, dt.UTC):%Y-%m-%d %H:%M} UTC: linkage-site answer"
+        for state in asked_of(session)
+        if state.state in OPEN
+    }
 
 
 def what_leaves(session: Session, outcomes: list[Outcome]) -> str:

@@ -115,6 +115,7 @@ def status(
     site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Show who has submitted, and what this site has to do."""
+    from sites.second_looks import waiting_rows
     from sites.session import session_of
     from sites.upload import epoch_notice, status_rows
 
@@ -124,8 +125,9 @@ def status(
             return
         state = session.broker.study(session.study_id)
         notice = epoch_notice(state, session.signed)
-        gate = session.signed.release_gate
-    rows = status_rows(state) | ({"YOU": notice} if notice else {}) | {"release gate": gate}
+        gate, looks = session.signed.release_gate, waiting_rows(session)
+    rows = status_rows(state) | ({"YOU": notice} if notice else {}) | looks
+    rows["release gate"] = gate
     show(f"Study {state.study_id}: {state.title}", rows, as_json=as_json, data=state.model_dump())
 
 

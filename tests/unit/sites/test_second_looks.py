@@ -19,7 +19,7 @@ from linkage.messages import CUSTODIAN
 from linkage.pseudonyms import ContributorSecret
 from sites.config import load_site
 from sites.look_ledger import Ledger, by_record
-from sites.second_looks import Outcome, answer_looks, asked_of, what_leaves
+from sites.second_looks import Outcome, answer_looks, asked_of, waiting_rows, what_leaves
 from sites.session import Session, session_of
 from sites.tokenizer import tokenize
 from tests.look_world import OTHER, Asked, AskingBroker, questions_about
@@ -334,6 +334,8 @@ def test_the_command_says_what_leaves_and_keeps_a_ledger(
     at = ("--site", folder / "site.toml")
     assert "no run asks" in run("linkage-site", "answer", *at).out
     asked = ask(broker, site, all_ids())
+    (said,) = waiting_rows(site).values()
+    assert "20 questions wait until" in str(said)
     before = sorted((folder / "private").rglob("*"))
     planned = run("linkage-site", "answer", *at, "--dry-run")
     assert "20 questions about 20 records" in planned.out
