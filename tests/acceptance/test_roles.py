@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,8 +154,10 @@ def test_the_study_is_played_to_its_end(world: World) -> None:
     assert [one["dataset"] for one in state["parties"]] == [1, 1, 1]
 
     ok("linkage-broker", "run", "start", "three-commons", *broker)
-    done = _wait_for_run(world)
+    with _agents(world):
+        done = _wait_for_run(world)
     assert done["report"]["estimated_precision"] > 0.9
+    assert done["report"]["second_look"].get("silent", []) == []
     ok("linkage-broker", "release", "start", "three-commons", *broker)
     for party in PARTIES:
         _wait_until(lambda party=party: _ids(world, party).code == 0)  # type: ignore[misc]
@@ -199,6 +202,25 @@ def test_nothing_at_the_broker_reads_as_a_person(world: World) -> None:
             data = path.read_bytes()
             assert not [one for one in ssns if one in data or one.replace(b"-", b"") in data]
             assert not [one for one in names if one in data or one.lower() in data]
+
+
+@contextmanager
+def _agents(world: World) -> Iterator[None]:
+    """Every site's agent, which answers second looks by itself."""
+    agents = [
+        subprocess.Popen(
+            [program("linkage-site"), "answer", "--watch", "5"],
+            cwd=world.of(party),
+            stdout=subprocess.DEVNULL,
+        )
+        for party in PARTIES
+    ]
+    try:
+        yield
+    finally:
+        for agent in agents:
+            agent.terminate()
+            agent.wait(20)
 
 
 def _answer(site: Path) -> str:
