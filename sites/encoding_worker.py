@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ from linkage.pseudonyms import length_prefixed
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, PublicIdentity, seal_in_two
 from linkage.study import Party, StudyConfig
+from sites import left_out
 from sites.assembly import PASS_ROWS, Assembled, Repeated, passes
+from sites.exchanged import NAMES, Given
 from sites.packages import part_file
 from sites.sources.base import RawBatch
 from sites.spool import Spool, Unused
@@ -165,6 +167,8 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "has_clk": _stacked([c.present for c in clks.values()], n),
         "keys": _beside_each_other([k.values for k in keys.values()], n),
         "has_key": _stacked([k.present for k in keys.values()], n),
+        "bits_set": _stacked([made.bits_set[clk] for clk in clks], n),
+        "parts": left_out.packed_parts(made.present, worker.study.rules_of(worker.party), n),
         **{f"bits_{clk}": column.values for clk, column in clks.items()},
     }
     # `take` copies a row at once, where an index copies its items one by one.
@@ -176,9 +180,10 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "rows": n,
         "why": why,
         "first_invalid": {field: number for number, field, _ in reversed(unused)},
-        "bits_set": made.bits_set,
+        "bits_set": {clk: int(made.bits_set[clk].sum(dtype=np.int64)) for clk in clks},
         "with_clk": {clk: int(column.present.sum()) for clk, column in clks.items()},
         "no_key": made.missing,
+        "names": {f: asdict(Given.of(columns[f])) for f in NAMES if f in columns},
     }
 
     def write_map(folder: Path) -> None:
@@ -189,11 +194,15 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     return facts
 
 
-def assemble(worker: Prepared, _: None) -> tuple[list[Repeated], int, int]:
-    """Order and group the whole dataset; return repeated record ids, groups and records kept."""
+def assemble(worker: Prepared, _: None) -> tuple[list[Repeated], dict[str, Any], int, int]:
+    """
+    Order and group the whole dataset; return repeated record ids, what the records left out for
+    them count for, groups and records kept.
+    """
     repeated = worker.whole.order_records()
+    off = left_out.counted(worker.whole, worker.study, worker.party) if repeated else {}
     groups = worker.whole.group_records(len(worker.grouping))
-    return repeated, groups, len(worker.spool.load("order"))
+    return repeated, off, groups, len(worker.spool.load("order"))
 
 
 def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:
@@ -391,5 +400,5 @@ def _beside_each_other(keys: list[npt.NDArray[np.uint8]], n: int) -> npt.NDArray
     return made.view(np.uint8).reshape(n, len(keys), MATCH_KEY_BYTES)
 
 
-def _stacked(columns: list[npt.NDArray[np.bool_]], n: int) -> npt.NDArray[np.bool_]:
+def _stacked(columns: list[npt.NDArray[Any]], n: int) -> npt.NDArray[Any]:
     return np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype=bool)

@@ -14,6 +14,8 @@ Columns of a batch of n rows:
     digests uint64[n, G]      of the grouping rules      bits_<clk> uint8[n, L / 8]
     has_clk bool[n, C]        keys uint8[n, R, 16]       has_key bool[n, R]
     contents uint64[n]        keyed digests of all values
+    bits_set uint32[n, C]     before diffusion
+    parts uint8[n, P / 8]     which parts that rules use are there (sites.left_out)
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ import numpy.typing as npt
 
 from linkage.errors import Conflict
 
-SPOOL_LAYOUT = 4
+SPOOL_LAYOUT = 5
 """Raised where files of a batch change: a batch of another layout is made again."""
 
 Array = npt.NDArray[Any]

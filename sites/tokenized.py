@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linkage.schema import DENSITY
+from sites.exchanged import NAMES, Given, exchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class TokenizeSummary:
     left_out: records left out, by field and rule. same_as: an earlier dataset version that was
     made of exactly the same input, 0 if none. resumed: batches an interrupted run had made.
     base: the version that this one is a delta to, 0 where it is complete; added, changed, removed:
-    records that differ from the version before, None where there is none to compare with.
+    records that differ from the version before, None where there is none to compare with. names: of
+    first and last names, how many are usual first names.
     """
 
     dataset: int
@@ -39,6 +41,7 @@ class TokenizeSummary:
     changed: int | None = None
     removed: int | None = None
     notes: tuple[str, ...] = ()
+    names: dict[str, Given] = field(default_factory=dict)
 
     @property
     def nulled(self) -> dict[str, int]:
@@ -53,7 +56,14 @@ class TokenizeSummary:
     def warnings(self) -> tuple[str, ...]:
         """What should be looked at before the package is sent."""
         low, high = DENSITY
-        return tuple(
+        said = []
+        if exchanged(self.names):
+            shares = [f"{self.names[one].share:.0%}" for one in NAMES]
+            said.append(
+                f"{shares[1]} of the last names are usual first names, of the first names"
+                f" {shares[0]}: they seem to be exchanged; check [source.columns]"
+            )
+        return *said, *(
             f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
             " the broker takes nothing else: too many of its fields are missing"
             for clk, share in self.density.items()
@@ -71,16 +81,25 @@ class Tally:
     bits_set: dict[str, int] = field(default_factory=dict)
     with_clk: dict[str, int] = field(default_factory=dict)
     first_invalid: dict[str, int] = field(default_factory=dict)
+    names: dict[str, Given] = field(default_factory=dict)
 
     def add(self, facts: Mapping[str, Any]) -> None:
         self.records += facts["rows"]
-        for total, part in ((self.why, facts["why"]), (self.no_key, facts["no_key"])):
-            for name, counts in part.items():
-                kept = total.setdefault(name, {})
-                for reason, count in counts.items():
-                    kept[reason] = kept.get(reason, 0) + count
-        for sums, add in ((self.bits_set, facts["bits_set"]), (self.with_clk, facts["with_clk"])):
-            for name, count in add.items():
-                sums[name] = sums.get(name, 0) + count
+        self.count(facts)
+        for name, found in facts["names"].items():
+            self.names[name] = self.names.get(name, Given()) + Given(**found)
         for name, number in facts["first_invalid"].items():
             self.first_invalid[name] = min(number, self.first_invalid.get(name, number))
+
+    def count(self, facts: Mapping[str, Any]) -> None:
+        """Add counts of CLKs, keys and values, where facts have them; they may be negative."""
+        for total, name in ((self.why, "why"), (self.no_key, "no_key")):
+            for one, counts in facts.get(name, {}).items():
+                kept = total.setdefault(one, {})
+                for reason, count in counts.items():
+                    kept[reason] = kept.get(reason, 0) + count
+                    if not kept[reason]:
+                        del kept[reason]
+        for sums, name in ((self.bits_set, "bits_set"), (self.with_clk, "with_clk")):
+            for one, count in facts.get(name, {}).items():
+                sums[one] = sums.get(one, 0) + count

@@ -196,7 +196,8 @@ class _Making:
     def _assemble(self, pool: Workers) -> tuple[int, int]:
         """Leave out repeated record ids, order and group the rest: groups and records kept."""
         self.progress("order", 0, 0)
-        ((repeated, groups, kept),) = pool.each(encoding_worker.assemble, [None])
+        ((repeated, off, groups, kept),) = pool.each(encoding_worker.assemble, [None])
+        self.tally.count(off)
         for one in repeated:
             self.intake.repeated_id(one.earlier, one.later)
         self.intake.require_mostly_good()
@@ -356,6 +357,7 @@ class _Making:
             changed=changes.changed if changes else None,
             removed=len(changes.removed) if changes else None,
             notes=self.intake.notes,
+            names=self.tally.names,
         )
 
 

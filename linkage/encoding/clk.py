@@ -48,15 +48,15 @@ class ClkEncoder:
 
     def encode(
         self, values: Mapping[str, Coded], *, least: int | None = None
-    ) -> tuple[FixedColumn, int]:
+    ) -> tuple[FixedColumn, npt.NDArray[np.uint32]]:
         """
-        Return one CLK a record, after keyed diffusion, and the set bits before it.
+        Return one CLK a record, after keyed diffusion, and its number of set bits before it.
 
         values: by ref, normalised and transformed, all of length N. Null where fewer than `least`
         are present, by default the CLK's `min_fields`.
         """
         plain = self.plain(values, least=least)
-        bits_set = int(np.bitwise_count(plain.values.view(np.uint64)).sum(dtype=np.int64))
+        bits_set = np.bitwise_count(plain.values.view(np.uint64)).sum(axis=1, dtype=np.uint32)
         if self._taps is None:
             return plain, bits_set
         return FixedColumn(diffuse(plain.values, self._taps), plain.present), bits_set

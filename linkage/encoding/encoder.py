@@ -37,14 +37,16 @@ class EncodedBatch:
     """
     The encodings of one batch of N records, in its order. Keys that repeat are still in it.
 
-    clks, match_keys: by CLK and rule id, those that the party computes. bits_set: by CLK id, set
-    bits before diffusion over the records that have it. missing: by rule id, records without
-    that key by reason, "missing:<field>" for the first field of the rule that is missing.
+    clks, match_keys: by CLK and rule id, those that the party computes. bits_set: by CLK id,
+    uint32[N], set bits before diffusion. present: by field or transform that a rule uses, bool[N].
+    missing: by rule id, records without that key by reason, "missing:<field>" for the first field
+    of the rule that is missing.
     """
 
     clks: dict[str, FixedColumn]
     match_keys: dict[str, FixedColumn]
-    bits_set: dict[str, int]
+    bits_set: dict[str, npt.NDArray[np.uint32]]
+    present: dict[str, npt.NDArray[np.bool_]]
     missing: dict[str, dict[str, int]]
 
 
@@ -89,11 +91,12 @@ class BatchEncoder:
         held = self._checked(columns, normalised=normalised)
         refs = {ref for one in self._encoders() for ref in one.refs}
         values = {ref: fields.apply(ref, held[ref.partition(":")[0]]) for ref in refs}
-        made = EncodedBatch({}, {}, {}, {})
+        made = EncodedBatch({}, {}, {}, {}, {})
         for name, clk in self.clks.items():
             made.clks[name], made.bits_set[name] = clk.encode(values)
         keyed = {ref for rule in self._rules.values() for ref in rule.refs}
         spelt = {ref: Spelt.of(values[ref]) for ref in keyed}
+        made.present.update((ref, column.present) for ref, column in spelt.items())
         for name, rule in self._rules.items():
             made.match_keys[name], made.missing[name] = rule.encode(spelt)
         return made
@@ -158,7 +161,7 @@ def encode_records(
     return Encoded(records, densities, batch.missing, collisions)
 
 
-def density(column: FixedColumn, bits_set: int) -> float:
+def density(column: FixedColumn, bits_set: npt.NDArray[np.uint32]) -> float:
     """Return the mean share of bits set before diffusion; 0.0 where no record has the CLK."""
     bits = int(column.present.sum()) * column.values.shape[1] * 8
-    return bits_set / bits if bits else 0.0
+    return int(bits_set.sum(dtype=np.int64)) / bits if bits else 0.0

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sites.exchanged import NAMES, Given, exchanged
 from sites.profiling.cells import SMALL, small
 from sites.profiling.counting import CountSummary
 from sites.profiling.tally import NEVER_SHOWN, CommonValue, FieldTally, SourceTally
@@ -29,7 +30,6 @@ PLACEHOLDERS = 0.01
 INVALID = 0.001
 REPAIRED = 0.05
 EXCHANGED = 0.02
-GIVEN_AS_SURNAMES = 0.3
 MOSTLY = 0.5
 ONE_LETTER = 0.05
 SAME_NAME = 0.01
@@ -225,10 +225,8 @@ def of_columns(facts: Sequence[FieldFacts]) -> Iterator[Finding]:
     first, last = by_name.get("first_name"), by_name.get("last_name")
     if not first or not last:
         return
-    share = last.given / max(1, last.present)
-    if last.given >= SMALL and share > max(
-        GIVEN_AS_SURNAMES, 1.5 * first.given / max(1, first.present)
-    ):
+    given = {f: Given(one.given, one.present) for f, one in by_name.items() if f in NAMES}
+    if exchanged(given):
         yield Finding(
             "names-exchanged",
             "fix",

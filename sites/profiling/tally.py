@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ import pyarrow as pa
 from linkage.encoding import whys
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import Normalised
-from linkage.evaluation.names import first_names
+from sites.exchanged import usual_given
 from sites.profiling.cells import small
 from sites.profiling.counting import (
     CommonValues,
@@ -91,7 +90,7 @@ class FieldTally:
             self._common.add(values, held, kinds_of(column.codes, len(counts), records)[used])
         if self.field in _NAMES:
             self.one_letter += int(held[[len(value) == 1 for value in values]].sum())
-            self.given += int(held[[value in _usual_given() for value in values]].sum())
+            self.given += int(held[[value in usual_given() for value in values]].sum())
         if self.dates is not None:
             self.dates.add(values, held)
 
@@ -164,11 +163,6 @@ class SourceTally:
         """Drop temporary files."""
         for counts in (self.record_ids, self.copies, *(f.counts for f in self.fields.values())):
             counts.close()
-
-
-@cache
-def _usual_given() -> frozenset[str]:
-    return frozenset(name.lower() for male in (True, False) for name in first_names(male)[0])
 
 
 def _count_into(into: Counter[str], column: Coded) -> None:

@@ -159,3 +159,37 @@ def test_a_part_altered_here_is_not_sent(tmp_path: Path) -> None:
         change(part_file(package, 1))
         with pytest.raises(PackageRefused, match="part 1 of the package is missing or altered"):
             whole_part(package, part)
+
+
+def test_what_is_attested_is_of_the_records_that_are_sent(tmp_path: Path) -> None:
+    """A record left out for its repeated id counts nowhere: not in densities, not in reasons."""
+    people = [(f"r{i}", "Ada", f"Name{chr(97 + i)}", "12/10/1915", "F") for i in range(12)]
+    people += [(f"r{i}", "", f"Name{chr(97 + i)}", "12/10/1915", "") for i in range(12, 16)]
+    again = [("r1", "", "Longfellow", "", ""), ("r13", "Theodore", "Montgomery", "", "M")]
+    vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
+    made = [
+        tokenize(
+            source(tmp_path, some), "alpha", EVERYONE.signed, vault, reject_file=tmp_path / "r.csv"
+        )
+        for some in (people, [*people, *again])
+    ]
+    assert [sum(done.left_out.values()) for done in made] == [0, 2]
+    alone, both = (load_manifest(done.package) for done in made)
+    assert alone.records == both.records == 16
+    assert any(why.startswith("missing:") for one in alone.null_reasons.values() for why in one)
+    assert alone.null_reasons == both.null_reasons
+    assert alone.densities == both.densities
+    assert made[0].no_key == made[1].no_key
+
+
+def test_exchanged_names_are_warned_about(tmp_path: Path) -> None:
+    usual = ["James", "Mary", "Linda", "Robert", "Patricia"]
+    right = [(f"r{i}", usual[i % 5], f"Zz{chr(97 + i)}son", "12/10/1915", "F") for i in range(20)]
+    wrong = [(one[0], one[2], one[1], *one[3:]) for one in right]
+    vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
+    said = [
+        tokenize(source(tmp_path, people), "alpha", EVERYONE.signed, vault).warnings
+        for people in (right, wrong)
+    ]
+    assert not any("exchanged" in text for text in said[0])
+    assert any("100% of the last names are usual first names" in text for text in said[1])
