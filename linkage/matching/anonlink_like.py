@@ -189,7 +189,8 @@ def _packed(datasets: Sequence[Records]) -> tuple[Words, Words]:
 def _words(matrix: npt.NDArray[np.uint8]) -> Words:
     padding = -matrix.shape[1] % STEP_BYTES
     whole = np.pad(matrix, ((0, 0), (0, padding))) if padding else matrix
-    return np.ascontiguousarray(whole).view(np.uint64)
+    # Writable: numba compiles the kernel anew for arrays that are not.
+    return np.require(whole, requirements=["C", "W"]).view(np.uint64)
 
 
 def _bytes(side: Records) -> tuple[npt.NDArray[np.uint8], str]:

@@ -35,6 +35,7 @@ from linkage.matching.planes import popcount
 Floats = npt.NDArray[np.float64]
 BLOCK = 256
 """Left rows that one thread compares at a time, at most."""
+MOST_WORDS = 64
 MAX_PAIRS = 20_000_000
 """Pairs that one call hands on at most: 16 bytes each. Beyond it the bound is too low."""
 
@@ -182,8 +183,13 @@ def pair_blocks(
     lengths = [len(bound.a), len(bound.c), len(bound.b), len(bound.d)]
     if lengths != [len(left), len(left), len(right), len(right)]:
         raise EncodingRefused("the bound does not fit the filters")
-    if not all(np.isfinite(part).all() for part in (bound.a, bound.b, bound.c, bound.d)):
-        raise EncodingRefused("a bound must be finite")
+    largest = [np.abs(part).max(initial=0.0) for part in (bound.a, bound.b, bound.c, bound.d)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Sums, too: inf - inf in one pair of a tile would hide what the others of it reach.
+        if not np.isfinite(largest[0] * largest[1] + largest[2] * largest[3]):
+            raise EncodingRefused("a bound must be finite")
+    if triangle is not None and triangle < 0:
+        raise EncodingRefused("a triangle begins at a row of the right side, counted from 0")
     if threads < 1:
         raise EncodingRefused("a search needs at least one thread")
     return _blocks(left, right, bound, triangle, limit, threads, keep)
@@ -248,7 +254,10 @@ def _flooded(limit: int) -> TooManyCandidates:
 
 
 def check(left: Words, right: Words) -> None:
-    """Raise EncodingRefused unless both are uint64 matrices of equal width, in steps of 512."""
+    """
+    Raise EncodingRefused unless both are uint64 matrices of equal width: 512 to 4,096 bits, in
+    steps of 512. The kernel's numbers have no room for sums of many more.
+    """
     for side in (left, right):
         if side.dtype != np.uint64 or side.ndim != 2:
             raise EncodingRefused("filters must be a matrix of 64-bit words")
@@ -257,9 +266,10 @@ def check(left: Words, right: Words) -> None:
             "filters of different lengths cannot be compared",
             hint="both parties must encode with the same study file",
         )
-    if left.shape[1] == 0 or left.shape[1] % 8:
+    if left.shape[1] == 0 or left.shape[1] % 8 or left.shape[1] > MOST_WORDS:
         raise EncodingRefused(
-            "a filter must be a multiple of 512 bits", hint="use 512, 1024, 2048 or 4096 bits"
+            "a filter must be a multiple of 512 bits, 4,096 at most",
+            hint="use 512, 1024, 2048 or 4096 bits",
         )
 
 
