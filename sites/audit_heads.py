@@ -39,7 +39,7 @@ class KeptHeads:
 
     path: Path
     signer: PublicIdentity
-    _seen: str = ""
+    _seen: str | None = None
 
     def see(self, text: str, missing: Missing) -> None:
         """
