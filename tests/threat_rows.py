@@ -180,8 +180,9 @@ ATTACKS = (
         "T20",
         "operator",
         "rewrites history",
-        "hash chain over every change; its head can be kept elsewhere",
-        "heads are not yet sent to every party by themselves",
+        "hash chain over every change under heads that the worker signs; answers carry them, sites"
+        " keep them and stop at a second history, an auditor compares an export with them",
+        "what came after the newest head that a party keeps has no witness but the broker",
     ),
     Threat(
         "T21",
