@@ -16,6 +16,7 @@ from broker import audit
 from broker.container import Broker
 from broker.store import links as link_rows
 from broker.store import people, runs
+from linkage.errors import Conflict
 from linkage.matching.dataset import Shape
 from linkage.matching.identity import assign
 from linkage.matching.links import Links
@@ -70,7 +71,8 @@ def publish(
     together. A run that is done stays as it is.
 
     The assignment is computed before the transaction; if another run of the study ends
-    meanwhile, it is computed again.
+    meanwhile, it is computed again. Raises Conflict where that one is over newer dataset versions:
+    a run that waited for a second look must not take its place.
     """
     named = _named(links, pseudonyms)
     while True:
@@ -84,6 +86,7 @@ def publish(
                 return
             if runs.next_sequence(connection, row.study_id) != sequence:
                 continue
+            _require_newest(row, runs.newest_finished(connection, row.study_id))
             people.write(connection, row.study_id, sequence, known, pseudonyms, changes)
             link_rows.write(connection, row.study_id, sequence, named)
             counts = {
@@ -114,6 +117,18 @@ def publish(
         for blob_id in blobs:
             broker.blobs.delete(blob_id)
         return
+
+
+def _require_newest(row: runs.RunRow, newest: runs.RunRow | None) -> None:
+    if newest is None:
+        return
+    mine, theirs = json.loads(row.inputs), json.loads(newest.inputs)
+    newer = any(number > mine.get(uploader, number) for uploader, number in theirs.items())
+    if newest.epoch > row.epoch or (newest.epoch == row.epoch and newer):
+        raise Conflict(
+            f"{newest.id} is over newer dataset versions and has ended meanwhile",
+            hint="its result stands; nothing is to be done",
+        )
 
 
 def _named(links: Links, pseudonyms: Mapping[str, Bytes2D]) -> link_rows.LinkRows:

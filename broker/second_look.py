@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from broker import audit
 from broker.container import Broker
@@ -35,6 +38,7 @@ from linkage.matching.dataset import Shape
 from linkage.matching.field_weights import weigh_looks
 from linkage.matching.looked_at import LookWeights
 from linkage.matching.second_look import (
+    Draw,
     Limits,
     LookLevels,
     Looks,
@@ -56,6 +60,7 @@ PART = "looked"
 """Name of the workflow that a run goes on as."""
 
 _LOOKS, _BEFORE, _AFTER, _REPORT = "looks", "weights", "weights-looked", "look-report"
+_NONCES = b"commons-linkage/second-look/nonces/v1\n"
 _TIERS, _TIERS_AFTER = "tiers", "tiers-looked"
 
 
@@ -95,7 +100,7 @@ class SecondLooker:
                 return True
             why_not = _hindrance(connection, run, looks)
         if not why_not:
-            chosen = _chosen(run, looks)
+            chosen = _chosen(run, looks, self._draw(run))
             why_not = self._place(run, chosen, questions(chosen, pseudonyms), looks)
         if why_not:
             report = {"pairs_asked": 0, "reason": why_not}
@@ -144,6 +149,19 @@ class SecondLooker:
             for row in rows:
                 self._broker.blobs.delete(row.blob_id)
         return why_not
+
+    def _draw(self, run: LookingRun) -> Draw:
+        """
+        Return what draws the nonces: nobody else can foresee them, or a site could tell decoys, but
+        the same datasets and seed give the same ones, and so the same result.
+
+        An Ed25519 signature is a function of key and message (RFC 8032), and stays here.
+        """
+        about = "\n".join([run.study.study_hash, run.row.inputs, str(run.row.seed)])
+        signed = self._identity.sign(_NONCES + about.encode())
+        kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=_NONCES)
+        stream = Cipher(ChaCha20(kdf.derive(signed), bytes(16)), mode=None).encryptor()
+        return lambda size: stream.update(bytes(size))
 
     def _sealed(self, run: LookingRun, uploader: str, asked: Questions) -> RequestRow:
         blob = self._broker.blobs.put(
@@ -228,13 +246,12 @@ def _hindrance(connection: Connection, run: LookingRun, looks: SecondLook) -> st
     return ""
 
 
-def _chosen(run: LookingRun, looks: SecondLook) -> Looks:
+def _chosen(run: LookingRun, looks: SecondLook, draw: Draw) -> Looks:
     made = weights.from_arrow(run.scratch.get_table(_BEFORE))
     study = run.study.config
     shared = {c.parties: fields_between(study, *c.parties, looks.fields) for c in made.comparisons}
     limits = Limits(looks.most_per_record, looks.most_per_run, looks.decoys)
-    seed = run.row.seed
-    return choose(made, run.shapes, shared, limits, seed=seed, draw=secrets.token_bytes)
+    return choose(made, run.shapes, shared, limits, seed=run.row.seed, draw=draw)
 
 
 def final_weights(scratch: Scratch) -> Weights:

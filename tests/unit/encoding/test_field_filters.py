@@ -75,6 +75,7 @@ def test_tokens_come_once() -> None:
         assert len(tokens) == len(set(tokens))
 
 
+@pytest.mark.threat("T14")
 @pytest.mark.parametrize("field", ["first_name", "last_name", "date_of_birth", "ssn", "sex"])
 def test_one_record_in_two_looks_is_like_two_records(field: str) -> None:
     """T14's promise: nothing can be put together over pairs (mean Dice by chance: 1/16)."""
@@ -92,6 +93,7 @@ def test_one_record_in_two_looks_is_like_two_records(field: str) -> None:
     assert max(common) < BITS_SET / 3
 
 
+@pytest.mark.threat("T14")
 def test_a_reused_nonce_gives_unrelated_keys() -> None:
     nonce = bytes(16)
     tags = [partner_tag(nonce, bytes([n]) * 16) for n in range(3)]
