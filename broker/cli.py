@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from broker.audit_cli import audit
+from broker.look_cli import look
 from broker.person_cli import person
 from linkage.errors import HistoryAltered, LinkageError, PackageRefused, Unreachable
 
@@ -69,6 +70,7 @@ for name, group in {
     "admin": admin,
     "study": study,
     "run": run,
+    "look": look,
     "release": release,
     "person": person,
     "audit": audit,
@@ -246,6 +248,9 @@ def run_start(
     allow_missing: Annotated[
         bool, typer.Option(help="Link the parties that have uploaded, at least two.")
     ] = False,
+    second_look: Annotated[
+        bool, typer.Option(help="Ask the sites about doubtful pairs, where the study allows it.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Queue a linkage run; a worker must be running."""
@@ -254,7 +259,8 @@ def run_start(
 
     broker = _services(home)
     grant = broker.studies.grant(_console(), Action.START_RUN, study_id=study_id)
-    state = broker.runs.start(grant, RunRequest(seed=seed), allow_missing=allow_missing)
+    request = RunRequest(seed=seed, second_look=second_look)
+    state = broker.runs.start(grant, request, allow_missing=allow_missing)
     _show(as_json, state.model_dump(mode="json"), f"Run {state.run_id} is {state.state}.")
 
 
