@@ -1,0 +1,73 @@
+"""`linkage-broker look`: what runs ask in second looks, who is silent, and ending the wait."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from broker.container import Broker
+    from broker.policy import Action, Grant
+    from linkage.messages import LookState
+
+look = typer.Typer(help="Second looks: what runs ask, and who is silent.", no_args_is_help=True)
+
+HomeOption = Annotated[
+    Path, typer.Option(envvar="LINKAGE_BROKER_HOME", help="The broker's home folder.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+@look.callback()
+def _group() -> None:
+    """Second looks: what runs ask, and who is silent."""
+
+
+@look.command("list")
+def look_list(study_id: str, home: HomeOption, as_json: JsonOption = False) -> None:
+    """List what the study's unfinished runs ask: of whom, since when, and who has answered."""
+    from broker.policy import Action
+
+    broker, grant = _granted(home, Action.READ_LOOK, study_id)
+    _show(broker.second_looks.all(grant), as_json)
+
+
+@look.command("end")
+def look_end(
+    study_id: str,
+    run_id: Annotated[str, typer.Argument(help="The run that waits.")],
+    home: HomeOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a run wait no longer: it goes on with what was answered."""
+    from broker.policy import Action
+
+    broker, grant = _granted(home, Action.END_LOOK, study_id)
+    _show(broker.second_looks.end(grant, run_id), as_json)
+
+
+def _granted(home: Path, action: Action, study_id: str) -> tuple[Broker, Grant]:
+    from broker.config import load_home
+    from broker.container import Broker
+    from broker.policy import Caller
+
+    broker = Broker.at(load_home(home))
+    return broker, broker.studies.grant(Caller("console", None), action, study_id=study_id)
+
+
+def _show(states: list[LookState], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in states], indent=1))
+        return
+    lines = "\n".join(_line(one) for one in states)
+    typer.echo(lines or "No run asks anything now.")
+
+
+def _line(one: LookState) -> str:
+    until = dt.datetime.fromtimestamp(one.until, dt.UTC)
+    line = f"{one.run_id}  {one.uploader}  {one.state}  {one.questions:,} questions"
+    return f"{line}  until {until:%Y-%m-%d %H:%M} UTC" + (f"  {one.refusal}" if one.refusal else "")
