@@ -6,6 +6,7 @@ Who is calling: a signed assertion (RFC 7523) buys a short opaque access token.
 3. the signature is Ed25519, no other algorithm is known here;
 4. aud is this broker, exp at most five minutes ahead, iat not in the future;
 5. jti is used once: remembered until the assertion has expired.
+Steps 1 to 4 read only; the one writer's turn is taken for step 5, which looks at the key again.
 Tokens are random; only their SHA-256 is stored, so the database signs nobody in.
 """
 
@@ -55,11 +56,18 @@ class SignIn:
         """Return an access token. Raises NotAuthenticated, naming which step failed."""
         caller = _claimed_caller(request.assertion)
         token = secrets.token_urlsafe(32)
-        now = int(self.now())
+        # Signatures are checked before anybody has to wait: a stranger's assertion costs a read.
+        with self.database.read() as connection:
+            key = _key_of(connection, caller)
+        claims = _verified(request.assertion, key)
+        self._check(claims, caller, int(self.now()))
+        used = _sha256(f"{caller.actor}\n{claims['jti']}")
         with self.database.change() as connection:
-            claims = _verified(request.assertion, _key_of(connection, caller))
+            if _key_of(connection, caller) != key:
+                _unknown()  # revoked or renewed since
+            # It may have waited so long that the use of this very assertion is forgotten.
+            now = int(self.now())
             self._check(claims, caller, now)
-            used = _sha256(f"{caller.actor}\n{claims['jti']}")
             if access.assertion_used(connection, used):
                 _refuse("the assertion was used before", "sign a new one for every sign-in")
             access.forget_expired(
