@@ -19,7 +19,8 @@ from broker.scratch import Scratch
 from linkage.matching import candidates, planning, staging
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Rows, Shape
-from linkage.matching.planning import Chunk, RowSets
+from linkage.matching.loss import Loss
+from linkage.matching.planning import Chunk, Comparison, RowSets
 
 TASK_COMPARISONS = 1_000_000_000
 """Comparisons of CLKs in a task: about a second on one core (docs/performance.md)."""
@@ -27,6 +28,7 @@ KEY_COMPARISONS = 1_000
 """As many comparisons take as long as joining one key of one record: about a microsecond."""
 
 _FIRST, _WHOLE, _ROWS = "plan", "plan-whole", "plan-rows"
+_LOSSES = "losses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,20 @@ class Plan:
     first: int
 
     @property
-    def staged(self) -> bool:
-        """Whether there is a second phase, known or not yet."""
-        return bool(planning.staged(self.shapes, self.affordable))
+    def in_two(self) -> list[Comparison]:
+        """The comparisons that are made in two phases."""
+        return planning.staged(self.shapes, self.affordable)
 
     @property
-    def complete(self) -> bool:
-        """Whether all chunks are known."""
-        return len(self.chunks) > self.first or not self.staged
+    def staged(self) -> bool:
+        """Whether there is a second phase, known or not yet."""
+        return bool(self.in_two)
+
+    def phase_of(self, number: int) -> tuple[int, list[Chunk]]:
+        """Return which phase a chunk is of, 1 or 2, and all chunks of that phase."""
+        if number < self.first:
+            return 1, self.chunks[: self.first]
+        return 2, self.chunks[self.first :]
 
 
 def put_first(scratch: Scratch, shapes: Sequence[Shape], affordable: int) -> Plan:
@@ -107,6 +115,17 @@ def found(scratch: Scratch, plan: Plan) -> list[CandidateChunk]:
     ]
 
 
+def put_losses(scratch: Scratch, lost: Sequence[Loss]) -> None:
+    """Keep what two phases lost, for the run's report."""
+    scratch.put(_LOSSES, json.dumps([one.to_json() for one in lost]).encode())
+
+
+def losses(scratch: Scratch) -> list[dict[str, Any]]:
+    """Return what `put_losses` kept, as JSON."""
+    found: list[dict[str, Any]] = json.loads(scratch.get(_LOSSES))
+    return found
+
+
 def tasks_of(chunks: Sequence[Chunk], *, first: int = 0) -> list[list[int]]:
     """
     Cut chunks, numbered from `first`, into tasks of some seconds each, few enough that queueing
@@ -119,9 +138,14 @@ def tasks_of(chunks: Sequence[Chunk], *, first: int = 0) -> list[list[int]]:
             tasks.append([])
             size = 0
         tasks[-1].append(number)
-        joined = sum(chunk.people) * len(chunk.keys) if chunk.kind == "keys" else 0
-        size += chunk.comparisons + joined * KEY_COMPARISONS
+        size += work_of(chunk)
     return tasks
+
+
+def work_of(chunk: Chunk) -> int:
+    """Return how much there is to do for a chunk, in comparisons of CLKs."""
+    joined = sum(chunk.people) * len(chunk.keys) if chunk.kind == "keys" else 0
+    return chunk.comparisons + joined * KEY_COMPARISONS
 
 
 def _to_json(plan: Plan) -> bytes:

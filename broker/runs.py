@@ -20,13 +20,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker import audit, durable, rehearsed, results, run_plan, second_look
+from broker import audit, durable, rehearsed, results, run_plan, run_progress, second_look
 from broker.asserted import settled
 from broker.container import Broker
 from broker.durable import StepFailed
 from broker.packages import OpenedDatasets, open_dataset
 from broker.registered import RegisteredStudy
-from broker.scratch import Scratch
+from broker.run_progress import FIRST, REST
+from broker.scratch import Scratch, stream_of
 from broker.second_look import LookingRun, SecondLooker
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
@@ -34,14 +35,12 @@ from linkage.matching import candidates, links, solve, weights
 from linkage.matching.candidates import Finder
 from linkage.matching.dataset import Dataset, representatives, shape_of
 from linkage.matching.identity import result_digest
-from linkage.matching.planning import AFFORDABLE
+from linkage.matching.loss import losses
+from linkage.matching.planning import AFFORDABLE, SAMPLE, drawn
 from linkage.sealing import Identity
 
 RUNS = "linkage-runs"
 TASKS = "linkage-tasks"
-FIRST, REST = "candidates", "candidates of the rest"
-"""Names of the stages of both phases; a run of one phase has only the first."""
-
 _log = structlog.get_logger("linkage.worker")
 
 
@@ -134,9 +133,11 @@ class RunMaker:
         plan = run_plan.read(opened.scratch)
         if not plan.staged:
             return len(plan.tasks), 0
-        with self._stage(run_id, REST):
+        with self._stage(run_id, "rest"):
             people = {p: representatives(self._dataset(opened, p).records) for p in opened.inputs}
-            return run_plan.put_rest(opened.scratch, people)
+            planned = run_plan.put_rest(opened.scratch, people)
+        self._show(run_id, REST, 0.0)
+        return planned
 
     def _candidates(self, run_id: str, number: int) -> None:
         opened = self._opened(run_id)
@@ -145,9 +146,9 @@ class RunMaker:
             if not opened.finder.knows(plan.chunks[one]):
                 opened.finder.know(run_plan.rows(opened.scratch))
             found = opened.finder.find(plan.chunks[one])
-            opened.scratch.put_table(run_plan.candidates_name(one), candidates.to_arrow(found))
-            done = opened.scratch.count("candidates-")
-            self._show(run_id, FIRST if one < plan.first else REST, done / len(plan.chunks))
+            name = run_plan.candidates_name(one)
+            counted = run_progress.of_chunk(run_id, plan, one, found)
+            opened.scratch.put_all({name: stream_of(candidates.to_arrow(found))}, counted)
 
     def _weights(self, run_id: str) -> None:
         opened = self._opened(run_id)
@@ -157,6 +158,11 @@ class RunMaker:
             rules = {rule.id: rule.fields for rule in opened.study.config.match_key}
             made = weights.weigh(plan.shapes, found, rules=rules)
             opened.scratch.put_table("weights", weights.to_arrow(made))
+            sampled = {
+                c.one.party: drawn(self._dataset(opened, c.one.party), SAMPLE, opened.row.seed)
+                for c in plan.in_two
+            }
+            run_plan.put_losses(opened.scratch, losses(plan.in_two, found, made, sampled))
             tiers = links.tiers_of(made, found)
             opened.scratch.put_table("tiers", links.tiers_to_arrow(tiers))
 
@@ -202,6 +208,7 @@ class RunMaker:
                 plan.shapes, plan.chunks, made, entities, seed=opened.row.seed
             )
             report["second_look"] = second_look.report_of(opened.scratch)
+            report["losses"] = run_plan.losses(opened.scratch)
             report["asserted"] = json.loads(opened.scratch.get("asserted"))
         results.publish(
             self._broker,
@@ -256,21 +263,8 @@ class RunMaker:
 
     def _show(self, run_id: str, stage: str, progress: float | None) -> None:
         """Write stage, progress (None: as it is) and the stage's seconds by the clock."""
-        now = time.time()
         with self._broker.database.change() as connection:
-            row = runs.find(connection, run_id)
-            if row is None or row.state != "running":
-                return
-            began = row.stage_began if row.stage == stage and row.stage_began else now
-            seconds = json.loads(row.seconds) | {stage: round(now - began, 3)}
-            runs.change(
-                connection,
-                run_id,
-                stage=stage,
-                stage_began=began,
-                progress=row.progress if progress is None else min(1.0, progress),
-                seconds=json.dumps(seconds),
-            )
+            run_progress.show(connection, run_id, stage, progress)
 
     def _fail(self, run_id: str, failure: str) -> None:
         with self._broker.database.change() as connection:

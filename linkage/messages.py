@@ -238,9 +238,31 @@ class RunRequest(Message):
     second_look: bool = True
 
 
+class RunWork(Message):
+    """
+    How far the search for candidates is, as of the last chunk that ended.
+
+    phase: the first of one, or of two; what the second has to do is known only after the first.
+    All else is of this phase, but pairs_found, candidate pairs of two parties, which is of both.
+    comparisons: of CLKs. seconds_left: None as long as nothing can be said.
+    """
+
+    phase: int = Field(ge=1, le=2)
+    phases: int = Field(ge=1, le=2)
+    chunks_done: int
+    chunks: int
+    pairs_found: int
+    comparisons_done: int
+    comparisons: int
+    comparisons_per_second: float
+    seconds_left: float | None = None
+
+
 class RunState(Message):
     """
-    state: queued, running, done, failed. stage: candidates, weights, second look, solve, identity.
+    state: queued, running, done, failed. stage: open, candidates, rest, candidates of the rest,
+    weights, second look, solve, identity. work: what the search for candidates has done, once the
+    first chunk ended; for the admin only.
 
     progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
     pseudonym. failure: cause and remedy; a party is told only that it failed.
@@ -252,6 +274,7 @@ class RunState(Message):
     stage: str = ""
     progress: float = Field(default=0.0, ge=0, le=1)
     seconds: dict[str, float] = {}
+    work: RunWork | None = None
     result_digest: str | None = None
     report: dict[str, Any] | None = None
     failure: str | None = None

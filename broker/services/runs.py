@@ -10,13 +10,14 @@ import secrets
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from broker import audit
 from broker.policy import Grant
 from broker.store import assertions, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound
-from linkage.messages import RunRequest, RunState
+from linkage.messages import RunRequest, RunState, RunWork
 
 SOFTWARE = version("commons-linkage")
 _FAILED = "the run failed; the broker's admin can read why"
@@ -145,8 +146,23 @@ def _state(row: runs.RunRow, grant: Grant) -> RunState:
             "stage": row.stage,
             "progress": row.progress,
             "seconds": json.loads(row.seconds) if shown else {},
+            "work": _work(row) if shown else None,
             "result_digest": row.result_digest if shown else None,
             "report": json.loads(row.report) if shown and row.report else None,
             "failure": row.failure if shown or not row.failure else _FAILED,
         }
+    )
+
+
+def _work(row: runs.RunRow) -> RunWork | None:
+    """Return what the search for candidates has done; None before its first chunk ended."""
+    work: dict[str, Any] = json.loads(row.work)
+    if not work:
+        return None
+    done, everything = work.pop("done"), work.pop("all")
+    took = json.loads(row.seconds).get(work.pop("stage"), 0.0)
+    return RunWork(
+        **work,
+        comparisons_per_second=round(work["comparisons_done"] / took, 1) if took else 0.0,
+        seconds_left=round(took * (everything - done) / done, 1) if done and took else None,
     )

@@ -18,7 +18,8 @@ class RunRow:
     stage_began: Unix seconds.
 
     sequence: order of finished runs within the study, from 1; None until done. looks: 1 where it
-    may ask a second look, else 0. asserted: JSON, assertion list number by uploader.
+    may ask a second look, else 0. work: JSON, see broker.run_progress. asserted: JSON, assertion
+    list number by uploader.
     """
 
     id: str
@@ -32,6 +33,7 @@ class RunRow:
     stage_began: float | None = None
     progress: float = 0.0
     seconds: str = "{}"
+    work: str = "{}"
     sequence: int | None = None
     result_digest: str | None = None
     report: str | None = None

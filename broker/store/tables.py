@@ -139,6 +139,7 @@ run = Table(
     Column("stage_began", Float),
     Column("progress", Float, nullable=False, default=0.0),
     Column("seconds", Text, nullable=False, default="{}"),
+    Column("work", Text, nullable=False, server_default="{}"),
     Column("sequence", Integer, comment="order of finished runs within the study, from 1"),
     Column("result_digest", String(64)),
     Column("report", Text),

@@ -304,6 +304,13 @@ def _equal(mine: FixedColumn, i: Rows, theirs: FixedColumn, j: Rows) -> npt.NDAr
     return np.asarray((mine.values[i] == theirs.values[j]).all(axis=1))
 
 
+def new_pairs(found: CandidateChunk) -> int:
+    """Return how many pairs of two parties the chunk adds to the candidates."""
+    if found.chunk.kind == "cross":  # those with a key are counted where the keys are joined
+        return int((found.agree == 0).sum())
+    return len(found) if found.chunk.kind == "keys" else 0
+
+
 def to_arrow(found: CandidateChunk) -> pa.RecordBatch:
     """Return the candidates as one record batch; the chunk travels in the schema's metadata."""
     fields = {

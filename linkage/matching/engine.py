@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from linkage.matching.candidates import CandidateChunk, Finder
+from linkage.matching.candidates import CandidateChunk, Finder, new_pairs
 from linkage.matching.dataset import Dataset, Shape, representatives, shape_of
 from linkage.matching.identity import result_digest
+from linkage.matching.loss import Loss, losses
 from linkage.matching.missed import Rules
 from linkage.matching.planning import (
     AFFORDABLE,
     ROWS_PER_CHUNK,
+    SAMPLE,
     Chunk,
+    drawn,
     pairs_compared,
     plan,
     plan_rest,
@@ -39,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 class LinkageResult:
     """
     shapes: in the order of the datasets. candidates: cross pairs that were weighed.
-    pairs_compared: see planning.pairs_compared.
+    pairs_compared: see planning.pairs_compared. losses: what each comparison in two phases lost.
     digest: see identity.result_digest.
     """
 
@@ -48,6 +51,7 @@ class LinkageResult:
     entities: Entities
     candidates: int
     pairs_compared: int
+    losses: tuple[Loss, ...]
     digest: str
 
 
@@ -88,7 +92,8 @@ def link(
             tell(stage, done, len(wanted))
 
     find_all("candidates", chunks)
-    if staged(shapes, affordable):
+    in_two = staged(shapes, affordable)
+    if in_two:
         tell("rest", 0, 1)
         people = {d.party: representatives(d.records) for d in datasets}
         rows = rest(shapes, found, people, affordable=affordable)
@@ -98,6 +103,7 @@ def link(
         chunks += second
     tell("weights", 0, 1)
     weights = weigh(shapes, found, rules=rules, precision=precision)
+    sampled = {c.one.party: drawn(by_party[c.one.party], SAMPLE, seed) for c in in_two}
     tell("solve", 0, 1)
     entities = solve(weights, {d.party: d.records.groups for d in datasets})
     tell("solve", 1, 1)
@@ -105,17 +111,11 @@ def link(
         shapes=shapes,
         weights=weights,
         entities=entities,
-        candidates=sum(_new(f) for f in found),
+        candidates=sum(map(new_pairs, found)),
         pairs_compared=pairs_compared(chunks),
+        losses=losses(in_two, found, weights, sampled),
         digest=result_digest(entities, {d.party: d.records.pseudonyms for d in datasets}),
     )
-
-
-def _new(found: CandidateChunk) -> int:
-    """Return how many pairs of two parties the chunk adds to the candidates."""
-    if found.chunk.kind == "cross":  # those with a key are counted where the keys are joined
-        return int((found.agree == 0).sum())
-    return len(found) if found.chunk.kind == "keys" else 0
 
 
 def _found(finder: Finder, chunks: Sequence[Chunk], workers: int) -> Iterator[CandidateChunk]:

@@ -70,12 +70,12 @@ def test_a_worker_killed_in_the_second_phase_goes_on_where_it_stopped(tmp_path: 
         )
         for until in reached:
             worker = world.work()
-            wait_for(until, 60)
+            wait_for(until, 240)
             crash(worker)
             world.processes.remove(worker)
             assert admin.get(path).json()["state"] == "running"
         world.work()
-        ended = world.finish(path, 90)
+        ended = world.finish(path, 240)
         assert (ended["state"], ended["result_digest"]) == ("done", digest(world)), ended["failure"]
         assert "candidates of the rest" in ended["seconds"]
         # Two phases compare fewer pairs, and are no other way to say the same.
@@ -90,5 +90,5 @@ def test_two_workers_share_a_staged_run(
         path = start(world)
         world.work("worker-1")
         world.work("worker-2")
-        ended = world.finish(path, 90)
+        ended = world.finish(path, 240)
         assert (ended["state"], ended["result_digest"]) == ("done", digest(world)), ended["failure"]
