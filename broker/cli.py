@@ -334,13 +334,41 @@ def _study_line(state: StudyState) -> str:
 def _run_line(run: dict[str, Any]) -> str:
     line = f"{run['run_id']}  {run['state']}"
     if run["state"] in ("queued", "running"):
-        line += f"  {run['stage']} {run['progress']:.0%}"
+        line += f"  {run['stage']} {run['progress']:.0%}{_work(run)}"
     if report := run["report"]:
         line += (
             f"  {report['persons']:,} persons; estimated precision"
             f" {report['estimated_precision']:.4f}, recall {report['estimated_recall']:.4f}"
         )
+        line += "".join(map(_loss, report.get("losses", ())))
     return f"{line}  {run['failure']}" if run["failure"] else line
+
+
+def _work(run: dict[str, Any]) -> str:
+    """Say how far the search for candidates is."""
+    work = run["work"]
+    if not work or not run["stage"].startswith("candidates"):
+        return ""
+    text = (
+        f", {work['chunks_done']} of {work['chunks']} chunks, {work['pairs_found']:,} pairs found,"
+        f" {work['comparisons_per_second'] / 1e6:,.0f} million comparisons a second"
+    )
+    if work["seconds_left"] is not None:
+        text += f", {_duration(work['seconds_left'])} left"
+    if work["phases"] > work["phase"]:
+        text += " in this phase; how much the second has to do is known only then"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _loss(one: dict[str, Any]) -> str:
+    return (
+        f"; {' and '.join(one['parties'])}: comparing in two phases lost {one['share']:.2%} of the"
+        f" matches (95 %: {one['low']:.2%} to {one['high']:.2%})"
+    )
 
 
 def _migrate(home: Home) -> None:
