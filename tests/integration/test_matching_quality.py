@@ -1,17 +1,14 @@
 """
 Quality and honesty of the match on three_commons, at the threshold the program chose itself.
 
-The truth only scores. Run as a script, it prints the table of docs/matching.md:
-    python -m tests.integration.test_matching_quality PATH_OF_THREE_COMMONS
+The truth only scores. tests/benchmarks/bench_quality.py prints the table of docs/matching.md.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -72,20 +69,34 @@ PAIRS = (("claims", "enclave"), ("claims", "imaging"), ("enclave", "imaging"))
 
 REQUIRED = {PAIRS[0]: 0.99, PAIRS[1]: 0.94, PAIRS[2]: 0.975}
 TOGETHER = {PAIRS[0]: 0.997, PAIRS[1]: 0.985, PAIRS[2]: 0.990}
-"""F1 that three parties together must keep; measured .9975, .9876 and .9930 on average."""
+"""F1 that three parties together must keep; measured .9975, .9881 and .9941 on average."""
 ALONE = {PAIRS[0]: 0.9975, PAIRS[1]: 0.982, PAIRS[2]: 0.987}
-"""F1 that two parties alone must keep; measured .9981, .9852 and .9912 on average."""
+"""F1 that two parties alone must keep; measured .9981, .9853 and .9919 on average."""
+HONEST = 0.01
+"""How far what is said of precision and recall may be from the truth."""
+DRAWS = 1_000
 
 
 @dataclass(frozen=True)
 class Score:
-    """One comparison at its own threshold, beside what the program said of itself."""
+    """
+    One comparison at its own threshold, beside what the program said of itself.
+
+    f1_interval: where F1 lies in 95 % of bootstrap draws of the persons.
+    """
 
     f1: float
+    f1_interval: tuple[float, float]
     precision: float
     recall: float
     said_precision: float
     said_recall: float
+    said_recall_interval: float
+
+
+def rules() -> dict[str, tuple[str, ...]]:
+    """Return the fields of the study's match-key rules."""
+    return {rule.id: rule.fields for rule in load_study(STUDY).match_key}
 
 
 def datasets(folder: Path, key_number: int) -> tuple[list[Dataset], dict[str, list[str]]]:
@@ -130,12 +141,29 @@ def scores(result: LinkageResult, known: dict[str, list[str]]) -> dict[tuple[str
         said = comparison.estimate.chosen
         found[one, other] = Score(
             f1=2 * right / (len(links) + len(true)),
+            f1_interval=_bootstrap(links, true),
             precision=right / max(1, len(links)),
             recall=right / len(true),
             said_precision=said.precision,
             said_recall=said.recall,
+            said_recall_interval=said.recall_interval,
         )
     return found
+
+
+def _bootstrap(links: set[tuple[int, int]], true: set[tuple[int, int]]) -> tuple[float, float]:
+    """Return the 95 % interval of F1 over draws of the left records, with all their pairs."""
+    counts = np.zeros((max((i for i, _ in links | true), default=0) + 1, 2))
+    for i, j in links:
+        counts[i, 0] += (i, j) in true
+        counts[i, 1] += 1
+    for i, _ in true:
+        counts[i, 1] += 1
+    draw = np.random.default_rng(1)
+    weight = draw.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), DRAWS)
+    right, claimed = (weight @ counts).T
+    low, high = np.quantile(2 * right / claimed, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _pairs(left: npt.NDArray, right: npt.NDArray) -> set[tuple[int, int]]:
@@ -154,11 +182,10 @@ def test_three_parties_together(
     encoded: tuple[list[Dataset], dict[str, list[str]]],
 ) -> None:
     made, known = encoded
-    for pair, score in scores(link(made, seed=1), known).items():
+    for pair, score in scores(link(made, seed=1, rules=rules()), known).items():
         assert score.f1 >= max(REQUIRED[pair], TOGETHER[pair])
-        assert abs(score.said_precision - score.precision) <= 0.01
-        # A true pair that deep diffusion hides from everyone is in no estimate.
-        assert -0.01 <= score.said_recall - score.recall <= 0.022
+        assert abs(score.said_precision - score.precision) <= HONEST
+        assert abs(score.said_recall - score.recall) <= HONEST
 
 
 def test_two_parties_alone(
@@ -166,11 +193,14 @@ def test_two_parties_alone(
 ) -> None:
     made, known = encoded
     for two in combinations(made, 2):
-        for pair, score in scores(link(two, seed=1), known).items():
+        for pair, score in scores(link(two, seed=1, rules=rules()), known).items():
             assert score.f1 >= max(REQUIRED[pair], ALONE[pair])
-            assert abs(score.said_precision - score.precision) <= 0.015
-            # What was never proposed shows only through a third party: claims-imaging misses 2 %.
-            assert -0.01 <= score.said_recall - score.recall <= 0.025
+            assert abs(score.said_precision - score.precision) <= HONEST
+            away = abs(score.said_recall - score.recall)
+            # Claims - imaging: three rules over three fields leave nothing to test independent
+            # errors on; 34 pairs have no key where 50 are expected.
+            assert away <= (0.014 if pair == PAIRS[1] else HONEST)
+            assert away <= score.said_recall_interval + (0.003 if pair == PAIRS[1] else 0)
 
 
 def test_a_whole_run_takes_seconds(three_commons: Path) -> None:
@@ -179,28 +209,3 @@ def test_a_whole_run_takes_seconds(three_commons: Path) -> None:
     begun = time.perf_counter()
     link(made, seed=1)
     assert time.perf_counter() - begun < 15
-
-
-def _table(folder: Path, keys: Sequence[int]) -> Iterator[str]:
-    gathered: dict[tuple[int, tuple[str, str]], list[Score]] = {}
-    for key in keys:
-        made, known = datasets(folder, key)
-        for size in (2, 3):
-            for some in combinations(made, size):
-                for pair, score in scores(link(some, seed=1), known).items():
-                    gathered.setdefault((size, pair), []).append(score)
-    yield "| pair | parties | F1 | lowest, highest | precision (said) | recall (said) |"
-    yield "|---|---|---|---|---|---|"
-    for (size, pair), runs in sorted(gathered.items(), key=lambda item: item[0][::-1]):
-        f1, p, r, said_p, said_r = np.mean(
-            [(s.f1, s.precision, s.recall, s.said_precision, s.said_recall) for s in runs], axis=0
-        )
-        low, high = min(s.f1 for s in runs), max(s.f1 for s in runs)
-        yield (
-            f"| {' - '.join(pair)} | {size} | {f1:.4f} | {low:.4f}, {high:.4f} "
-            f"| {p:.4f} ({said_p:.4f}) | {r:.4f} ({said_r:.4f}) |"
-        )
-
-
-if __name__ == "__main__":
-    print("\n".join(_table(Path(sys.argv[1]), range(1, 11))))
