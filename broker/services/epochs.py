@@ -7,6 +7,8 @@ them every record's person.
 
 from __future__ import annotations
 
+import json
+
 from broker.registered import RegisteredStudy
 from linkage.errors import Conflict
 from linkage.messages import CUSTODIAN
@@ -62,7 +64,30 @@ def next_epoch(
         "after epoch": before,
         "parties": "changed" if changed else "same",
         "new keys of": ", ".join(renewed) or "nobody",
+        **_settings(old.config, config),
     }
+
+
+def _settings(old: StudyConfig, new: StudyConfig) -> dict[str, str]:
+    """
+    Return what else is otherwise in the study file: settings of [study] with both values, as JSON,
+    and the names of other tables, for whoever reads the audit log without the files.
+    """
+    before, after = (one.study.model_dump(mode="json") for one in (old, new))
+    said = {
+        f"study.{name}": f"{json.dumps(before[name])} -> {json.dumps(after[name])}"
+        for name in after
+        if name != "epoch" and before[name] != after[name]
+    }
+    tables: list[str] = []
+    for noun in ("party", "clk", "match_key"):
+        left = {one.id: one for one in getattr(old, noun)}
+        right = {one.id: one for one in getattr(new, noun)}
+        names = [*right, *(name for name in left if name not in right)]
+        tables += [f"{noun} {name}" for name in names if left.get(name) != right.get(name)]
+    if old.second_look != new.second_look:
+        tables.append("second_look")
+    return said | ({"changed tables": ", ".join(tables)} if tables else {})
 
 
 def _parties(config: StudyConfig) -> dict[str, tuple[str, frozenset[str]]]:

@@ -217,6 +217,15 @@ def test_what_the_audit_log_says_of_a_rotation(world: World) -> None:
     said = next_epoch(old, new, allow_changed_parties=True)
     assert said["parties"] == "changed"
     assert said["new keys of"] == "enclave"
+    assert said["changed tables"] == "party claims"
+    assert not [key for key in said if key.startswith("study.")]
+    other = at_epoch(8).replace(
+        'purpose = "To test with"', 'purpose = "To sell"\nrelease_to = ["imaging"]'
+    )
+    told = next_epoch(old, signed_again(world, other), allow_changed_parties=False)
+    assert told["study.purpose"] == '"To test with" -> "To sell"'
+    assert told["study.release_to"] == '[] -> ["imaging"]'
+    assert "changed tables" not in told
     real = new.model_copy(update={"rehearsal": False}).sign(world.identities[CUSTODIAN])
     with pytest.raises(Conflict, match="rehearsal and a real study"):
         next_epoch(old, real, allow_changed_parties=True)
