@@ -4,6 +4,7 @@ Opening dataset versions, in the worker's memory only, and checking what no serv
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 
@@ -96,6 +97,14 @@ def _rows(
     for part in manifest.parts:
         context = part_context(study.id, uploader, number, part.number, len(manifest.parts))
         sealed = broker.blobs.read(blobs.get(part.number, ""))
+        # Checked when it came, and again: an uploader may have sealed other bytes for this place,
+        # and only these are what its manifest, signed and in the audit log, says that it sent.
+        if len(sealed) != part.size or hashlib.sha256(sealed).hexdigest() != part.digest:
+            raise PackageRefused(
+                f"{uploader!r}, part {part.number}: what is stored is not what its manifest names",
+                hint="the broker's admin restores the blobs from the backup that fits the database,"
+                f" or {_REMEDY}",
+            )
         sender = study.pin(uploader)
         data = unseal(sealed, sender=sender, recipient=identity, context=context)
         batches += _batches(data, part, study, uploader)
