@@ -49,6 +49,9 @@ def test_a_folder_that_is_no_home(tmp_path: Path) -> None:
         ('[server]\ntls_key = "x"\n', 1, "both tls_certificate and tls_key"),
         ("[tokens]\naccess_seconds = 3601\n", 2, "less than or equal to 3600"),
         ("[tokens]\nassertion_seconds = 301\n", 2, "less than or equal to 300"),
+        ("[worker]\naffordable_comparisons = -1\n", 2, "greater than or equal to 0"),
+        ("[worker]\naffordable_comparisons = nan\n", 2, "a finite number"),
+        ("[worker]\npoll_seconds = nan\n", 2, "less than or equal to 60"),
         ("[server\n", 1, "not valid TOML"),
     ],
 )
