@@ -1,0 +1,132 @@
+"""
+Quality with and without a second look, answers made in memory: for docs/second-look.md.
+
+    python -m tests.benchmarks.bench_second_look FOLDER [KEY ...]
+
+FOLDER holds three commons and truth.csv (three_commons, or what `linkage-site demo` simulates).
+Each key number draws another study key and other pseudonyms. The truth only scores. What a run at a
+broker does besides (sealing, sending, reading the source again) changes no figure; the rehearsal
+goes the whole way.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from linkage.encoding.columns import Coded
+from linkage.encoding.field_filters import answer
+from linkage.encoding.fields import Normaliser, Reading
+from linkage.encoding.keys import StudyKey
+from linkage.look_tables import fields_between, names_of
+from linkage.matching.candidates import Finder
+from linkage.matching.dataset import Dataset, shape_of
+from linkage.matching.field_weights import weigh_looks
+from linkage.matching.planning import plan
+from linkage.matching.second_look import Limits, Looks, choose, compare, questions
+from linkage.matching.solve import solve
+from linkage.matching.weights import Weights, weigh
+from linkage.study import load_study
+from tests.integration.test_matching_quality import DATES, FILES, STUDY, datasets
+
+Figures = Mapping[tuple[str, str], tuple[float, float, float, float, float]]
+
+
+def columns(folder: Path) -> dict[str, dict[str, Coded]]:
+    """Return every party's values by field, normalised, in the order of its file."""
+    found = {}
+    for party, (name, delimiter, _, _, fields) in FILES.items():
+        with (folder / name).open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter=delimiter))
+        reading = Reading(date_format=DATES[party])
+        found[party] = {
+            field: Normaliser(field, reading).column([row[column] for row in rows]).column
+            for field, column in fields.items()
+        }
+    return found
+
+
+def looked(
+    made: Sequence[Dataset], values: Mapping[str, Mapping[str, Coded]], key: StudyKey, number: int
+) -> tuple[Weights, Weights, Looks]:
+    """Return the weights without and with a second look, and what was asked."""
+    study = load_study(STUDY)
+    limits = study.looks
+    assert limits is not None
+    shapes = tuple(shape_of(one) for one in made)
+    finder = Finder({one.party: one for one in made}.__getitem__, seed=1)
+    found = [finder.find(chunk) for chunk in plan(shapes)]
+    before = weigh(shapes, found)
+    shared = {
+        c.parties: fields_between(study, *c.parties, limits.fields) for c in before.comparisons
+    }
+    draw = np.random.default_rng([number, 0x10]).bytes
+    allowed = Limits(limits.most_per_record, limits.most_per_run, limits.decoys)
+    chosen = choose(before, shapes, shared, allowed, seed=1, draw=draw)
+    names = {one.party: one.records.pseudonyms for one in made}
+    answers = [
+        answer(
+            asked,
+            values[party],
+            {name: row for row, name in enumerate(names_of(names[party]))},
+            study=study,
+            key=key,
+            enabled=limits.fields,
+        )
+        for party, asked in questions(chosen, names).items()
+    ]
+    expected = {c.parties: float(c.probability.sum()) for c in before.comparisons}
+    known = weigh_looks(chosen, compare(chosen, answers), shapes, expected)
+    return before, weigh(shapes, found, looks=known), chosen
+
+
+def scores(made: Sequence[Dataset], weights: Weights, known: Mapping[str, list[str]]) -> Figures:
+    """Return F1, precision, recall, and both as the program says, by comparison."""
+    entities = solve(weights, {one.party: one.records.groups for one in made})
+    found = {}
+    for comparison in weights.comparisons:
+        links = _pairs(*(entities.of[party].tolist() for party in comparison.parties))
+        true = _pairs(*(known[party] for party in comparison.parties))
+        right = len(links & true)
+        said = comparison.estimate.chosen
+        found[comparison.parties] = (
+            2 * right / (len(links) + len(true)),
+            right / max(1, len(links)),
+            right / len(true),
+            said.precision,
+            said.recall,
+        )
+    return found
+
+
+def _pairs(left: Sequence[object], right: Sequence[object]) -> set[tuple[int, int]]:
+    row_of = {name: row for row, name in enumerate(left)}
+    return {(row_of[name], row) for row, name in enumerate(right) if name in row_of}
+
+
+def lines(folder: Path, numbers: Sequence[int]) -> Iterator[str]:
+    """Yield a line a key, pair of parties and number of parties."""
+    values = columns(folder)
+    for number in numbers:
+        key = StudyKey(hashlib.sha256(f"quality {number}".encode()).digest())
+        made, known = datasets(folder, number)
+        for size in (2, 3):
+            for some in combinations(made, size):
+                before, after, chosen = looked(some, values, key, number)
+                asked = {c.parties: int((c.reason == 0).sum()) for c in chosen.comparisons}
+                without, given = (scores(some, one, known) for one in (before, after))
+                for pair in given:
+                    figures = " ".join(f"{one:.4f}" for one in (*without[pair], *given[pair]))
+                    yield f"{number} {size} {'-'.join(pair)} {asked.get(pair, 0)} {figures}"
+
+
+if __name__ == "__main__":
+    print("key parties pair asked | without: F1 P R said-P said-R | with: the same")
+    for line in lines(Path(sys.argv[1]), [int(one) for one in sys.argv[2:]] or [101, 102, 103]):
+        print(line, flush=True)
