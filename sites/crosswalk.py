@@ -5,7 +5,6 @@ A release arrives: open the crosswalk and write one cross-commons ID for every r
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 from linkage import idtables
@@ -13,6 +12,7 @@ from linkage.errors import NotFound, PackageRefused
 from linkage.messages import CROSSWALK
 from linkage.pseudonyms import format_id
 from sites import casemaps
+from sites.private_file import private_file
 from sites.session import Session
 
 
@@ -47,12 +47,7 @@ def write_ids(ids: dict[str, str], path: Path) -> None:
 
     The file says who is whom: only its owner can read it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+    with private_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(("record_id", "cross_commons_id"))
         writer.writerows(sorted(ids.items()))
-    os.replace(making, path)

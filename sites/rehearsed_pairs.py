@@ -10,12 +10,12 @@ has no such file (broker.rehearsed). Like the IDs, the list says who is whom.
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 from linkage.errors import PackageRefused
 from linkage.plain_arrow import read_stream
 from sites.casemaps import newest
+from sites.private_file import private_file
 from sites.rehearsal import Actors
 
 HEADER = ("left_party", "left_id", "right_party", "right_id", "probability")
@@ -39,11 +39,7 @@ def save_pairs(people: Actors, run_id: str, path: Path) -> None:
             "the rehearsal's broker left no pairs of its run",
             hint="is linkage-broker of the version of linkage-site? install both anew",
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+    with private_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
         for batch in batches:
@@ -53,4 +49,3 @@ def save_pairs(people: Actors, run_id: str, path: Path) -> None:
                 if parties[0] != parties[1]:  # else two contributors of one commons
                     ids = names[parties[0]][left], names[parties[1]][right]
                     writer.writerow([parties[0], ids[0], parties[1], ids[1], f"{probability:.6g}"])
-    os.replace(making, path)

@@ -22,6 +22,7 @@ from sites.crosswalk import fetch_ids
 from sites.demo import prepare_demo
 from sites.rehearsal import Actors, RehearsalPlan, Rehearsed, actors, link
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
+from sites.rehearsed_pairs import save_pairs
 from sites.upload import submit_dataset
 from tests.silent import Silent
 
@@ -118,6 +119,28 @@ def test_the_commons_gets_the_ids_of_both_hospitals_cases(played: Played) -> Non
     assert same >= IN_BOTH - 2, "a person of both hospitals has one ID"
     assert len(set(ids.values())) >= len(ids) - IN_BOTH - 5, "and hardly anybody else shares one"
     assert set(played.rehearsed.tokenized) == {"hospital-a", "hospital-b", "enclave", "claims"}
+
+
+def test_the_pairs_of_a_rehearsal_name_parties_and_their_records(
+    played: Played, tmp_path: Path
+) -> None:
+    path, run_id = tmp_path / "new" / "pairs.csv", played.rehearsed.run.run_id
+    save_pairs(played.people, run_id, path)
+    assert path.stat().st_mode & 0o077 == 0
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ids = played.rehearsed.ids
+    assert len(rows) > PERSONS // 2
+    for row in rows:
+        left, right = ids[row["left_party"]], ids[row["right_party"]]
+        assert row["left_party"] != row["right_party"]  # nor two hospitals of one commons
+        one, other, said = left[row["left_id"]], right[row["right_id"]], float(row["probability"])
+        assert (one == other) <= (said > 0.01)
+        assert (said > 0.99) <= (one == other)
+    assert {row["left_party"] for row in rows} | {row["right_party"] for row in rows} == set(ids)
+    with pytest.raises(PackageRefused, match="left no pairs"):
+        save_pairs(played.people, "another-run", path)
+    assert not list(path.parent.glob(".*"))
 
 
 def test_the_links_are_right_across_hospitals_and_parties(played: Played) -> None:
