@@ -251,15 +251,25 @@ def run_start(
     second_look: Annotated[
         bool, typer.Option(help="Ask the sites about doubtful pairs, where the study allows it.")
     ] = True,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Precision wanted of the links, .5 to 1. Default: the best F1.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Queue a linkage run; a worker must be running."""
     from broker.policy import Action
+    from linkage.matching.estimates import check_precision
     from linkage.messages import RunRequest
+
+    check_precision(precision)
 
     broker = _services(home)
     grant = broker.studies.grant(_console(), Action.START_RUN, study_id=study_id)
-    request = RunRequest(seed=seed, second_look=second_look)
+    request = RunRequest(seed=seed, second_look=second_look, precision=precision)
     state = broker.runs.start(grant, request, allow_missing=allow_missing)
     _show(as_json, state.model_dump(mode="json"), f"Run {state.run_id} is {state.state}.")
 

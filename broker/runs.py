@@ -156,7 +156,7 @@ class RunMaker:
             plan = run_plan.read(opened.scratch)
             found = run_plan.found(opened.scratch, plan)
             rules = {rule.id: rule.fields for rule in opened.study.config.match_key}
-            made = weights.weigh(plan.shapes, found, rules=rules)
+            made = weights.weigh(plan.shapes, found, rules=rules, precision=opened.row.precision)
             opened.scratch.put_table("weights", weights.to_arrow(made))
             sampled = {
                 c.one.party: drawn(self._dataset(opened, c.one.party), SAMPLE, opened.row.seed)

@@ -195,7 +195,9 @@ class SecondLooker:
         if any(level.answered.any() for level in levels):
             known = _weighed(chosen, levels, run.shapes, before)
             rules = {rule.id: rule.fields for rule in run.study.config.match_key}
-            after = weights.weigh(run.shapes, chunks, rules=rules, looks=known)
+            after = weights.weigh(
+                run.shapes, chunks, rules=rules, looks=known, precision=run.row.precision
+            )
             looked = {parties: (one.left, one.right) for parties, one in known.comparisons.items()}
             tiers = links.tiers_of(after, chunks, looked=looked)
             run.scratch.put_table(_TIERS_AFTER, links.tiers_to_arrow(tiers))

@@ -231,11 +231,13 @@ class StudyState(Message):
 class RunRequest(Message):
     """
     Start a linkage run over the newest complete dataset version of every uploader. second_look:
-    False leaves it out where the study allows one.
+    False leaves it out where the study allows one. precision: what is wanted of the links of each
+    two parties, .5 to 1; None for the best F1.
     """
 
     seed: int = Field(default=1, ge=0, le=2**31)
     second_look: bool = True
+    precision: float | None = Field(default=None, ge=0.5, le=1, allow_inf_nan=False)
 
 
 class RunWork(Message):

@@ -56,6 +56,7 @@ class Runs:
                 started_at=int(time.time()),
                 looks=int(request.second_look and study.config.looks is not None),
                 asserted=_asserted(connection, grant),
+                precision=request.precision,
             )
             same = runs.find_same(connection, row)
             if same:
@@ -73,6 +74,7 @@ class Runs:
                     "software": row.software,
                     "second_look": row.looks,
                     "asserted": row.asserted,
+                    "precision": "" if row.precision is None else str(row.precision),
                 },
             )
         return _state(row, grant)

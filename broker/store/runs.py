@@ -19,7 +19,7 @@ class RunRow:
 
     sequence: order of finished runs within the study, from 1; None until done. looks: 1 where it
     may ask a second look, else 0. work: JSON, see broker.run_progress. asserted: JSON, assertion
-    list number by uploader.
+    list number by uploader. precision: wanted of the links, None for the best F1.
     """
 
     id: str
@@ -42,6 +42,7 @@ class RunRow:
     finished_at: int | None = None
     looks: int = 0
     asserted: str = "{}"
+    precision: float | None = None
 
 
 def add(connection: Connection, row: RunRow) -> None:
@@ -57,7 +58,7 @@ def find(connection: Connection, run_id: str) -> RunRow | None:
 
 
 def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
-    """Return a run of the same inputs, assertions, seed and software that has not failed."""
+    """Return a run that was asked for the same, of the same inputs, and that has not failed."""
     same = select(run).where(
         run.c.study_id == wanted.study_id,
         run.c.seed == wanted.seed,
@@ -65,6 +66,7 @@ def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
         run.c.software == wanted.software,
         run.c.looks == wanted.looks,
         run.c.asserted == wanted.asserted,
+        run.c.precision == wanted.precision,
         run.c.state != "failed",
     )
     found = connection.execute(same.order_by(run.c.started_at.desc())).mappings().first()

@@ -147,6 +147,7 @@ run = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("looks", Integer, nullable=False, server_default="0"),
+    Column("precision", Float, comment="wanted of the links; null for the best F1"),
     Column(
         "asserted",
         Text,

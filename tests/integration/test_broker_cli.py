@@ -129,6 +129,9 @@ def test_a_study_and_a_run(home: Path, tmp_path: Path) -> None:
     nobody = run("run", "start", "console-study", home=home)
     assert "no complete dataset version from: imaging" in refused(nobody, 1)
     assert "no such study" in refused(run("run", "start", "none", home=home), 1)
+    for precision in ("nan", "0.2", "1.1"):
+        senseless = run("run", "start", "console-study", "--precision", precision, home=home)
+        assert "a wanted precision must be a number from 0.5 to 1" in refused(senseless, 1)
 
 
 def test_a_rotation_and_a_deactivation(home: Path, tmp_path: Path) -> None:

@@ -381,6 +381,19 @@ def test_the_broker_says_that_it_is_well(world: World) -> None:
     wait_for(well, 30)
 
 
+@pytest.mark.parametrize("precision", [0.49, 1.5, -1.0])
+def test_a_wanted_precision_must_make_sense(world: World, precision: float) -> None:
+    body = RunRequest.model_construct(precision=precision)
+    assert problem(world.actor("admin").post(f"{world.path}/runs", body))[0] == 422
+
+
+def test_a_wanted_precision_is_another_run(world: World, run: dict[str, Any]) -> None:
+    wanted = world.run(precision=0.999)
+    assert wanted["run_id"] != run["run_id"]
+    assert [r["report"]["overall"]["wanted_precision"] for r in (run, wanted)] == [None, 0.999]
+    assert wanted["report"]["overall"]["review"]["pairs"] >= 0
+
+
 def test_strange_ids_are_refused_before_the_database_sees_them(world: World) -> None:
     """PostgreSQL fails on a NUL in a text."""
     for path in ("runs/a%00b", "jobs/a%00b", "questions/a%00b"):
