@@ -32,7 +32,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -121,6 +121,14 @@ class _Filters:
     ones: npt.NDArray[np.int64]
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class _Kept:
+    """Pairs that are found once. pairs: int64[P, 2], None before."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pairs: Pairs | None = None
+
+
 class Finder:
     """
     Finds the candidates of a run's chunks, in any number of threads at once.
@@ -136,6 +144,7 @@ class Finder:
         self._dataset, self._seed = dataset, seed
         self._rows = dict(rows or {})
         self._kept: dict[tuple[str, ...], object] = {}
+        self._within: dict[tuple[object, ...], _Kept] = {}
         self._lock = threading.RLock()
 
     def know(self, rows: RowSets) -> None:
@@ -156,7 +165,7 @@ class Finder:
         if chunk.kind == "keys":
             blocks += [self._sharing(key, left, right) for key in chunk.keys]
         else:
-            blocks += [self._alike(chunk, clk, left, right, limit) for clk in chunk.clks]
+            blocks += [self._alike_once(chunk, clk, left, right, limit) for clk in chunk.clks]
         i, j = _unique(np.concatenate(blocks))
         if len(i) > limit:
             raise TooManyCandidates(
@@ -168,6 +177,20 @@ class Finder:
             z[:, column] = self._z_of(clk, left, right, i, j)
         agree, disagree = _key_masks(chunk, left, right, i, j)
         return CandidateChunk(chunk, i.astype(np.uint32), j.astype(np.uint32), z, agree, disagree)
+
+    def _alike_once(
+        self, chunk: Chunk, clk: str, left: Dataset, right: Dataset, limit: int
+    ) -> Pairs:
+        """`_alike`; pairs within a party are the same for each of its partners, and are kept."""
+        if chunk.kind != "within":
+            return self._alike(chunk, clk, left, right, limit)
+        place = (chunk.left, chunk.left_rows, chunk.right_rows, chunk.start, chunk.stop)
+        with self._lock:
+            kept = self._within.setdefault((clk, *place, chunk.floor, limit), _Kept())
+        with kept.lock:  # of its own, so that nobody waits for another chunk
+            if kept.pairs is None:
+                kept.pairs = self._alike(chunk, clk, left, right, limit)
+            return kept.pairs
 
     def _alike(self, chunk: Chunk, clk: str, left: Dataset, right: Dataset, limit: int) -> Pairs:
         """Return the pairs whose z reaches the floor: int64[P, 2]."""

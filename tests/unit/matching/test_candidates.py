@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
 from linkage.errors import EncodingRefused, MatchingFailed, TooManyCandidates
+from linkage.matching import candidates
 from linkage.matching.candidates import (
     CandidateChunk,
     find,
@@ -226,3 +228,27 @@ def test_keys_alone_make_candidates() -> None:
     found = find(chunks[0], left, right, seed=1)
     assert found.left.tolist() == found.right.tolist() == [0, 1]
     assert found.z.shape == (2, 0)
+
+
+def test_pairs_within_a_party_are_compared_once_for_all_partners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same as chunk by chunk, each by itself, with a third of the work."""
+    made = world(*[range(n, n + 60) for n in (0, 30, 60, 90)], seed=4)
+    calls: list[int] = []
+    real = candidates.pairs_reaching
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(candidates, "pairs_reaching", counted)
+    chunks = [c for c in plan([shape_of(d) for d in made.datasets]) if c.kind == "within"]
+    finder = candidates.Finder(made.named, seed=1)
+    together = [finder.find(c) for c in chunks]
+    assert (len(chunks), len(calls)) == (12, 4)
+    for chunk, found in zip(chunks, together, strict=True):
+        alone = find(chunk, made.named(chunk.left), made.named(chunk.right), seed=1)
+        assert found.chunk == alone.chunk
+        assert candidates.to_arrow(found).equals(candidates.to_arrow(alone))
+    assert len(calls) == 4 + 12
