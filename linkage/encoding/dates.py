@@ -81,6 +81,8 @@ class DateRule:
 
     format: strptime format of %Y (or %y, which then needs two_digit_years_until), %m (or %b, %B)
     and %d. two_digit_years_until: the last year that two digits can mean. today: see `of_date`.
+    plain: whether a cell may be read in the format without being cleaned. sure: the first and last
+    day of which nothing needs to be asked.
     Raises EncodingRefused for a format that gives no full date.
     """
 
@@ -97,8 +99,8 @@ class DateRule:
         short = _pattern(self.format.replace("%Y", "%y"))
         self._short = short if "%Y" in self.format else None
         plain = self._numeric and self.format.isascii() and self.format.isprintable()
-        self._plain = plain and self.format == self.format.strip()
-        self._sure = (
+        self.plain = plain and self.format == self.format.strip()
+        self.sure = (
             max(_FIRST_SURE, self._too_old + dt.timedelta(1)),
             min(_LAST_SURE, self._latest),
         )
@@ -126,14 +128,14 @@ class DateRule:
         Return the value of a cell as it is read, if it is a day in the source's own format that
         nothing is wrong with; else "".
         """
-        if not self._plain or not (found := self._pattern.fullmatch(raw)):
+        if not self.plain or not (found := self._pattern.fullmatch(raw)):
             return ""
         year, month, day = found.group("year", "month", "day")
         try:
             born = dt.date(int(year), int(month), int(day))
         except ValueError:
             return ""
-        first, last = self._sure
+        first, last = self.sure
         if len(year) < 4 or not first <= born <= last:
             return ""
         return f"{year}{month:0>2}{day:0>2}"

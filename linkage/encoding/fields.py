@@ -26,10 +26,12 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from linkage.encoding import date_fit, dates, emails, names, phones, sexes, streets, whys
 from linkage.encoding import numbers as codes
 from linkage.encoding.columns import Coded
+from linkage.encoding.plain_cells import Plain, plain_dates, plain_names, plain_streets
 from linkage.encoding.rules import LONGEST, Found, Rule, clean, null, said_missing
 from linkage.encoding.rules import text_of as text_of
 from linkage.encoding.transforms import apply as apply
@@ -95,6 +97,7 @@ class Normaliser:
         self._rule, self._of_number = _rule(field, reading)
         self._dates = self._rule if isinstance(self._rule, dates.DateRule) else None
         self._quick = _quick(field, self._rule)
+        self._plain = _plain(field, self._rule)
         self._known: dict[object, Found] = {}
 
     def __reduce__(self) -> NoReturn:
@@ -106,13 +109,42 @@ class Normaliser:
 
         Raises EncodingRefused for a text column that is not UTF-8.
         """
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if self._plain and isinstance(values, pa.StringArray) and len(values):
+            return self._of_cells(self._plain, values)
         rows, different = _different(values, self.field)
-        if self.field in _SHARED:
-            found = self._remembered(different)
-        else:
-            found = [self._worked_out(value) for value in different]
+        found = self._each(different)
         texts, whys = zip(*found, strict=True) if found else ((), ())
         return Normalised(_coded(rows, texts), _coded(rows, whys))
+
+    def _of_cells(self, plain: Plain, values: pa.StringArray) -> Normalised:
+        """Normalise cells of text: plain ones all at once, only the others one by one."""
+        coded = values.dictionary_encode()
+        different = coded.dictionary
+        rows = coded.indices.fill_null(len(different)).to_numpy()
+        if coded.indices.null_count:
+            different = pa.concat_arrays([different, pa.array([""], pa.string())])
+        texts, found = plain(different)
+        why = Coded(np.zeros(len(rows), np.int32), [""])
+        if not found.all():
+            bits = pa.py_buffer(np.packbits(~found, bitorder="little"))
+            others = pa.Array.from_buffers(pa.bool_(), len(found), [None, bits])
+            rest = self._each(_listed(different.filter(others), self.field))
+            texts = pc.replace_with_mask(texts, others, pa.array([t for t, _ in rest], pa.string()))
+            whys = Coded.of(["", *(one for _, one in rest)])
+            codes = np.zeros(len(found), np.int32)
+            codes[~found] = whys.codes[1:]
+            why = Coded(codes[rows], whys.values)
+        column = texts.dictionary_encode()
+        return Normalised(
+            Coded(column.indices.to_numpy()[rows], column.dictionary.to_pylist()), why
+        )
+
+    def _each(self, different: list[object]) -> list[Found]:
+        if self.field in _SHARED:
+            return self._remembered(different)
+        return [self._worked_out(value) for value in different]
 
     def _remembered(self, different: list[object]) -> list[Found]:
         known = self._known
@@ -191,15 +223,20 @@ def _different(
             coded = values.dictionary_encode()
         except pa.ArrowNotImplementedError:  # lists and structs are no values of a field
             return _different_objects(values.to_pylist())
+    different = _listed(coded.dictionary, field)
+    rows = coded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False)
+    tagged = [one if type(one) is str else _tagged(one) for one in [*different, None]]
+    return rows.astype(np.int64, copy=False), tagged
+
+
+def _listed(different: pa.Array, field: str) -> list[object]:
     try:
-        different = coded.dictionary.to_pylist()
+        listed: list[object] = different.to_pylist()
     except UnicodeDecodeError:  # its text holds the value
         raise EncodingRefused(
             f"column {field!r} is not UTF-8", hint="name the encoding of the source"
         ) from None
-    rows = coded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False)
-    tagged = [one if type(one) is str else _tagged(one) for one in [*different, None]]
-    return rows.astype(np.int64, copy=False), tagged
+    return listed
 
 
 def _different_objects(values: Sequence[object]) -> tuple[npt.NDArray[np.int64], list[object]]:
@@ -235,6 +272,15 @@ def _quick(field: str, rule: Rule) -> Callable[[str], str]:
     if isinstance(rule, dates.DateRule | streets.StreetRule):
         return rule.quick
     return names.quick if field in ("first_name", "last_name") else lambda raw: ""
+
+
+def _plain(field: str, rule: Rule) -> Plain | None:
+    """Return what does for a whole column what `_quick` does for a cell, where there is such."""
+    if isinstance(rule, dates.DateRule):
+        return plain_dates(rule)
+    if isinstance(rule, streets.StreetRule):
+        return plain_streets(rule)
+    return plain_names(names.NOT_PLAIN) if field in ("first_name", "last_name") else None
 
 
 def _rule(field: str, reading: Reading) -> tuple[Rule, Rule]:

@@ -15,6 +15,7 @@ import re
 from linkage.encoding import whys
 from linkage.encoding.rules import (
     LONGEST,
+    MISSING_WORDS,
     Found,
     fold,
     null,
@@ -68,6 +69,8 @@ _ALSO_SURNAMES = word_set("minor person child son man girl mama kid brother twin
 _AROUND_PERSON = _STANDS_FOR_PERSON | _OF_NOBODY | _BESIDE
 _AROUND_TEST = _AROUND_PERSON | _TEST
 _LOOK_CLOSER = _STANDS_FOR_PERSON | _TEST | _TITLES | word_set("na")
+NOT_PLAIN = _LOOK_CLOSER | MISSING_WORDS
+"""Words that `quick` leaves to the rule."""
 
 
 def first_name(text: str) -> Found:
@@ -99,7 +102,7 @@ def quick(raw: str) -> str:
     if not (raw.isalpha() and raw.isascii()) or len(raw) > LONGEST:
         return ""
     word = raw.lower()
-    return word if _plain(word) and word != "nan" and not said_missing(word) else ""
+    return word if _plain(word) and word not in MISSING_WORDS else ""
 
 
 def _plain(word: str) -> bool:

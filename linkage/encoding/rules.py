@@ -27,6 +27,9 @@ _SAID_MISSING = frozenset(
      "to be determined", "pending", "(blank)", "[none]", "declined to answer"}
 )  # fmt: skip
 
+MISSING_WORDS = frozenset(word for word in _SAID_MISSING if word.isalpha()) | {"nan"}
+"""What says that there is no value, as far as it is a word."""
+
 APOSTROPHES = dict.fromkeys(
     (0x60, 0xB4, 0x2B9, 0x2BB, 0x2BC, 0x2BD, 0x2BE, 0x2BF, 0x2C8, 0x2CA, 0x2CB, 0x2018, 0x2019,
      0x201A, 0x201B, 0x2032, 0x2035, 0x55A, 0x5F3, 0xA78C, 0xFF07), "'"

@@ -110,10 +110,15 @@ class StreetRule:
         number, _, rest = raw.partition(" ")
         if not (number.isdigit() and number.isascii()) or len(raw) > LONGEST:
             return ""
+        tail = self.tail(rest)
+        return number + tail if tail else ""
+
+    def tail(self, rest: str) -> str:
+        """Return what stands behind any number that `rest` follows; "" if that depends on it."""
         tail = self._known.get(rest)
         if tail is None:
             tail = self._worked_out(rest) if rest == rest.strip() else ""
-        return number + tail if tail else ""
+        return tail
 
     def _worked_out(self, rest: str) -> str:
         """Return what stands behind any number, with a blank in front; "" if that depends."""

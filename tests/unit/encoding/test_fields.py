@@ -240,19 +240,22 @@ def test_only_dates_have_a_format_to_fit(field: str) -> None:
     require_fit(field, {whys.NOT_A_PHONE: 10_000}, READING)
 
 
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.from_regex(r"[A-Za-z]{1,12}|[0-9]{1,4} [A-Za-z ]{1,12}", fullmatch=True),
+    st.dates(dt.date(1890, 1, 1)).map(lambda day: day.strftime("%m/%d/%Y")),
+    st.dates(dt.date(1890, 1, 1)).map(lambda day: f"{day.month}/{day.day}/{day.year}"),
+    st.sampled_from(["nan", "NaN", "Nan", "None", "unknown", "Mrs", "aaa", "Baby", "ab"]),
+    st.sampled_from(
+        ["01/01/1900", "02/30/1971", "12/31/9999", "11/02/2026", "\u0660\u0661/01/1971"]
+    ),
+)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(["first_name", "last_name", "street", "date_of_birth"]),
-    st.one_of(
-        st.text(max_size=12),
-        st.from_regex(r"[A-Za-z]{1,12}|[0-9]{1,4} [A-Za-z ]{1,12}", fullmatch=True),
-        st.dates(dt.date(1890, 1, 1)).map(lambda day: day.strftime("%m/%d/%Y")),
-        st.dates(dt.date(1890, 1, 1)).map(lambda day: f"{day.month}/{day.day}/{day.year}"),
-        st.sampled_from(["nan", "NaN", "Nan", "None", "unknown", "Mrs", "aaa", "Baby", "ab"]),
-        st.sampled_from(
-            ["01/01/1900", "02/30/1971", "12/31/9999", "11/02/2026", "\u0660\u0661/01/1971"]
-        ),
-    ),
+    CELLS,
 )
 def test_the_short_way_gives_what_the_rule_gives(field: str, raw: str) -> None:
     normaliser = Normaliser(field, READING)
@@ -271,3 +274,33 @@ def test_the_short_way_takes_what_is_plain() -> None:
     for other in ("%d %B %Y", "%m/%d/%y", " %Y%m%d"):
         reading = Reading(date_format=other, two_digit_years_until=2026)
         assert not Normaliser("date_of_birth", reading)._quick("07/05/71")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(["first_name", "last_name", "street", "date_of_birth"]),
+    st.lists(st.one_of(st.none(), CELLS), max_size=8),
+)
+def test_a_column_at_once_is_that_of_its_cells_one_by_one(
+    field: str, cells: list[str | None]
+) -> None:
+    at_once = Normaliser(field, READING).column(pa.array(cells, pa.string()))
+    one_by_one = Normaliser(field, READING).column(cells)
+    assert at_once.column.texts() == one_by_one.column.texts()
+    assert at_once.why.texts() == one_by_one.why.texts()
+
+
+def test_plain_cells_are_found_at_once() -> None:
+    for field, cells in {
+        "last_name": ["BYRON", "byron", "O'Neil", "Unknown", "aaaa", "Li", "x" * 30, "Byrön"],
+        "date_of_birth": ["07/05/1971", "02/29/1972", "02/29/1971", "01/01/1900", "7/5/1971"],
+        "street": ["12 Main Street", "12 Main Street Apt 4", "Main Street", "12", "12  Main", "7Ä"],
+    }.items():  # fmt: skip
+        normaliser = Normaliser(field, READING)
+        assert normaliser._plain is not None
+        values, found = normaliser._plain(pa.array(cells, pa.string()))
+        quick = [normaliser._quick(cell) for cell in cells]
+        assert values.to_pylist() == [
+            value if one else "" for value, one in zip(quick, found, strict=True)
+        ]
+        assert found.tolist()[:2] == [True, True]
