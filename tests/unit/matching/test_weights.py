@@ -115,3 +115,19 @@ def test_keys_tell_of_matches_that_were_never_proposed(wrong: float) -> None:
     true = (told.probability > 0.5).sum() / 2000
     chosen = told.estimate.chosen
     assert abs(chosen.recall - true) <= chosen.recall_interval
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.02, 0.1])
+def test_an_overlap_too_small_to_estimate_is_said_to_be(share: float) -> None:
+    """3,000 a side: below 100 common people a warning, and what is said still near the truth."""
+    common = round(3000 * share)
+    made = world(range(3000), range(3000 - common, 6000 - common), seed=11, noise=0.3)
+    found = link(made.datasets, seed=1, rules=RULES)
+    (c,) = found.weights.comparisons
+    warned = any("the estimates are rough" in warning for warning in found.weights.warnings)
+    assert warned == (common < 100)
+    assert c.estimate.expected_matches == pytest.approx(common, abs=5 + 0.1 * common)
+    linked = c.probability >= c.estimate.link_threshold
+    right = made.truth["a"][c.left[linked]] == made.truth["b"][c.right[linked]]
+    assert (~right).sum() <= 2
+    assert right.sum() >= 0.9 * common
