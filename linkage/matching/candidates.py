@@ -156,8 +156,14 @@ class Finder:
         sides = (chunk.left, chunk.left_rows), (chunk.right, chunk.right_rows)
         return all(name in (ALL, NULL, SAMPLE) or (p, name) in self._rows for p, name in sides)
 
-    def find(self, chunk: Chunk, *, limit: int = MAX_CANDIDATES) -> CandidateChunk:
-        """Find the candidates of one chunk, as the function `find`."""
+    def find(
+        self, chunk: Chunk, *, limit: int = MAX_CANDIDATES, threads: int = 1
+    ) -> CandidateChunk:
+        """
+        Find the candidates of one chunk, as the function `find`.
+
+        threads: of each search of CLKs; what is found does not depend on it.
+        """
         left, right = self._dataset(chunk.left), self._dataset(chunk.right)
         if chunk.stop > len(self._named(left, chunk.left_rows)):
             raise MatchingFailed("a chunk was given other datasets than it was planned for")
@@ -165,7 +171,8 @@ class Finder:
         if chunk.kind == "keys":
             blocks += [self._sharing(key, left, right) for key in chunk.keys]
         else:
-            blocks += [self._alike_once(chunk, clk, left, right, limit) for clk in chunk.clks]
+            searched = (left, right, limit, threads)
+            blocks += [self._alike_once(chunk, clk, *searched) for clk in chunk.clks]
         i, j = _unique(np.concatenate(blocks))
         if len(i) > limit:
             raise TooManyCandidates(
@@ -179,20 +186,22 @@ class Finder:
         return CandidateChunk(chunk, i.astype(np.uint32), j.astype(np.uint32), z, agree, disagree)
 
     def _alike_once(
-        self, chunk: Chunk, clk: str, left: Dataset, right: Dataset, limit: int
+        self, chunk: Chunk, clk: str, left: Dataset, right: Dataset, limit: int, threads: int
     ) -> Pairs:
         """`_alike`; pairs within a party are the same for each of its partners, and are kept."""
         if chunk.kind != "within":
-            return self._alike(chunk, clk, left, right, limit)
+            return self._alike(chunk, clk, left, right, limit, threads)
         place = (chunk.left, chunk.left_rows, chunk.right_rows, chunk.start, chunk.stop)
         with self._lock:
             kept = self._within.setdefault((clk, *place, chunk.floor, limit), _Kept())
         with kept.lock:  # of its own, so that nobody waits for another chunk
             if kept.pairs is None:
-                kept.pairs = self._alike(chunk, clk, left, right, limit)
+                kept.pairs = self._alike(chunk, clk, left, right, limit, threads)
             return kept.pairs
 
-    def _alike(self, chunk: Chunk, clk: str, left: Dataset, right: Dataset, limit: int) -> Pairs:
+    def _alike(
+        self, chunk: Chunk, clk: str, left: Dataset, right: Dataset, limit: int, threads: int
+    ) -> Pairs:
         """Return the pairs whose z reaches the floor: int64[P, 2]."""
         calibration = self._calibration(clk, left, right)
         mine, theirs = self._range_of(chunk, clk, left), self._among(clk, right, chunk.right_rows)
@@ -206,6 +215,7 @@ class Finder:
             bound_for(mine.ones, theirs.ones, bits, calibration, chunk.floor),
             triangle=triangle,
             limit=limit,
+            threads=threads,
         )
         ones = mine.ones[found.left], theirs.ones[found.right]
         kept = zscores(found.ones, *ones, bits, calibration) >= chunk.floor

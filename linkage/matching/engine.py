@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from linkage.matching.candidates import CandidateChunk, Finder, new_pairs
 from linkage.matching.dataset import Dataset, Shape, representatives, shape_of
@@ -119,5 +120,8 @@ def link(
 
 
 def _found(finder: Finder, chunks: Sequence[Chunk], workers: int) -> Iterator[CandidateChunk]:
+    searches = sum(chunk.kind != "keys" for chunk in chunks)
+    # A few chunks would leave most of many CPUs idle: then each search takes several.
+    find = partial(finder.find, threads=max(1, workers // max(1, searches)))
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(finder.find, chunks)
+        yield from pool.map(find, chunks)

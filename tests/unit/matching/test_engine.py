@@ -61,6 +61,7 @@ def test_the_result_does_not_depend_on_cut_threads_order_or_repetition(three: Wo
     for again in (
         link(three.datasets, seed=1, workers=1),
         link(three.datasets, seed=1, workers=3, rows_per_chunk=37),
+        link(three.datasets, seed=1, workers=40),  # several threads a search
         link(three.datasets[::-1], seed=1),
     ):
         assert again.digest == once.digest
