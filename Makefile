@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 
-.PHONY: help setup demo test test-long threats gate lint format bench lock clean
+.PHONY: help setup demo test test-long threats gate lint audit format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,11 +60,18 @@ gate: $(DEV_READY) ## Measure the shipped study and renew its certificate (about
 	$(BIN)/linkage attack configs/three-commons/study.toml --out build/gate
 	cp build/gate/certificate.json configs/three-commons/certificate.json
 
-lint: $(DEV_READY) ## Check style, types and import boundaries
+lint: $(DEV_READY) ## Check style, types, import boundaries and known unsafe calls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy linkage broker sites
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive linkage broker sites
+
+# Not part of lint: it asks a service on the network for what became known since yesterday.
+audit: $(DEV_READY) ## Look for known flaws in the locked packages (needs the network)
+	for lock in dev demo site broker build; do \
+		$(BIN)/uv tool run --from 'pip-audit>=2.9' pip-audit --strict --disable-pip --require-hashes \
+			--progress-spinner off -r requirements/$$lock.lock || exit 1; done
 
 format: $(DEV_READY) ## Put the code into the house style
 	$(BIN)/ruff check --fix .
