@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,10 @@ from linkage.errors import NotFound, PackageRefused
 from linkage.matching.dataset import Dataset
 from linkage.messages import Manifest, Part
 from linkage.plain_arrow import read_stream
-from linkage.records import EncodedRecords, arrow_schema, from_arrow
+from linkage.records import EncodedRecords, arrow_schema, from_arrow, row_bytes
 from linkage.sealing import Identity, unseal
 
+_SLACK_BYTES = 1 << 20
 _REMEDY = "it submits again, with the next version number"
 
 
@@ -93,7 +94,25 @@ def _rows(
     with broker.database.read() as connection:
         row = studies.find_dataset(connection, study.id, uploader, number)
         blobs = studies.part_blobs(connection, row) if row else {}
-    batches: list[pa.RecordBatch] = []
+    for part in manifest.parts:
+        # Nothing is compressed; memory is taken for hardly more records than a part can hold.
+        if part.records * row_bytes(study.config) > 2 * part.size + _SLACK_BYTES:
+            raise _another_number(part, uploader)
+    rows = sum(part.records for part in manifest.parts)
+    return from_arrow(
+        _opened(broker, identity, study, manifest, blobs), study.config, manifest.party, rows=rows
+    )
+
+
+def _opened(
+    broker: Broker,
+    identity: Identity,
+    study: RegisteredStudy,
+    manifest: Manifest,
+    blobs: Mapping[int, str],
+) -> Iterator[pa.RecordBatch]:
+    """Open one part after the other, so that only one is held beside the dataset."""
+    uploader, number = manifest.uploader, manifest.dataset
     for part in manifest.parts:
         context = part_context(study.id, uploader, number, part.number, len(manifest.parts))
         sealed = broker.blobs.read(blobs.get(part.number, ""))
@@ -107,8 +126,7 @@ def _rows(
             )
         sender = study.pin(uploader)
         data = unseal(sealed, sender=sender, recipient=identity, context=context)
-        batches += _batches(data, part, study, uploader)
-    return from_arrow(batches, study.config, manifest.party)
+        yield from _batches(data, part, study, uploader)
 
 
 def _require_attested(records: EncodedRecords, manifest: Manifest, study: RegisteredStudy) -> None:
@@ -141,12 +159,16 @@ def _batches(
             hint="tokenize with the signed study file and this software version",
         )
     if sum(batch.num_rows for batch in batches) != part.records:
-        raise PackageRefused(
-            f"{uploader!r}, part {part.number}: it holds another number of records than its"
-            " manifest says",
-            hint=_REMEDY,
-        )
+        raise _another_number(part, uploader)
     return batches
+
+
+def _another_number(part: Part, uploader: str) -> PackageRefused:
+    return PackageRefused(
+        f"{uploader!r}, part {part.number}: it holds another number of records than its"
+        " manifest says",
+        hint=_REMEDY,
+    )
 
 
 def _collisions(manifest: Manifest, study: RegisteredStudy) -> dict[str, int]:

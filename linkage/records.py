@@ -11,7 +11,7 @@ The order of `match_keys` is that of the study file; so is that of the `clk:` co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,64 +131,94 @@ def to_arrow(records: EncodedRecords, study: StudyConfig) -> pa.RecordBatch:
 
 
 def from_arrow(
-    batches: Iterable[pa.RecordBatch], study: StudyConfig, party_id: str
+    batches: Iterable[pa.RecordBatch],
+    study: StudyConfig,
+    party_id: str,
+    *,
+    rows: int | None = None,
 ) -> EncodedRecords:
     """
     Read record batches of one dataset version of a party.
 
-    Raises EncodingRefused for another schema, nulls in columns that have none, or a CLK or key the
-    party should not have.
+    rows: how many there are in all. Where it is given, batches are read as they come and no two are
+    held at a time; else all are held, and then copied.
+
+    Raises EncodingRefused for another schema, another number of rows, nulls in columns that have
+    none, or a CLK or key the party should not have.
     """
-    expected = arrow_schema(study)
-    kept: list[pa.RecordBatch] = list(batches)
-    for batch in kept:
-        if not batch.schema.equals(expected):
-            raise EncodingRefused(
-                "a part's columns are not those of the study",
-                hint="tokenize again with the signed study file",
-            )
-        batch.validate(full=True)
-        # Arrow's own validation lets nulls stand in columns that are declared without.
-        if any(batch.column(f.name).null_count for f in expected if not f.nullable):
-            raise EncodingRefused(
-                "a part has nulls where every record has a value",
-                hint="tokenize again with the current program",
-            )
-    table = pa.Table.from_batches(kept, schema=expected).combine_chunks()
+    if rows is None:
+        batches = list(batches)
+        rows = sum(batch.num_rows for batch in batches)
     party = study.party_named(party_id)
-    n = table.num_rows
-    clks = {c.id: _from_binary(table.column(f"clk:{c.id}"), c.length // 8) for c in study.clk}
-    flat = (
-        table.column("match_keys").chunk(0).flatten()
-        if n
-        else pa.array([], type=pa.binary(MATCH_KEY_BYTES))
-    )
-    keys = _from_binary(pa.chunked_array([flat]), MATCH_KEY_BYTES)
-    count = len(study.match_key)
-    values = keys.values.reshape(n, count, MATCH_KEY_BYTES)
-    present = keys.present.reshape(n, count)
-    rules = {
-        rule.id: FixedColumn(np.ascontiguousarray(values[:, i]), present[:, i].copy())
-        for i, rule in enumerate(study.match_key)
-    }
+    held = {c.id for c in study.clks_of(party)}, {r.id for r in study.rules_of(party)}
+    clks = {c.id: _empty(rows, c.length // 8) for c in study.clk if c.id in held[0]}
+    rules = {r.id: _empty(rows, MATCH_KEY_BYTES) for r in study.match_key if r.id in held[1]}
+    pseudonyms = _empty(rows, PSEUDONYM_BYTES)
+    groups = np.zeros(rows, np.uint32)
+    start = 0
+    for batch in batches:
+        _require_fitting(batch, study)
+        stop = start + batch.num_rows
+        if stop > rows:
+            raise _another_number()
+        place = slice(start, stop)
+        _fill(pseudonyms, place, batch.column("record_pseudonym"))
+        groups[place] = batch.column("group").to_numpy()
+        for clk in study.clk:
+            column = batch.column(f"clk:{clk.id}")
+            _fill(_allowed(clks, clk.id, column, party_id), place, column)
+        # Rule by rule of each record, after the other.
+        flat = batch.column("match_keys").flatten()
+        for number, rule in enumerate(study.match_key):
+            column = flat.take(np.arange(number, len(flat), len(study.match_key)))
+            _fill(_allowed(rules, rule.id, column, party_id), place, column)
+        start = stop
+    if start != rows:
+        raise _another_number()
     return EncodedRecords(
-        pseudonyms=_from_binary(table.column("record_pseudonym"), PSEUDONYM_BYTES).values,
-        groups=table.column("group").to_numpy().astype(np.uint32),
-        clks=_only(clks, [c.id for c in study.clks_of(party)], party_id),
-        match_keys=_only(rules, [r.id for r in study.rules_of(party)], party_id),
+        pseudonyms=pseudonyms.values,
+        groups=groups,
+        clks={c.id: clks[c.id] for c in study.clks_of(party)},
+        match_keys={r.id: rules[r.id] for r in study.rules_of(party)},
     )
 
 
-def _only(
-    columns: dict[str, FixedColumn], allowed: Sequence[str], party_id: str
-) -> dict[str, FixedColumn]:
-    for name, column in columns.items():
-        if name not in allowed and column.present.any():
-            raise EncodingRefused(
-                f"party {party_id!r} sent {name!r}, whose fields it does not hold",
-                hint="the party's fields in the study file must be those it tokenizes",
-            )
-    return {name: columns[name] for name in allowed}
+def _require_fitting(batch: pa.RecordBatch, study: StudyConfig) -> None:
+    expected = arrow_schema(study)
+    if not batch.schema.equals(expected):
+        raise EncodingRefused(
+            "a part's columns are not those of the study",
+            hint="tokenize again with the signed study file",
+        )
+    batch.validate(full=True)
+    # Arrow's own validation lets nulls stand in columns that are declared without.
+    if any(batch.column(f.name).null_count for f in expected if not f.nullable):
+        raise EncodingRefused(
+            "a part has nulls where every record has a value",
+            hint="tokenize again with the current program",
+        )
+
+
+def _another_number() -> EncodingRefused:
+    return EncodingRefused(
+        "the parts hold another number of records than they say", hint="tokenize again"
+    )
+
+
+def _empty(rows: int, width: int) -> FixedColumn:
+    return FixedColumn(np.zeros((rows, width), np.uint8), np.zeros(rows, dtype=bool))
+
+
+def _allowed(
+    columns: dict[str, FixedColumn], name: str, column: pa.FixedSizeBinaryArray, party_id: str
+) -> FixedColumn | None:
+    """Return where a column belongs; None where the party has none of this name, and sent none."""
+    if name not in columns and column.null_count < len(column):
+        raise EncodingRefused(
+            f"party {party_id!r} sent {name!r}, whose fields it does not hold",
+            hint="the party's fields in the study file must be those it tokenizes",
+        )
+    return columns.get(name)
 
 
 def _or_null(column: FixedColumn | None, n: int, width: int) -> FixedColumn:
@@ -209,18 +239,18 @@ def _to_binary(column: FixedColumn) -> pa.FixedSizeBinaryArray:
     )
 
 
-def _from_binary(column: pa.ChunkedArray, width: int) -> FixedColumn:
-    n = len(column)
-    values = np.zeros((n, width), np.uint8)
-    present = np.zeros(n, dtype=bool)
-    start = 0
-    for chunk in column.chunks:
-        stop = start + len(chunk)
-        data = np.frombuffer(chunk.buffers()[1], np.uint8) if len(chunk) else values[:0].ravel()
-        first = chunk.offset * width
-        block = data[first : first + len(chunk) * width].reshape(len(chunk), width)
-        valid = np.asarray(chunk.is_valid().to_numpy(zero_copy_only=False))
-        values[start:stop][valid] = block[valid]
-        present[start:stop] = valid
-        start = stop
-    return FixedColumn(values, present)
+def _fill(to: FixedColumn | None, place: slice, column: pa.FixedSizeBinaryArray) -> None:
+    """Copy an Arrow column into some rows; nothing where there is no column to fill."""
+    if to is None or not len(column):
+        return
+    width = to.values.shape[1]
+    data = np.frombuffer(column.buffers()[1], np.uint8)
+    first = column.offset * width
+    block = data[first : first + len(column) * width].reshape(len(column), width)
+    if column.null_count:
+        valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+        to.values[place][valid] = block[valid]
+        to.present[place] = valid
+    else:
+        to.values[place] = block
+        to.present[place] = True

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from sqlalchemy import text
 
+from broker.store.engine import Database
 from linkage import messages
 from linkage.messages import BROKER, QuestionRequest, ReleaseRequest, RunRequest
 from linkage.records import to_arrow
 from linkage.sealing import Context, seal
 from tests.broker_packages import encoded, pack
-from tests.broker_world import World, make_world, problem, running, sign_for
+from tests.broker_world import STUDY, World, make_world, problem, running, sign_for
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,101 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
     again = bad.actor("admin").post(f"{bad.path}/runs", RunRequest()).json()
     assert again["run_id"] != done["run_id"]
     bad.finish(f"{bad.path}/runs/{again['run_id']}")
+
+
+def _study(world: World, name: str, **people: int) -> World:
+    """Register a study of its own in which these parties have uploaded so many people."""
+    signed, identities = sign_for(world.home.public(), name)
+    made = World(world.home, signed, identities, world.admin, url=world.url)
+    made.actor("admin").post("/v1/studies", signed).raise_for_status()
+    for party, count in people.items():
+        made.upload(pack(signed, identities[party], encoded(signed, party, range(count))))
+    return made
+
+
+def test_a_party_of_one_record_and_one_of_duplicates_only_are_linked(world: World) -> None:
+    odd = _study(world, "odd-parties", imaging=60, enclave=1)
+    records = encoded(odd.signed, "claims", range(40))
+    same = replace(records, groups=np.zeros(40, np.uint32))
+    for column in (*same.clks.values(), *same.match_keys.values()):
+        column.values[:] = column.values[0]
+        column.present[:] = column.present[0]
+    odd.upload(pack(odd.signed, odd.identities["claims"], same))
+    done = odd.run()
+    assert done["state"] == "done", done["failure"]
+    report = done["report"]
+    assert report["records"] == {"imaging": 60, "enclave": 1, "claims": 40}
+    assert report["people"] == {"imaging": 60, "enclave": 1, "claims": 1}
+    assert report["persons"] <= 62
+
+
+def test_forty_equal_records_that_a_site_did_not_group_are_linked_to_nobody(world: World) -> None:
+    """Their keys are the fillers that take the place of keys that two people share."""
+    odd = _study(world, "ungrouped", imaging=60, enclave=60)
+    same = encoded(odd.signed, "claims", range(40))
+    noise = np.random.default_rng(1)
+    for clk in same.clks.values():
+        clk.values[:] = clk.values[0]
+    for key in same.match_keys.values():
+        key.values[:] = noise.integers(0, 256, key.values.shape)
+    odd.upload(pack(odd.signed, odd.identities["claims"], same))
+    done = odd.run()
+    assert done["state"] == "done", done["failure"]
+    # One of them may pass for the person whose filter they all have.
+    assert 98 <= done["report"]["persons"] <= 103
+
+
+@pytest.mark.parametrize("seed", ["-1", "1e400", "NaN", "2147483649", '"one"', "1.5"])
+def test_parameters_out_of_range_start_nothing(world: World, seed: str) -> None:
+    admin = world.actor("admin")
+    before = admin.get(f"{world.path}/runs").json()
+    kind = {"Content-Type": "application/json"}
+    body = f'{{"seed": {seed}}}'
+    answer = admin.call("POST", f"{world.path}/runs", content=body, headers=kind)
+    assert answer.status_code in (400, 422)
+    assert problem(answer)[1] == "malformed-request"
+    assert admin.get(f"{world.path}/runs").json() == before
+
+
+def test_encodings_of_another_length_are_refused(world: World) -> None:
+    """A contributor that tokenized with another study file: half as long a CLK."""
+    odd = _study(world, "mixed-lengths", imaging=60, claims=60)
+    other = sign_for(world.home.public(), "mixed-lengths", text=STUDY.replace("1024", "512"))[0]
+    sender = odd.identities["enclave"]
+    batch = to_arrow(encoded(other, "enclave", range(60)), other.study).slice(0, 30)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    package = pack(odd.signed, sender, encoded(odd.signed, "enclave", range(60)))
+    odd.upload(_with_first_part(odd.signed, package, sender, bytes(sink.getvalue())))
+    done = odd.run()
+    assert done["state"] == "failed"
+    assert "its columns are not those of the study" in done["failure"]
+    assert "Hint: " in done["failure"]
+
+
+def test_a_dataset_replaced_under_way_leaves_the_run_what_it_began_with(world: World) -> None:
+    odd = _study(world, "replaced", imaging=60, enclave=60, claims=60)
+    admin = odd.actor("admin")
+    started = admin.post(f"{odd.path}/runs", RunRequest()).raise_for_status().json()
+    fewer = encoded(odd.signed, "claims", range(20))
+    odd.upload(pack(odd.signed, odd.identities["claims"], fewer, dataset=2))
+    done = odd.finish(f"{odd.path}/runs/{started['run_id']}")
+    assert done["state"] == "done", done["failure"]
+    assert done["report"]["records"]["claims"] == 60
+    assert odd.run()["report"]["records"]["claims"] == 20
+
+
+def test_a_dataset_that_is_gone_fails_the_run_with_a_remedy(world: World) -> None:
+    odd = _study(world, "gone", imaging=60, enclave=60, claims=60)
+    with Database(world.home.database_url()).read() as connection:
+        named = text("SELECT blob_id FROM part WHERE study_id = 'gone' AND uploader = 'claims'")
+        for blob_id in connection.execute(named).scalars():
+            for path in world.home.blobs.glob(f"*/{blob_id}"):
+                path.unlink()
+    done = odd.run()
+    assert done["state"] == "failed"
+    assert "Hint: " in done["failure"]
 
 
 def _without(changed: dict[str, Any], name: str) -> dict[str, Any]:

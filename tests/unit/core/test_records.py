@@ -51,3 +51,17 @@ def test_a_null_where_every_record_has_a_value_is_refused(name: str) -> None:
     _, batches = read_stream(sink.getvalue().to_pybytes())
     with pytest.raises(EncodingRefused, match="nulls where every record has a value"):
         from_arrow(batches, SMALL, "alpha")
+
+
+def test_parts_read_one_by_one_are_what_they_are_together() -> None:
+    whole = batch()
+    cut = [whole.slice(0, 1), whole.slice(1, 0), whole.slice(1, N - 1)]
+    together, streamed = (
+        from_arrow(cut, SMALL, "alpha"),
+        from_arrow(iter(cut), SMALL, "alpha", rows=N),
+    )
+    assert to_arrow(streamed, SMALL).equals(whole)
+    assert to_arrow(together, SMALL).equals(whole)
+    for wrong in (N - 1, N + 1):
+        with pytest.raises(EncodingRefused, match="another number of records"):
+            from_arrow(iter(cut), SMALL, "alpha", rows=wrong)
