@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.delta import in_order
-from linkage.encoding.duplicates import settle, unite
 from sites.spool import Batch, Spool
 
 PASS_ROWS = 2_000_000
@@ -87,6 +86,9 @@ class Assembled:
         Writes "groups", uint32[N]: the first row of each row's group; and "group_positions",
         uint32[K]: the place in "order" of the first record of its group.
         """
+        # Only a process that works loads what compiles loops; others take this module's constants.
+        from linkage.encoding.duplicates import settle, unite
+
         kept = self.spool.load("kept")
         groups = np.arange(self.rows, dtype=np.uint32)
         for place in range(rules):

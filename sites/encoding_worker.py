@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from linkage.encoding.duplicates import (
     repeats,
 )
 from linkage.encoding.encoder import BatchEncoder
-from linkage.encoding.fields import Normaliser, Reading
+from linkage.encoding.fields import Normaliser
 from linkage.encoding.fillers import Fillers
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.spelt import Spelt, joined
@@ -39,72 +39,14 @@ from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
 from linkage.pseudonyms import length_prefixed
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
-from linkage.sealing import Context, Identity, PublicIdentity, seal_in_two
+from linkage.sealing import Context, Identity, seal_in_two
 from linkage.study import Party, StudyConfig
 from sites import left_out
 from sites.assembly import PASS_ROWS, Assembled, Repeated, passes
 from sites.exchanged import NAMES, Given
+from sites.jobs import NUMBER, RECORD_ID, Order, PartOrder, RawPart, Stretch, serialised
 from sites.packages import part_file
-from sites.sources.base import RawBatch
 from sites.spool import Spool, Unused
-from sites.vault import Vault
-
-NUMBER, RECORD_ID = "number", "record_id"
-"""Columns of a raw batch beside its fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a tokenization is: everything a worker needs, and no secret."""
-
-    study: StudyConfig
-    uploader: str
-    broker: PublicIdentity
-    vault: Vault
-    dataset: int
-    reading: Reading
-
-
-@dataclass(frozen=True, slots=True)
-class RawPart:
-    """One batch to encode. data: Arrow IPC stream; digest: of it, keyed."""
-
-    number: int
-    digest: str
-    data: pa.Buffer
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Rows [start, stop) of the dataset in pseudonym order; its number, from 1."""
-
-    number: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PartOrder:
-    """
-    One part to seal, of `total` parts: a stretch of records or, in a delta, the pseudonyms of
-    records that are gone, uint8[n, 16]. mark: also write the marks of its rows.
-    """
-
-    rows: Stretch
-    total: int
-    folder: Path
-    removed: npt.NDArray[np.uint8] | None = None
-    mark: bool = False
-
-
-def packed(raw: RawBatch) -> pa.Buffer:
-    """Return a batch as it travels to a worker."""
-    # `pa.array` would import pandas here, to see whether the numbers are a series.
-    memory = pa.py_buffer(np.ascontiguousarray(raw.numbers, np.int64))
-    numbers = pa.Array.from_buffers(pa.int64(), len(raw.numbers), [None, memory])
-    columns = {**raw.columns, RECORD_ID: raw.record_ids, NUMBER: numbers}
-    return _serialised(pa.record_batch(columns))
-
 
 Contents = npt.NDArray[np.uint64]
 
@@ -261,7 +203,7 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
             _mark(worker, part.rows, contents, records)
         if worker.study.study.fills_nulls:
             records = _filled(worker, records)
-    data = _serialised(to_arrow(records, worker.study))
+    data = serialised(to_arrow(records, worker.study))
     order, number = worker.order, part.rows.number
     context = Context(
         study=worker.study.study.id,
@@ -283,17 +225,6 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
     digest.update(body)
     size = len(head) + len(body)
     return Part(number=number, size=size, records=len(records), digest=digest.hexdigest())
-
-
-def _serialised(batch: pa.RecordBatch) -> pa.Buffer:
-    """Return a batch as an Arrow IPC stream. In memory of its size: one that grows is copied."""
-    size = pa.MockOutputStream()
-    with pa.ipc.new_stream(size, batch.schema) as writer:
-        writer.write_batch(batch)
-    data = pa.allocate_buffer(size.size())
-    with pa.ipc.new_stream(pa.FixedSizeBufferWriter(data), batch.schema) as writer:
-        writer.write_batch(batch)
-    return data
 
 
 def _normalised(

@@ -24,16 +24,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.encoding.fields import NORMALISATION_VERSION
-from linkage.encoding.matchkeys import COLLISION_ROUNDING
+from linkage.encoding.whys import COLLISION_ROUNDING
 from linkage.errors import Conflict, KeyRefused, SourceRefused
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
 from linkage.signed_study import SignedStudy, require_same_encodings
 from linkage.study import StudyConfig
-from sites import custody, encoding_worker
+from sites import custody, jobs
 from sites.changes import Changes, RowMarks, base_of, has_marks, keep_contents
-from sites.encoding_worker import Order, PartOrder, RawPart, Stretch
 from sites.intake import Intake
+from sites.jobs import Order, PartOrder, RawPart, Stretch
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import open_source
@@ -128,7 +128,7 @@ class _Making:
         count = workers
         if count is None:
             count = processors() if len(ahead) == _WORTH_PROCESSES else 0
-        with Workers(count, encoding_worker.Prepared, self.order) as pool:
+        with Workers(count, jobs.prepared, self.order) as pool:
             self._encode(pool, _chained(ahead, batches))
             self.intake.check(self.tally.why, self.tally.first_invalid)
             self.spool.cut(self.batches)
@@ -154,7 +154,7 @@ class _Making:
         return self._publish(making, manifest, changes)
 
     def _encode(self, pool: Workers, batches: Iterator[RawBatch]) -> None:
-        for facts in pool.each(encoding_worker.encode_batch, self._to_encode(batches)):
+        for facts in pool.each(jobs.encode_batch, self._to_encode(batches)):
             self.tally.add(facts)
             self.intake.check(self.tally.why, self.tally.first_invalid, so_far=True)
             records = self.tally.records
@@ -166,7 +166,7 @@ class _Making:
             if not len(raw):
                 continue
             self.batches += 1
-            data = encoding_worker.packed(raw)
+            data = jobs.packed(raw)
             digest = self._digest(data)
             self.fingerprint.update(bytes.fromhex(digest))
             if self.spool.made_of(self.batches, digest):
@@ -196,7 +196,7 @@ class _Making:
     def _assemble(self, pool: Workers) -> tuple[int, int]:
         """Leave out repeated record ids, order and group the rest: groups and records kept."""
         self.progress("order", 0, 0)
-        ((repeated, off, groups, kept),) = pool.each(encoding_worker.assemble, [None])
+        ((repeated, off, groups, kept),) = pool.each(jobs.assemble, [None])
         self.tally.count(off)
         for one in repeated:
             self.intake.repeated_id(one.earlier, one.later)
@@ -207,7 +207,7 @@ class _Making:
         """Null the match keys that two groups share; return the attested collisions by rule."""
         rules = self.study.rules_of(self.study.party_of_uploader(self.order.uploader))
         collisions = {}
-        found = pool.each(encoding_worker.find_repeats, range(len(rules)))
+        found = pool.each(jobs.find_repeats, range(len(rules)))
         for done, (place, lost, pairs) in enumerate(found, start=1):
             rule = rules[place].id
             collisions[rule] = _rounded(pairs)
@@ -219,7 +219,7 @@ class _Making:
     def _delta(self, pool: Workers, kept: int) -> Changes:
         """Find what differs from the base, and leave only that in the order of records."""
         stretches = list(self._stretches(kept))
-        for done, _ in enumerate(pool.each(encoding_worker.mark_rows, stretches), start=1):
+        for done, _ in enumerate(pool.each(jobs.mark_rows, stretches), start=1):
             self.progress("compare", done, len(stretches))
         self._new_marks = self._marks(len(stretches), kept)
         positions = np.asarray(self.spool.load("group_positions"))
@@ -275,7 +275,7 @@ class _Making:
             for rows in removed
         ]
         parts: list[Part] = []
-        for part in pool.each(encoding_worker.seal_part, orders):
+        for part in pool.each(jobs.seal_part, orders):
             parts.append(part)
             self.progress("seal", len(parts), total)
         return sorted(parts, key=lambda part: part.number)

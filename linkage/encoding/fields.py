@@ -21,7 +21,7 @@ import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,15 @@ import pyarrow.compute as pc
 from linkage.encoding import date_fit, dates, emails, names, phones, sexes, streets, whys
 from linkage.encoding import numbers as codes
 from linkage.encoding.columns import Coded
-from linkage.encoding.plain_cells import Plain, plain_dates, plain_names, plain_streets
 from linkage.encoding.rules import LONGEST, Found, Rule, clean, null, said_missing
 from linkage.encoding.rules import text_of as text_of
 from linkage.encoding.transforms import apply as apply
 from linkage.errors import EncodingRefused
 from linkage.schema import NORMALISATION_VERSION as NORMALISATION_VERSION
 from linkage.study import FIELDS
+
+if TYPE_CHECKING:
+    from linkage.encoding.plain_cells import Plain
 
 REMEMBERED = 200_000
 """Different values that a Normaliser keeps over its batches, at most."""
@@ -276,6 +278,9 @@ def _quick(field: str, rule: Rule) -> Callable[[str], str]:
 
 def _plain(field: str, rule: Rule) -> Plain | None:
     """Return what does for a whole column what `_quick` does for a cell, where there is such."""
+    # Only who normalises loads what compiles loops; others need the rules' names and readings.
+    from linkage.encoding.plain_cells import plain_dates, plain_names, plain_streets
+
     if isinstance(rule, dates.DateRule):
         return plain_dates(rule)
     if isinstance(rule, streets.StreetRule):

@@ -21,12 +21,10 @@ from linkage.encoding.duplicates import repeats
 from linkage.encoding.keys import StudyKey, length_prefixed
 from linkage.encoding.spelt import Spelt, joined
 from linkage.encoding.tags import Tagger
+from linkage.encoding.whys import COLLISION_ROUNDING
 from linkage.errors import EncodingRefused
 from linkage.records import MATCH_KEY_BYTES, FixedColumn
 from linkage.study import MatchKeyRule, StudyConfig
-
-COLLISION_ROUNDING = 5
-"""Collision counts are attested in steps of this, rounded up, so that no one pair shows."""
 
 
 class MatchKeyEncoder:

@@ -92,3 +92,8 @@ NULL_KINDS: Final = frozenset({"missing", "placeholder", "invalid"})
 def kind_of(why: str) -> str:
     """Return the kind of a text of WHYS."""
     return why.partition(":")[0]
+
+
+COLLISION_ROUNDING: Final = 5
+"""How often a reason or a collision holds is attested in steps of this, rounded up, so that no one
+pair shows."""
