@@ -45,8 +45,11 @@ TWICE = 18.0
 at most, and hardly ever in two CLKs."""
 FEW_TWICE, MANY_TWICE = 3, 0.005
 """Number and share of such pairs that pass without a warning."""
-FEW_MATCHES = 100
-"""Below this many expected matches the estimates have been off by .05 (docs/matching.md)."""
+FEW_MATCHES, SMALL_SHARE = 100, 0.08
+"""
+Below this many expected matches, or this share of the smaller party, the estimates have been off by
+.05 and more (docs/matching.md): a pair with one key is then nearly as likely chance.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -295,11 +298,12 @@ def _warnings(shapes: Sequence[Shape], comparisons: Sequence[Comparison]) -> Ite
             if (one, other) not in compared:
                 yield f"{one!r} and {other!r} share no CLK and no match key: not compared"
     for c in comparisons:
-        if c.estimate.expected_matches < FEW_MATCHES:
+        smaller = min(shape.people for shape in shapes if shape.party in c.parties)
+        if c.estimate.expected_matches < max(FEW_MATCHES, SMALL_SHARE * smaller):
             yield (
                 f"{c.parties[0]!r} and {c.parties[1]!r}: only about "
                 f"{c.estimate.expected_matches:.0f} matches expected; "
-                "the estimates are rough, and a few links may be chance"
+                "the estimates are rough: a few links may be chance, and recall lower than said"
             )
 
 

@@ -119,7 +119,7 @@ def test_keys_tell_of_matches_that_were_never_proposed(wrong: float) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.005, 0.02, 0.1])
 def test_an_overlap_too_small_to_estimate_is_said_to_be(share: float) -> None:
-    """3,000 a side: below 100 common people a warning, and what is said still near the truth."""
+    """3,000 a side: a warning below 100 common people or 8 %, and what is said near the truth."""
     common = round(3000 * share)
     made = world(range(3000), range(3000 - common, 6000 - common), seed=11, noise=0.3)
     found = link(made.datasets, seed=1, rules=RULES)
@@ -131,3 +131,10 @@ def test_an_overlap_too_small_to_estimate_is_said_to_be(share: float) -> None:
     right = made.truth["a"][c.left[linked]] == made.truth["b"][c.right[linked]]
     assert (~right).sum() <= 2
     assert right.sum() >= 0.9 * common
+
+
+def test_a_small_share_of_a_large_party_is_an_overlap_too_small() -> None:
+    made = world(range(6000), range(5850, 11850), seed=12, noise=0.3)
+    found = link(made.datasets, seed=1, rules=RULES).weights
+    assert found.overall.expected_matches > 120  # 150 are common
+    assert any("the estimates are rough" in warning for warning in found.warnings)
