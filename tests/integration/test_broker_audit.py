@@ -53,6 +53,22 @@ def fresh(world: World, one: BrokerClient) -> AuditHead:
     return found
 
 
+def signed_now(world: World, one: BrokerClient) -> None:
+    """Sign a head without a worker, and wait until an answer carried it."""
+    kept = one._heads
+    assert kept is not None
+    code, text = console("audit", "sign", home=world.home.path)
+    assert code == 0, text
+    number = json.loads(text)["sequence"]
+
+    def came() -> bool:
+        one.study(world.study_id)
+        found = kept.newest()
+        return found is not None and found.sequence >= number
+
+    wait_for(came, 60)
+
+
 def console(*words: str | Path, home: Path) -> tuple[int, str]:
     out, code = io.StringIO(), 0
     with redirect_stdout(out), redirect_stderr(out):
@@ -115,22 +131,25 @@ def test_a_history_put_back_and_gone_on_otherwise_stops_the_party(tmp_path: Path
     home = world.home.path
     folder = tmp_path / "site"
     folder.mkdir()
-    with running(world), client(world, "enclave", folder) as one:
-        fresh(world, one)
+    with running(world, worker=False), client(world, "enclave", folder) as one:
+        signed_now(world, one)
     shutil.copy(home / "broker.sqlite", tmp_path / "yesterday.sqlite")
-    with running(world), client(world, "enclave", folder) as one:
-        fresh(world, one)
+    with running(world, worker=False), client(world, "enclave", folder) as one:
+        signed_now(world, one)
     for left in home.glob("broker.sqlite*"):
         left.unlink()
     shutil.copy(tmp_path / "yesterday.sqlite", home / "broker.sqlite")
-    with running(world):
+    with running(world, worker=False):
         assert console("audit", "verify", home=home)[0] == 0  # by itself it fits
         code, said = console("audit", "verify", "--heads", folder / HEADS, home=home)
         assert (code, "its end was cut off" in said) == (3, True)
-        with client(world, "enclave", folder) as one:
-            one.wish_head(world.study_id)
-            with pytest.raises(HistoryAltered, match="showed two histories"):
-                fresh(world, one)
+        assert console("audit", "sign", home=home)[0] == 0
+        with (
+            client(world, "enclave", folder) as one,
+            pytest.raises(HistoryAltered, match="showed two histories"),
+        ):
+            # At the latest when the answers carry the head just signed: a second later.
+            wait_for(lambda: one.study(world.study_id) is None, 30)
 
 
 def test_heads_are_paged_and_checked(world: World, tmp_path: Path) -> None:

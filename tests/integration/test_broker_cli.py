@@ -169,6 +169,9 @@ def test_a_rotation_and_a_deactivation(home: Path, tmp_path: Path) -> None:
 
 
 def test_the_audit_log(home: Path) -> None:
+    ours = Database(load_home(home).database_url())
+    with ours.change() as connection:
+        record(connection, actor="console", action="act")
     head = json.loads(run("audit", "head", "--json", home=home).stdout)
     kept = f"{head['number']}:{head['hash']}"
     good = run("audit", "verify", "--head", kept, home=home)
