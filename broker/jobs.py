@@ -24,8 +24,10 @@ from broker.durable import StepFailed
 from broker.registered import RegisteredStudy
 from broker.services.questions import two_sides
 from broker.store import jobs, people, runs, studies
+from broker.withdrawn import held_since
 from linkage import delivery, idtables
 from linkage.errors import NotFound
+from linkage.matching.identity import as_names, find_in
 from linkage.messages import (
     BROKER,
     CROSSWALK,
@@ -84,7 +86,10 @@ class JobMaker:
             if row is None or row.state in ("done", "failed"):
                 return
             jobs.change(connection, job_id, state="running")
-            study, members = _inputs(connection, row)
+            study, run = _about(connection, row)
+        held = held_since(self._broker, self._identity, study, json.loads(run.inputs))
+        with self._broker.database.read() as connection:
+            members = _members(connection, study, run, held)
         self._place(row, study, _MAKERS[row.kind](row, study, members))
 
     def _place(self, row: jobs.JobRow, study: RegisteredStudy, made: list[Sealable]) -> None:
@@ -148,15 +153,25 @@ class JobMaker:
         _log.warning("job failed", job=job_id, failure=failure)
 
 
-def _inputs(
-    connection: people.Connection, row: jobs.JobRow
-) -> tuple[RegisteredStudy, dict[str, Members]]:
+def _about(connection: people.Connection, row: jobs.JobRow) -> tuple[RegisteredStudy, runs.RunRow]:
     study = studies.find_study(connection, row.study_id)
     run = runs.find(connection, row.run_id)
     if study is None or run is None or run.sequence is None:
         raise NotFound("the job's run is not finished", hint="start a run, then ask again")
-    registered = RegisteredStudy.of(study)
-    found = _records_by_party(connection, registered, json.loads(run.inputs), run.sequence)
+    return RegisteredStudy.of(study), run
+
+
+def _members(
+    connection: people.Connection,
+    study: RegisteredStudy,
+    run: runs.RunRow,
+    held: Mapping[str, Bytes2D],
+) -> dict[str, Members]:
+    """
+    Return by party the records of a run with their persons. held: by uploader, the pseudonyms
+    that it still holds, ascending, where it has uploaded or withdrawn anything since.
+    """
+    found = _records_by_party(connection, study, json.loads(run.inputs), run.sequence or 0, held)
     joined = b"".join(persons for _, persons in found.values())
     _, number = np.unique(np.frombuffer(joined, f"V{ID_BYTES}"), return_inverse=True)
     members, at = {}, 0
@@ -165,7 +180,7 @@ def _inputs(
         names = np.frombuffer(pseudonyms, np.uint8).reshape(-1, ID_BYTES)
         members[party] = Members(names, number[at : at + count].astype(np.int64))
         at += count
-    return registered, members
+    return members
 
 
 def _records_by_party(
@@ -173,6 +188,7 @@ def _records_by_party(
     study: RegisteredStudy,
     uploaders: Iterable[str],
     sequence: int,
+    held: Mapping[str, Bytes2D],
 ) -> dict[str, tuple[bytes, bytes]]:
     """
     Return by party the pseudonyms and person IDs of all its uploaders' records, 16 bytes each.
@@ -184,6 +200,12 @@ def _records_by_party(
     for uploader in uploaders:
         if party := party_of.get(uploader):
             names, persons = people.members_at(connection, study.id, uploader, sequence)
+            if uploader in held:
+                known, of = (
+                    np.frombuffer(one, np.uint8).reshape(-1, 16) for one in (names, persons)
+                )
+                stays = find_in(as_names(held[uploader]), as_names(known)) >= 0
+                names, persons = known[stays].tobytes(), of[stays].tobytes()
             before = found.get(party, (b"", b""))
             found[party] = (before[0] + names, before[1] + persons)
     return found

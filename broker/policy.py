@@ -33,6 +33,7 @@ class Action(Enum):
     REGISTER_STUDY = "register a study"
     READ_STUDY = "read the study"
     UPLOAD = "upload a dataset version"
+    WITHDRAW = "withdraw its dataset versions"
     READ_DATASET = "read the state of a dataset version"
     START_RUN = "start a run"
     READ_RUN = "read a run"
@@ -57,6 +58,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.REGISTER_STUDY: frozenset({ADMIN}),
     Action.READ_STUDY: frozenset({ADMIN, PARTY, CONTRIBUTOR}),
     Action.UPLOAD: frozenset({ITSELF}),
+    Action.WITHDRAW: frozenset({ITSELF}),
     Action.READ_DATASET: frozenset({ADMIN, ITSELF}),
     Action.START_RUN: frozenset({ADMIN}),
     Action.READ_RUN: frozenset({ADMIN, PARTY}),

@@ -16,6 +16,7 @@ from broker import audit
 from broker.container import Broker
 from broker.store import links as link_rows
 from broker.store import people, runs
+from broker.withdrawn import require_inputs
 from linkage.errors import Conflict
 from linkage.matching.dataset import Shape
 from linkage.matching.identity import assign
@@ -68,7 +69,8 @@ def publish(
 ) -> None:
     """
     Assign person IDs and make the run's result visible, with what ties each person's records
-    together. A run that is done stays as it is.
+    together. A run that is done stays as it is. Raises Conflict where an uploader has withdrawn
+    its dataset meanwhile.
 
     The assignment is computed before the transaction; if another run of the study ends
     meanwhile, it is computed again. Raises Conflict where that one is over newer dataset versions:
@@ -87,6 +89,7 @@ def publish(
             if runs.next_sequence(connection, row.study_id) != sequence:
                 continue
             _require_newest(row, runs.newest_finished(connection, row.study_id))
+            require_inputs(connection, row.study_id, json.loads(row.inputs))
             people.write(connection, row.study_id, sequence, known, pseudonyms, changes)
             link_rows.write(connection, row.study_id, sequence, named)
             counts = {

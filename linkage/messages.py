@@ -187,12 +187,12 @@ class Manifest(SignedMessage):
 
 
 class DatasetState(Message):
-    """missing: part numbers that the broker has not yet; complete: all there and confirmed."""
+    """missing: part numbers that the broker lacks yet; complete: all there and confirmed."""
 
     study_id: str
     uploader: str
     dataset: int
-    state: Literal["receiving", "complete"]
+    state: Literal["receiving", "complete", "withdrawn"]
     missing: tuple[int, ...] = ()
 
 

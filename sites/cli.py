@@ -17,6 +17,7 @@ from sites.commands import (
     study,
 )
 from sites.commands.assertions import assert_
+from sites.commands.withdraw import withdraw
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ app.command()(data.status)
 app.command()(data.ids)
 app.command()(answer.answer)
 app.command("assert")(assert_)
+app.command()(withdraw)
 app.command()(cohort.counts)
 app.command()(cohort.join)
 app.command()(audit.audit)

@@ -147,6 +147,11 @@ class BrokerClient:
     def complete_dataset(self, manifest: Manifest) -> DatasetState:
         return self._ask(DatasetState, "POST", f"{_dataset(manifest)}/complete")
 
+    def withdraw_datasets(self, study: str, uploader: str) -> list[DatasetState]:
+        """Take back every dataset version; returns those that were not withdrawn before."""
+        response = self._send("POST", f"/v1/studies/{study}/datasets/{uploader}/withdraw")
+        return TypeAdapter(list[DatasetState]).validate_json(response.content)
+
     def assertion_lists(self, study: str) -> list[AssertionListState]:
         """Return the assertion lists that the caller sent, newest first."""
         response = self._send("GET", f"/v1/studies/{study}/assertions")

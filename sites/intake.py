@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from linkage.encoding.fields import Reading, require_fit
@@ -24,6 +24,7 @@ from sites.sources.base import BadRow, RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import NotedSource
 from sites.spool import Unused
+from sites.withdrawal import Withdrawn
 
 _FEW = 3
 """Fewer invalid values than this are errors of the data, whatever share they are."""
@@ -37,21 +38,32 @@ _OR_ELSE = 'or leave it out: --reject-file, or on_bad_row = "quarantine"'
 
 
 class Intake:
-    """The records of one source. left_out: how many, by field and rule."""
+    """
+    The records of one source. withdrawn: record ids to leave out. left_out: how many bad ones, by
+    field and rule.
+    """
 
     def __init__(
-        self, config: SourceConfig, source: NotedSource, reading: Reading, *, quarantine: bool
+        self,
+        config: SourceConfig,
+        source: NotedSource,
+        reading: Reading,
+        *,
+        quarantine: bool,
+        withdrawn: Collection[str] = (),
     ) -> None:
         self.source, self._config, self._reading = source, config, reading
         self._quarantine = quarantine or config.on_bad_row == "quarantine"
         self.left_out: Counter[tuple[str, str]] = Counter()
         self._bad: list[BadRow] = []
         self._records = self._done = self._total = 0
+        self._withdrawn, self._left_withdrawn = Withdrawn(withdrawn), 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the source found out by itself; complete once it is read."""
-        return tuple(self.source.notes)
+        said = f"{self._left_withdrawn:,} records are withdrawn and were left out"
+        return (*self.source.notes, *([said] if self._left_withdrawn else []))
 
     def about(self, records: int) -> int:
         """Estimate the number of all records from the share of the source read; 0 if unknown."""
@@ -69,6 +81,9 @@ class Intake:
         for batch in self.source.batches():
             for bad in batch.bad:
                 self._leave_out(bad)
+            whole = len(batch)
+            batch = self._withdrawn.left_out_of(batch)
+            self._left_withdrawn += whole - len(batch)
             self._records += len(batch)
             self._done, self._total = batch.done, batch.total
             self.require_mostly_good()

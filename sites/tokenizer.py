@@ -40,6 +40,7 @@ from sites.sources.opening import open_source
 from sites.spool import SPOOL_LAYOUT, Spool, sweep
 from sites.tokenized import Tally, TokenizeSummary
 from sites.vault import Vault
+from sites.withdrawal import withdrawn_records
 from sites.workers import Workers, processors
 
 Progress = Callable[[str, int, int], None]
@@ -94,7 +95,13 @@ def tokenize(
             reading=source.reading(dt.date.today()),
         )
         opened = open_source(source, study.party_of_uploader(uploader).fields)
-        intake = Intake(source, opened, order.reading, quarantine=reject_file is not None)
+        intake = Intake(
+            source,
+            opened,
+            order.reading,
+            quarantine=reject_file is not None,
+            withdrawn=withdrawn_records(vault),
+        )
         base = base_of(vault, signed, number) if delta else 0
         making = _Making(signed, order, spool, intake, progress, base)
         return making.run(workers, reject_file)

@@ -16,6 +16,7 @@ from linkage.messages import DatasetState, Manifest
 router = APIRouter(prefix="/v1/studies/{study_id}/datasets")
 
 Uploader = Annotated[Grant, Depends(May(Action.UPLOAD))]
+Withdrawer = Annotated[Grant, Depends(May(Action.WITHDRAW))]
 Number = Annotated[int, Path(ge=1, le=1_000_000)]
 
 
@@ -42,6 +43,12 @@ def announce(body: Manifest, grant: Uploader, broker: Services, response: Respon
     state, new = broker.uploads.announce(grant, body)
     response.status_code = 201 if new else 200
     return state
+
+
+@router.post("/{uploader}/withdraw")
+def withdraw(grant: Withdrawer, broker: Services) -> list[DatasetState]:
+    """Take back every dataset version: nothing is linked or released of them any more."""
+    return broker.uploads.withdraw(grant)
 
 
 @router.put("/{uploader}/{dataset}/parts/{part}", status_code=204)

@@ -108,7 +108,7 @@ class Relay:
         with self.database.read() as connection:
             row = studies.find_dataset(connection, study.id, contributor, dataset)
             sent = jobs.items_for(connection, study.id, own, purpose=CASE_MAP)
-        if row is None or row.state == "abandoned":
+        if row is None or row.state in ("abandoned", "withdrawn"):
             raise NotFound(
                 f"{contributor!r} has no dataset version {dataset}", hint="upload it first"
             )

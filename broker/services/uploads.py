@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker import audit
 from broker.blobs import Blobs, Receiving
@@ -102,8 +102,7 @@ class Uploads:
         with self.database.read() as connection:
             row = _existing(connection, grant.study.id, grant.uploader, dataset)
             _in_use(connection, grant.study, row)
-        if row.state == "abandoned":
-            raise Conflict("a newer dataset version replaced this one", hint="upload the newer one")
+        _require_wanted(row)
         parts = Manifest.model_validate_json(row.manifest).parts
         if not 1 <= number <= len(parts):
             raise NotFound(f"the manifest announces parts 1 to {len(parts)}", hint="check it")
@@ -144,8 +143,7 @@ class Uploads:
             if state.state == "complete":
                 return state
             _in_use(connection, grant.study, row)
-            if row.state == "abandoned":
-                raise Conflict("a newer dataset version replaced this one", hint="use the newer")
+            _require_wanted(row)
             if state.missing:
                 first = ", ".join(str(n) for n in state.missing[:10])
                 raise Conflict(
@@ -165,6 +163,32 @@ class Uploads:
                 detail={"manifest": row.manifest_hash},
             )
         return state.model_copy(update={"state": "complete"})
+
+    def withdraw(self, grant: Grant) -> list[DatasetState]:
+        """
+        Take back every dataset version of the uploader and delete its parts; return those that
+        were not withdrawn before. A run under way fails; what is released stays released.
+        """
+        study, blobs = grant.study, list[str]()
+        with self.database.change() as connection:
+            rows = studies.datasets_of(connection, study.id, grant.uploader)
+            rows = [row for row in rows if row.state != "withdrawn"]
+            for row in rows:
+                blobs += studies.drop_parts(connection, row)
+                studies.set_dataset_state(
+                    connection, row, "withdrawn", completed_at=row.completed_at
+                )
+                audit.record(
+                    connection,
+                    actor=grant.caller.actor,
+                    action="dataset withdrawn",
+                    study_id=study.id,
+                    subject=f"{row.uploader}/{row.number}",
+                )
+            states = [_state(connection, replace(row, state="withdrawn")) for row in rows]
+        for blob_id in blobs:
+            self.blobs.delete(blob_id)
+        return states
 
     def state(self, grant: Grant, uploader: str, dataset: int) -> DatasetState:
         """Return how much of a dataset version has come. Raises NotFound."""
@@ -206,8 +230,7 @@ class Uploads:
                 " same version",
                 hint="tokenize with the next version number",
             )
-        if found.state == "abandoned":
-            raise Conflict("a newer dataset version replaced this one", hint="upload a newer one")
+        _require_wanted(found)
         return _state(connection, found)
 
     def _make_room(self, connection: Connection, row: studies.DatasetRow) -> list[str]:
@@ -298,6 +321,17 @@ def _base_is_here(connection: Connection, row: studies.DatasetRow, manifest: Man
             )
 
 
+def _require_wanted(row: studies.DatasetRow) -> None:
+    """Raises Conflict for a version that a newer one replaced, or that was withdrawn."""
+    if row.state == "abandoned":
+        raise Conflict("a newer dataset version replaced this one", hint="upload the newer one")
+    if row.state == "withdrawn":
+        raise Conflict(
+            f"dataset version {row.number} was withdrawn",
+            hint="tokenize again; that makes the next version",
+        )
+
+
 def _existing(
     connection: Connection, study_id: str, uploader: str, dataset: int
 ) -> studies.DatasetRow:
@@ -311,14 +345,16 @@ def _existing(
 
 def _state(connection: Connection, row: studies.DatasetRow) -> DatasetState:
     missing: tuple[int, ...] = ()
-    if row.state != "complete":
+    if row.state not in ("complete", "withdrawn"):
         there = studies.part_blobs(connection, row)
         announced = len(json.loads(row.manifest)["parts"])
         missing = tuple(n for n in range(1, announced + 1) if n not in there)
-    return DatasetState(
-        study_id=row.study_id,
-        uploader=row.uploader,
-        dataset=row.number,
-        state="complete" if row.state == "complete" else "receiving",
-        missing=missing,
+    return DatasetState.model_validate(
+        {
+            "study_id": row.study_id,
+            "uploader": row.uploader,
+            "dataset": row.number,
+            "state": "receiving" if row.state == "abandoned" else row.state,
+            "missing": missing,
+        }
     )

@@ -22,7 +22,7 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRow:
-    """A dataset version. state: receiving, complete or abandoned. manifest: JSON."""
+    """A dataset version. state: receiving, complete, abandoned, withdrawn. manifest: JSON."""
 
     study_id: str
     uploader: str
@@ -145,6 +145,12 @@ def newest_dataset(
     return next((DatasetRow(**row) for row in connection.execute(wanted).mappings()), None)
 
 
+def datasets_of(connection: Connection, study_id: str, uploader: str) -> list[DatasetRow]:
+    """Return the uploader's dataset versions, oldest first."""
+    wanted = _datasets(study_id, uploader).order_by(dataset.c.number)
+    return [DatasetRow(**row) for row in connection.execute(wanted).mappings()]
+
+
 def set_dataset_state(
     connection: Connection, row: DatasetRow, state: str, *, completed_at: int | None = None
 ) -> None:
@@ -191,7 +197,7 @@ def count_parts(connection: Connection, row: DatasetRow) -> int:
 
 
 def drop_parts(connection: Connection, row: DatasetRow) -> list[str]:
-    """Forget the parts of an abandoned version; return their blobs, to be deleted."""
+    """Forget the parts of a version of no use; return their blobs, to be deleted."""
     blobs = list(part_blobs(connection, row).values())
     connection.execute(delete(part).where(_parts_of(row)))
     return blobs

@@ -36,6 +36,7 @@ MAY = {
     Action.REGISTER_STUDY: {"admin"},
     Action.READ_STUDY: {"admin", "imaging", "enclave", "claims"},
     Action.UPLOAD: {"claims"},
+    Action.WITHDRAW: {"claims"},
     Action.READ_DATASET: {"admin", "claims"},
     Action.START_RUN: {"admin"},
     Action.READ_RUN: {"admin", "imaging", "enclave", "claims"},
@@ -93,7 +94,7 @@ def test_contributors_give_and_get_nothing_back() -> None:
         return allowed
 
     of_its_own = {Action.UPLOAD, Action.READ_DATASET, Action.READ_LOOK, Action.ANSWER_LOOK}
-    of_its_own |= {Action.ASSERT, Action.READ_ASSERTIONS}
+    of_its_own |= {Action.ASSERT, Action.READ_ASSERTIONS, Action.WITHDRAW}
     always = {Action.READ_STUDY, Action.READ_HEADS, Action.SEND}
     assert may(north, "north") == always | of_its_own
     assert may(north, "south") == always
