@@ -76,7 +76,7 @@ def publish(
     meanwhile, it is computed again. Raises Conflict where that one is over newer dataset versions:
     a run that waited for a second look must not take its place.
     """
-    named = _named(links, pseudonyms)
+    facts = named(links, pseudonyms)
     while True:
         with broker.database.read() as connection:
             sequence = runs.next_sequence(connection, row.study_id)
@@ -91,7 +91,7 @@ def publish(
             _require_newest(row, runs.newest_finished(connection, row.study_id))
             require_inputs(connection, row.study_id, json.loads(row.inputs))
             people.write(connection, row.study_id, sequence, known, pseudonyms, changes)
-            link_rows.write(connection, row.study_id, sequence, named)
+            link_rows.write(connection, row.study_id, sequence, facts)
             counts = {
                 "created": len(changes.created),
                 "merged": len(changes.merged[0]),
@@ -134,7 +134,7 @@ def _require_newest(row: runs.RunRow, newest: runs.RunRow | None) -> None:
         )
 
 
-def _named(links: Links, pseudonyms: Mapping[str, Bytes2D]) -> link_rows.LinkRows:
+def named(links: Links, pseudonyms: Mapping[str, Bytes2D]) -> link_rows.LinkRows:
     """Return the links by record pseudonym, of any run the same way round, made by this model."""
     parties = links.parties
     start = np.cumsum([0, *(len(pseudonyms[party]) for party in parties)])

@@ -103,7 +103,7 @@ class IdentityOverTime(RuleBasedStateMachine):
             for p, mine in rows.items()
             for r, person in zip(mine, bulk.split(changes.members[p]), strict=True)
         }
-        self._promises(now, set(bulk.split(changes.merged[0])))
+        self._promises(now, set(bulk.split(changes.merged[0])), self.entity)
         self.told.append(now)
         self.newest |= now
 
@@ -123,9 +123,11 @@ class IdentityOverTime(RuleBasedStateMachine):
             np.ones(len(ordered), np.int64),
         )
 
-    def _promises(self, now: dict[Record, bytes], merged: set[bytes]) -> None:
+    def _promises(
+        self, now: dict[Record, bytes], merged: set[bytes], entity: dict[Record, int]
+    ) -> None:
         parts: dict[int, list[Record]] = {}
-        for record, e in self.entity.items():
+        for record, e in entity.items():
             parts.setdefault(e, []).append(record)
         ids = {e: {now[r] for r in part} for e, part in parts.items()}
         # One entity, one ID, and no two entities the same.
