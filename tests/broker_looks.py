@@ -203,14 +203,16 @@ class Site:
         self.sent[run_id] = made
         return made
 
-    def sealed(self, run_id: str, data: bytes, **other: str) -> bytes:
-        """Seal an answer for a run; `other` replaces run, digest or sender in what it says."""
-        digest = other.get("digest") or self.state(run_id).digest
+    def sealed(
+        self, run_id: str, data: bytes, *, says: str = "", digest: str = "", sender: str = ""
+    ) -> bytes:
+        """Seal an answer for a run; says, digest, sender: another run, digest or site, to lie."""
+        digest = digest or self.state(run_id).digest
         study_id = self.signed.study.study.id
-        details = (other.get("run_id", run_id), digest)
+        details = (says or run_id, digest)
         return seal(
             data,
-            sender=self.world.identities[other.get("sender", self.party)],
+            sender=self.world.identities[sender or self.party],
             recipient=self.signed.pin(BROKER),
             context=Context(study_id, self.party, BROKER, SECOND_LOOK_ANSWER, details),
         )
