@@ -150,6 +150,7 @@ def _data(told: Verdict) -> dict[str, Any]:
         "heads": told.heads,
         "newest_head": told.newest.model_dump(mode="json") if told.newest else None,
         "kept_heads": told.kept,
+        "signed_entries": told.signed,
         "vouched_entries": told.vouched,
     }
 

@@ -46,7 +46,7 @@ HEADER = "Linkage-Audit-Head"
 _KIND = "commons-linkage audit log"
 _LINE_BYTES = 1 << 20
 _HASH = re.compile(rb"[0-9a-f]{64}")
-_AGAIN = "get the file again from the broker; if it is the same, the log was altered: tell everyone"
+_AGAIN = "get the file again from its owner; if it is the same, it was altered on purpose: tell all"
 _ALTERED = "the log was altered; keep this file as evidence and compare with an earlier export"
 
 
@@ -79,7 +79,8 @@ class KeptHead:
 class Verdict:
     """
     What verified. hash: of the newest entry. newest: the log's newest head. kept: how many heads
-    kept elsewhere were compared. vouched: the newest entry that one of them covers, 0 for none.
+    kept elsewhere were compared. signed, vouched: the newest entry that any head, and that one of
+    those kept elsewhere covers, 0 for none.
     """
 
     entries: int
@@ -87,6 +88,7 @@ class Verdict:
     hash: str
     newest: AuditHead | None
     kept: int
+    signed: int
     vouched: int
 
     @property
@@ -110,6 +112,7 @@ class Chain:
     hash: str = START
     heads: int = 0
     newest: AuditHead | None = None
+    signed: int = 0
     vouched: int = 0
     _by_number: dict[int, KeptHead] = field(default_factory=dict)
 
@@ -144,7 +147,7 @@ class Chain:
                 f"head {number} does not cover the log as it is after entry {self.entries}",
                 hint=_ALTERED,
             )
-        self.heads, self.newest = number, head
+        self.heads, self.newest, self.signed = number, head, self.entries
         kept = self._by_number.get(number)
         if kept is not None:
             if kept.head.digest != head.digest:
@@ -166,7 +169,13 @@ class Chain:
                 hint="ask for a new export; if that ends early too, the log was cut off",
             )
         return Verdict(
-            self.entries, self.heads, self.hash, self.newest, len(self.kept), self.vouched
+            entries=self.entries,
+            heads=self.heads,
+            hash=self.hash,
+            newest=self.newest,
+            kept=len(self.kept),
+            signed=self.signed,
+            vouched=self.vouched,
         )
 
 

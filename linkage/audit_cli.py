@@ -83,6 +83,8 @@ def compare_heads(
     """Find out whether the broker showed its parties two histories; needs no log."""
     from linkage.audit_chain import compare
 
+    if len({path.resolve() for path in heads}) < 2:
+        raise typer.BadParameter("give the files of two parties or more", param_hint="HEADS")
     signer = _signer(study, custodian, broker)
     files = {path: {one.head.sequence for one in _read((path,), signer)} for path in heads}
     found = compare(_read(heads, signer))
@@ -127,8 +129,9 @@ def _read(paths: Sequence[Path], signer: PublicIdentity) -> list[KeptHead]:
 
 def _said(told: Verdict, signer: PublicIdentity, files: int) -> str:
     lines = [
-        f"{told.entries:,} entries and {told.heads:,} signed heads fit together; nothing in the"
-        " file was altered, dropped, inserted, moved or cut off since the broker signed it.",
+        f"{told.entries:,} entries and {told.heads:,} signed heads fit together. Up to entry"
+        f" {told.signed:,} nothing was altered, dropped, inserted or moved since the broker signed"
+        " it.",
         f"The broker's key: {signer.fingerprint}",
     ]
     if told.newest is not None:
@@ -158,6 +161,7 @@ def _data(told: Verdict) -> dict[str, Any]:
         "heads": told.heads,
         "newest_head": told.newest.model_dump(mode="json") if told.newest else None,
         "kept_heads": told.kept,
+        "signed_entries": told.signed,
         "vouched_entries": told.vouched,
     }
 

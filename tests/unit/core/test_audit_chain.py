@@ -74,6 +74,7 @@ def test_an_untouched_export_verifies(tmp_path: Path) -> None:
     told = verified(log, tmp_path, log.kept()[:2])
     assert (told.entries, told.heads, told.kept) == (8, 3, 2)
     assert told.newest == log.heads[-1]
+    assert told.signed == 8
     assert (told.vouched, told.unvouched) == (6, 2)
     assert verified(made([]), tmp_path).entries == 0
 
