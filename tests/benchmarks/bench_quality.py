@@ -112,8 +112,8 @@ def _row(name: str, parties: int, runs: Sequence[Score]) -> str:
     )
 
 
-def febrl(folder: Path, diffusion: int) -> str:
-    """Return the table's row for Febrl 4: 5,000 people, once as they are and once with errors."""
+def febrl_score(folder: Path, diffusion: int) -> Score:
+    """Score Febrl 4: 5,000 people, once as they are and once with errors."""
     study = parse_study(FEBRL.format(diffusion=diffusion))
     made, known = [], {}
     for party, file_name in (("original", "dataset4a.csv"), ("duplicate", "dataset4b.csv")):
@@ -126,7 +126,7 @@ def febrl(folder: Path, diffusion: int) -> str:
         known[party] = [row["rec_id"].split("-")[1] for row in rows]
     fields = {rule.id: rule.fields for rule in study.match_key}
     (score,) = scores(link(made, seed=1, rules=fields), known).values()
-    return _row(f"febrl 4, diffusion {diffusion}", 2, [score])
+    return score
 
 
 def _encoded(rows: Sequence[dict[str, str]], party: str, study: StudyConfig) -> Dataset:
@@ -163,6 +163,6 @@ if __name__ == "__main__":
     if asked.what == "febrl":
         print(HEADER)
         for t in (10, 18):
-            print(febrl(asked.folder, t))
+            print(_row(f"febrl 4, diffusion {t}", 2, [febrl_score(asked.folder, t)]))
     else:
         print("\n".join(three_commons(asked.folder, range(1, asked.keys + 1))))
