@@ -237,7 +237,7 @@ def _wait_for_run(world: World) -> dict[str, object]:
         ).json
         return runs[0]["state"] in ("done", "failed")
 
-    _wait_until(ended)
+    _wait_until(ended, 300)  # its sites answer a second look meanwhile
     assert runs[0]["state"] == "done", json.dumps(runs[0])
     return runs[0]
 
