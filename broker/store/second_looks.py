@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from broker.store.tables import look_request, run, second_look
+from broker.store.tables import deactivation, look_request, run, second_look
 
 ASKED, SENT, ACCEPTED, REFUSED = "asked", "sent", "accepted", "refused"
 OPEN = (ASKED, SENT, REFUSED)
@@ -121,14 +121,17 @@ def went_on(connection: Connection) -> list[str]:
 def ready(connection: Connection, now: float, most_refusals: int) -> list[str]:
     """
     Return the runs that need not wait any longer: time is up, or nobody's answer is to come, for
-    all have answered or were refused `most_refusals` times.
+    all have answered or were refused `most_refusals` times, or the study key is out of use.
     """
     silent = select(func.count()).where(
         look_request.c.run_id == second_look.c.run_id,
         look_request.c.state != ACCEPTED,
         look_request.c.refusals < most_refusals,
     )
-    done = (second_look.c.until <= now) | (silent.scalar_subquery() == 0)
+    retired = select(deactivation.c.epoch).where(
+        deactivation.c.study_id == run.c.study_id, deactivation.c.epoch == run.c.epoch
+    )
+    done = (second_look.c.until <= now) | (silent.scalar_subquery() == 0) | retired.exists()
     return list(connection.execute(_waiting().where(done)).scalars())
 
 

@@ -15,6 +15,7 @@ from broker.container import Broker
 from broker.look_answers import AnswerReader, questions_name
 from broker.policy import Action, Caller
 from broker.registered import RegisteredStudy
+from broker.results import _require_newest
 from broker.scratch import Scratch
 from broker.second_look import LookingRun, SecondLooker
 from broker.services.second_looks import answer_context
@@ -27,7 +28,7 @@ from linkage.matching.dataset import Shape
 from linkage.matching.estimates import estimate
 from linkage.matching.second_look import looks_from_arrow
 from linkage.matching.weights import Comparison, Weights
-from linkage.messages import BROKER
+from linkage.messages import BROKER, CUSTODIAN, Deactivation
 from linkage.records import Bytes2D, FixedColumn
 from linkage.sealing import Identity, seal
 from linkage.study import FIELDS
@@ -257,6 +258,36 @@ def test_a_run_that_failed_while_it_waited_leaves_nothing_but_that_it_asked(plac
     with place.broker.database.read() as connection:
         assert second_looks.sent(connection) == second_looks.went_on(connection) == []
         assert second_looks.runs_that_asked(connection, place.world.study_id, 1) == 1
+
+
+def test_a_key_out_of_use_ends_the_wait(place: Place) -> None:
+    place.looker.ask(place.run, pseudonyms())
+    notice = Deactivation(
+        study_id=place.world.study_id,
+        epoch=1,
+        key_check=place.world.signed.key_check,
+        date="2026-11-21",
+        reason="a laptop was stolen",
+    ).sign(place.world.identities[CUSTODIAN])
+    place.broker.studies.deactivate("console", notice)
+    with pytest.raises(Conflict, match="out of use"):
+        place.answer("imaging")
+    place.reader.tend()
+    assert place.waiting() == []
+    again = begun(place.broker, place.identity, place.world, "run-2")
+    assert not place.looker.ask(again, pseudonyms())
+    assert b"out of use" in again.scratch.get("look-report")
+
+
+def test_no_run_takes_the_place_of_one_over_newer_datasets(place: Place) -> None:
+    mine = place.run.row
+    _require_newest(mine, None)
+    _require_newest(mine, mine)
+    _require_newest(mine, replace(mine, inputs='{"enclave": 1}'))
+    for newer in (replace(mine, inputs='{"enclave": 1, "imaging": 2}'), replace(mine, epoch=2)):
+        with pytest.raises(Conflict, match="newer dataset versions"):
+            _require_newest(mine, newer)
+        _require_newest(newer, mine)
 
 
 def test_questions_open_for_their_site_only(place: Place) -> None:
