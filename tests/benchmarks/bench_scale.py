@@ -111,7 +111,7 @@ def measure(made: Scale, text: str, workers: int, cores: int) -> dict[str, Any]:
             name: report[name]
             for name in ("pairs_compared", "candidates", "persons", "estimated_precision")
         }
-        | {"estimated_recall": report["estimated_recall"], "staging": report.get("staging")},
+        | {"estimated_recall": report["estimated_recall"], "losses": report["losses"]},
         "digest": run["result_digest"],
     }
 

@@ -78,6 +78,18 @@ def test_a_worker_killed_in_the_second_phase_goes_on_where_it_stopped(tmp_path: 
         ended = world.finish(path, 240)
         assert (ended["state"], ended["result_digest"]) == ("done", digest(world)), ended["failure"]
         assert "candidates of the rest" in ended["seconds"]
+        # Every chunk counts once, also those that were done twice.
+        work = ended["work"]
+        assert (work["phase"], work["phases"]) == (2, 2)
+        assert work["chunks_done"] == work["chunks"] == 6  # cross and sample of three comparisons
+        assert work["comparisons_done"] == work["comparisons"]
+        assert work["pairs_found"] > 0
+        assert [one["parties"] for one in ended["report"]["losses"]] == [
+            ["claims", "enclave"],
+            ["claims", "imaging"],
+            ["enclave", "imaging"],
+        ]
+        assert all(0 <= one["low"] <= one["high"] <= 1 for one in ended["report"]["losses"])
         # Two phases compare fewer pairs, and are no other way to say the same.
         assert ended["report"]["pairs_compared"] < 3 * PEOPLE**2
 
