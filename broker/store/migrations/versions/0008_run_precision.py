@@ -14,7 +14,12 @@ depends_on = None
 def upgrade() -> None:
 
     # A run of an earlier version was for the best F1, which is what null says.
-    op.add_column("run", sa.Column("precision", sa.Float(), nullable=True))
+    op.add_column(
+        "run",
+        sa.Column(
+            "precision", sa.Float(), nullable=True, comment="wanted of the links; null for the best F1"
+        ),
+    )
 
 
 def downgrade() -> None:
