@@ -17,7 +17,10 @@ def upgrade() -> None:
     op.add_column(
         "run",
         sa.Column(
-            "precision", sa.Float(), nullable=True, comment="wanted of the links; null for the best F1"
+            "precision",
+            sa.Float(),
+            nullable=True,
+            comment="wanted of the links; null for the best F1",
         ),
     )
 
