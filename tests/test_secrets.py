@@ -18,6 +18,7 @@ import pytest
 from broker.audit_heads import HeadSigner
 from broker.config import BrokerConfig, DatabaseSettings, Home
 from broker.jobs import JobMaker
+from broker.look_answers import AnswerReader
 from broker.runs import RunMaker
 from broker.scratch import Scratch
 from broker.second_look import SecondLooker
@@ -49,6 +50,7 @@ SECRET = (
     "JobMaker",
     "HeadSigner",
     "SecondLooker",
+    "AnswerReader",
     "Scratch",
     "DatabaseSettings",
 )
@@ -106,6 +108,7 @@ def held(folder: Path) -> dict[str, Callable[[], Any]]:
         "JobMaker": lambda: JobMaker(broker, ALPHA),
         "HeadSigner": lambda: HeadSigner(broker, ALPHA, every=600),
         "SecondLooker": lambda: SecondLooker(broker, ALPHA),
+        "AnswerReader": lambda: AnswerReader(broker, ALPHA),
         "Scratch": lambda: Scratch(broker, ALPHA, "s", "run-1"),
         "DatabaseSettings": lambda: home,
     }
