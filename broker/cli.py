@@ -263,7 +263,7 @@ def run_start(
     """Queue a linkage run; a worker must be running."""
     from broker.policy import Action
     from linkage.matching.estimates import check_precision
-    from linkage.messages import RunRequest
+    from linkage.run_messages import RunRequest
 
     check_precision(precision)
 

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from broker.container import Broker
     from broker.policy import Action, Grant
-    from linkage.messages import LookState
+    from linkage.run_messages import LookState
 
 look = typer.Typer(help="Second looks: what runs ask, and who is silent.", no_args_is_help=True)
 

@@ -30,19 +30,17 @@ from linkage.messages import (
     DatasetState,
     Inbox,
     JobState,
-    LookState,
     Manifest,
     Message,
     Problem,
     QuestionRequest,
     QuestionState,
     ReleaseRequest,
-    RunRequest,
-    RunState,
     SealedItem,
     StudyState,
     Token,
 )
+from linkage.run_messages import LookState, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from sites.audit_heads import KeptHeads

@@ -22,7 +22,8 @@ from typing import Protocol
 
 from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError, SiteRefused, Unreachable
-from linkage.messages import CUSTODIAN, JobState, ReleaseRequest, RunRequest, RunState
+from linkage.messages import CUSTODIAN, JobState, ReleaseRequest
+from linkage.run_messages import RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig, load_study

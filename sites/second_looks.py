@@ -43,8 +43,9 @@ from linkage.look_tables import (
     names_of,
     questions_from_arrow,
 )
-from linkage.messages import BROKER, SECOND_LOOK, SECOND_LOOK_ANSWER, LookState
+from linkage.messages import BROKER, SECOND_LOOK, SECOND_LOOK_ANSWER
 from linkage.plain_arrow import read_stream
+from linkage.run_messages import LookState
 from linkage.sealing import Context, seal, unseal
 from linkage.study import SecondLook
 from sites.changes import kept_contents

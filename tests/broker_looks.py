@@ -27,9 +27,10 @@ from linkage.encoding.keys import StudyKey
 from linkage.evaluation.people import simulate, write_parties
 from linkage.look_tables import Answers, Questions, answers_to_arrow, names_of, questions_from_arrow
 from linkage.matching.dataset import Dataset
-from linkage.messages import BROKER, SECOND_LOOK, SECOND_LOOK_ANSWER, LookState
+from linkage.messages import BROKER, SECOND_LOOK, SECOND_LOOK_ANSWER
 from linkage.plain_arrow import read_stream
 from linkage.pseudonyms import ContributorSecret
+from linkage.run_messages import LookState
 from linkage.sealing import Context, seal, unseal
 from linkage.signed_study import SignedStudy
 from linkage.study import load_study

@@ -25,6 +25,7 @@ from broker.services.admins import Admins
 from broker.store.engine import Database
 from linkage import messages
 from linkage.messages import BROKER, CUSTODIAN
+from linkage.run_messages import RunRequest
 from linkage.schema import schema_hash
 from linkage.sealing import Identity, PublicIdentity
 from linkage.signed_study import SignedStudy, sign_study
@@ -228,7 +229,7 @@ class World:
 
     def run(self, **request: Any) -> dict[str, Any]:
         """Start a run and wait for it."""
-        body = messages.RunRequest(**request)
+        body = RunRequest(**request)
         started = self.actor("admin").post(f"{self.path}/runs", body).raise_for_status().json()
         return self.finish(f"{self.path}/runs/{started['run_id']}")
 

@@ -31,8 +31,9 @@ from linkage.look_tables import (
     partner_tag,
     questions_to_arrow,
 )
-from linkage.messages import BROKER, SECOND_LOOK, SECOND_LOOK_ANSWER, LookState, Token
+from linkage.messages import BROKER, SECOND_LOOK, SECOND_LOOK_ANSWER, Token
 from linkage.plain_arrow import read_stream
+from linkage.run_messages import LookState
 from linkage.sealing import Context, seal, unseal
 from tests.studies import Cast
 

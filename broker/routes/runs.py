@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services
-from linkage.messages import RunRequest, RunState
+from linkage.run_messages import RunRequest, RunState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/runs")
 

@@ -12,7 +12,7 @@ from broker.policy import Action, Grant
 from broker.routes.common import May, Services, receive
 from broker.routes.relay import RawBytes, chunks
 from broker.services.second_looks import Expected
-from linkage.messages import LookState
+from linkage.run_messages import LookState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/second-looks")
 

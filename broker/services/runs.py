@@ -17,7 +17,7 @@ from broker.policy import Grant
 from broker.store import assertions, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound
-from linkage.messages import RunRequest, RunState, RunWork
+from linkage.run_messages import RunRequest, RunState, RunWork
 
 SOFTWARE = version("commons-linkage")
 _FAILED = "the run failed; the broker's admin can read why"

@@ -31,7 +31,8 @@ from broker.store.second_looks import (
 )
 from linkage.errors import Conflict, NotFound, PackageRefused
 from linkage.look_tables import FILTER_BYTES, NONCE_BYTES
-from linkage.messages import BROKER, SECOND_LOOK_ANSWER, LookState
+from linkage.messages import BROKER, SECOND_LOOK_ANSWER
+from linkage.run_messages import LookState
 from linkage.sealing import Context, verify_sealed_stream
 from linkage.study import FIELDS
 

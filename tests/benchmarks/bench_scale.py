@@ -26,7 +26,7 @@ import numpy as np
 
 from broker.store import people
 from broker.store.engine import Database
-from linkage.messages import RunRequest
+from linkage.run_messages import RunRequest
 from tests.benchmarks.scale_world import Scale, scale_world, study_text
 from tests.broker_packages import pack
 from tests.broker_world import World, make_world, running

@@ -14,8 +14,9 @@ from sqlalchemy import text
 
 from broker.store.engine import Database
 from linkage import messages
-from linkage.messages import BROKER, QuestionRequest, ReleaseRequest, RunRequest
+from linkage.messages import BROKER, QuestionRequest, ReleaseRequest
 from linkage.records import to_arrow
+from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal
 from tests.broker_packages import encoded, pack
 from tests.broker_world import STUDY, World, make_world, problem, running, sign_for

@@ -14,9 +14,9 @@ from linkage.messages import (
     CROSSWALK,
     QUESTION_ANSWER,
     ReleaseRequest,
-    RunRequest,
     case_map_subject,
 )
+from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal, unseal
 from tests.broker_packages import Package, encoded, pack
 from tests.broker_world import STUDY, World, make_world, problem, running

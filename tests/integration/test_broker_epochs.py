@@ -12,7 +12,8 @@ from broker.services.epochs import next_epoch
 from broker.store import bulk, people, runs, studies
 from broker.store.engine import Database
 from linkage.errors import Conflict
-from linkage.messages import CUSTODIAN, Deactivation, RunRequest
+from linkage.messages import CUSTODIAN, Deactivation
+from linkage.run_messages import RunRequest
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from tests.broker_packages import Package, encoded, pack

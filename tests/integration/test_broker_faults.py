@@ -15,7 +15,8 @@ from sqlalchemy import text
 from broker.store.engine import Database
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import link
-from linkage.messages import BROKER, DATASET_PART, RunRequest
+from linkage.messages import BROKER, DATASET_PART
+from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal
 from tests.broker_packages import Package, encoded, pack
 from tests.broker_world import World, make_world, packages, problem, running, wait_for

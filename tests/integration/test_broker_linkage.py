@@ -24,8 +24,8 @@ from linkage.messages import (
     Approval,
     QuestionRequest,
     ReleaseRequest,
-    RunRequest,
 )
+from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal, unseal
 from tests.broker_packages import encoded
 from tests.broker_world import HTTP, World, make_world, packages, problem, running, wait_for

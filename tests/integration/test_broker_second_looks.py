@@ -16,7 +16,7 @@ from broker.container import Broker
 from broker.store.engine import Database
 from linkage.look_tables import BITS_SET, FILTER_BITS, answers_to_arrow, names_of
 from linkage.matching.engine import link
-from linkage.messages import RunRequest
+from linkage.run_messages import RunRequest
 from tests.broker_looks import (
     Held,
     Site,

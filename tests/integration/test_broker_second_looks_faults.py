@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from broker.store.engine import Database
-from linkage.messages import RunRequest
+from linkage.run_messages import RunRequest
 from tests.broker_looks import Held, answer_all, everyone, held_by, make_look_world, upload, waits
 from tests.broker_world import World, crash, running, wait_for
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from broker.store.engine import Database
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import link
-from linkage.messages import RunRequest
+from linkage.run_messages import RunRequest
 from tests.broker_packages import encoded, pack
 from tests.broker_world import World, crash, make_world, running, wait_for
 

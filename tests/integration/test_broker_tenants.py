@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from linkage import messages
-from linkage.messages import Approval, QuestionRequest, ReleaseRequest, RunRequest
+from linkage.messages import Approval, QuestionRequest, ReleaseRequest
+from linkage.run_messages import RunRequest
 from tests.broker_packages import encoded, pack
 from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
 

@@ -11,7 +11,7 @@ import pytest
 
 from broker.store import runs
 from broker.store.engine import Database
-from linkage.messages import RunRequest
+from linkage.run_messages import RunRequest
 from tests.broker_packages import encoded, pack
 from tests.broker_world import World, make_world, packages, problem, running, wait_for
 from tests.protocol.worlds import crosswalk, released

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from linkage.messages import RunRequest, RunState
+from linkage.run_messages import RunRequest, RunState
 from sites.demo import prepare_demo
 from sites.look_ledger import Ledger
 from sites.rehearsal import SECOND_LOOK_STAGE, Actors, RehearsalPlan, actors

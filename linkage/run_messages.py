@@ -1,0 +1,86 @@
+"""What both ends say to each other about linkage runs (rules: linkage.messages)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from linkage.messages import Count, Hex256, Id, Message, Name
+
+
+class RunRequest(Message):
+    """
+    Start a linkage run over the newest complete dataset version of every uploader. second_look:
+    False leaves it out where the study allows one. precision: what is wanted of the links of each
+    two parties, .5 to 1; None for the best F1.
+    """
+
+    seed: int = Field(default=1, ge=0, le=2**31)
+    second_look: bool = True
+    precision: float | None = Field(default=None, ge=0.5, le=1, allow_inf_nan=False)
+
+
+class RunWork(Message):
+    """
+    How far the search for candidates is, as of the last chunk that ended.
+
+    phase: the first of one, or of two; what the second has to do is known only after the first.
+    All else is of this phase, but pairs_found, candidate pairs of two parties, which is of both.
+    comparisons: of CLKs. seconds_left: None as long as nothing can be said.
+    """
+
+    phase: int = Field(ge=1, le=2)
+    phases: int = Field(ge=1, le=2)
+    chunks_done: int
+    chunks: int
+    pairs_found: int
+    comparisons_done: int
+    comparisons: int
+    comparisons_per_second: float
+    seconds_left: float | None = None
+
+
+class RunState(Message):
+    """
+    state: queued, running, done, failed. stage: open, candidates, rest, candidates of the rest,
+    weights, second look, solve, identity. work: what the search for candidates has done, once the
+    first chunk ended; for the admin only.
+
+    progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
+    pseudonym. failure: cause and remedy; a party is told only that it failed.
+    """
+
+    run_id: Id
+    study_id: str
+    state: Literal["queued", "running", "done", "failed"]
+    stage: str = ""
+    progress: float = Field(default=0.0, ge=0, le=1)
+    seconds: dict[str, float] = Field(default_factory=dict)
+    work: RunWork | None = None
+    result_digest: str | None = None
+    report: dict[str, Any] | None = None
+    failure: str | None = None
+
+
+class LookState(Message):
+    """
+    What a run asks of one uploader in a second look. questions: how many. until: when the run goes
+    on without an answer. digest, size: of the sealed questions. study_hash: of the signed study
+    that the run is made under. dataset: the uploader's dataset version that the run is over, whose
+    records are asked about. refusal: why the last answer was refused, and the remedy.
+
+    state: asked; sent: an answer waits to be read; accepted; refused: another one may be sent;
+    missed: the run went on without.
+    """
+
+    run_id: Id
+    uploader: Name
+    state: Literal["asked", "sent", "accepted", "refused", "missed"]
+    questions: Count
+    until: float
+    digest: Hex256
+    size: int
+    study_hash: Hex256
+    dataset: int = Field(ge=1, le=1_000_000)
+    refusal: str = ""
