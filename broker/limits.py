@@ -101,14 +101,14 @@ class Outermost:
             if cap is None:
                 return message
             try:
-                if exchange.size > _STRANGER_BYTES and not exchange.known:
-                    authorization = Headers(scope=scope).get("authorization")
-                    await run_in_threadpool(self._known, authorization)
-                    exchange.known = True
                 if exchange.size > cap:
                     raise TooLarge(
                         f"the body is larger than {cap} bytes", hint="send less at a time"
                     )
+                if exchange.size > _STRANGER_BYTES and not exchange.known:
+                    authorization = Headers(scope=scope).get("authorization")
+                    await run_in_threadpool(self._known, authorization)
+                    exchange.known = True
             except LinkageError as refusal:
                 exchange.refusal = refusal
                 raise
