@@ -50,7 +50,7 @@ def audit_verify(
         if head is not None:
             audit_log.verify(connection, head=head)
     text = f"The audit log holds {told.entries} entries and fits together. {_said(told)}"
-    _show(as_json, _data(told), f"{text} Head: {told.entries}:{told.hash}")
+    _show(as_json, told.to_json(), f"{text} Head: {told.entries}:{told.hash}")
 
 
 @audit.command("head")
@@ -105,7 +105,7 @@ def audit_export(
     # Only after all of it is written: an altered log is evidence, too.
     told = verify_export(out, signer)
     text = f"{told.entries} entries and {told.heads} signed heads are in {out}. It fits together."
-    _show(as_json, {"file": str(out)} | _data(told), text)
+    _show(as_json, {"file": str(out)} | told.to_json(), text)
 
 
 @contextmanager
@@ -141,18 +141,6 @@ def _moment(head: AuditHead) -> str:
         return f"{dt.datetime.fromtimestamp(head.at, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError, OSError):
         return f"second {head.at}"
-
-
-def _data(told: Verdict) -> dict[str, Any]:
-    return {
-        "entries": told.entries,
-        "hash": told.hash,
-        "heads": told.heads,
-        "newest_head": told.newest.model_dump(mode="json") if told.newest else None,
-        "kept_heads": told.kept,
-        "signed_entries": told.signed,
-        "vouched_entries": told.vouched,
-    }
 
 
 def _show(as_json: bool, value: Any, text: str) -> None:

@@ -96,6 +96,18 @@ class Verdict:
         """Newest entries that no kept head covers: only the broker's word stands for them."""
         return self.entries - self.vouched
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain strings and numbers."""
+        return {
+            "entries": self.entries,
+            "hash": self.hash,
+            "heads": self.heads,
+            "newest_head": self.newest.model_dump(mode="json") if self.newest else None,
+            "kept_heads": self.kept,
+            "signed_entries": self.signed,
+            "vouched_entries": self.vouched,
+        }
+
 
 @dataclass(slots=True)
 class Chain:

@@ -67,7 +67,7 @@ def verify(
     kept = _read(heads or (), signer)
     compare(kept)
     told = verify_export(file, signer, kept)
-    data = _data(told) | {"broker": signer.fingerprint, "kept_files": len(heads or ())}
+    data = told.to_json() | {"broker": signer.fingerprint, "kept_files": len(heads or ())}
     _show(as_json, data, _said(told, signer, len(heads or ())))
 
 
@@ -152,18 +152,6 @@ def _said(told: Verdict, signer: PublicIdentity, files: int) -> str:
             f"{told.kept:,} heads of {files} files vouch for all {told.entries:,} entries."
         )
     return "\n".join(lines)
-
-
-def _data(told: Verdict) -> dict[str, Any]:
-    return {
-        "entries": told.entries,
-        "hash": told.hash,
-        "heads": told.heads,
-        "newest_head": told.newest.model_dump(mode="json") if told.newest else None,
-        "kept_heads": told.kept,
-        "signed_entries": told.signed,
-        "vouched_entries": told.vouched,
-    }
 
 
 def _moment(head: AuditHead) -> str:

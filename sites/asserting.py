@@ -9,7 +9,6 @@ not, or calls withdrawn, is taken back.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from linkage.errors import RowRejected, SourceRefused
 from linkage.messages import ASSERTIONS, BROKER
 from linkage.sealing import Context, seal
 from linkage.study import StudyConfig
+from sites.listed_file import read_listed
 from sites.session import Session
 from sites.tokenizer import require_keys
 from sites.vault import Vault
@@ -70,17 +70,7 @@ def read_assertions(path: Path) -> list[Assertion]:
     Read a steward's list. Raises SourceRefused for no such file or another header, RowRejected,
     without any value, for the first row that breaks a rule.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _checked(path.name, csv.reader(file, strict=True))
-    except OSError as fault:
-        raise SourceRefused(
-            file=path.name, rule=f"cannot be read ({type(fault).__name__})", hint="check the path"
-        ) from None
-    except (UnicodeDecodeError, csv.Error):
-        raise SourceRefused(
-            file=path.name, rule="is no CSV text in UTF-8", hint="export it as CSV, UTF-8"
-        ) from None
+    return read_listed(path, _checked)
 
 
 def tokens(key: StudyKey, study: StudyConfig, assertion_ids: Iterable[str]) -> list[bytes]:

@@ -8,7 +8,6 @@ version, whole or a delta, lacks them.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.errors import RowRejected, SourceRefused
+from sites.listed_file import read_listed
 from sites.sources.base import RawBatch
 from sites.vault import Vault
 
@@ -79,17 +79,7 @@ def read_record_ids(path: Path) -> list[str]:
     Read a CSV with the one column `record_id`. Raises SourceRefused, or RowRejected, without the
     value, for an empty or repeated one.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _checked(path.name, csv.reader(file, strict=True))
-    except OSError as fault:
-        raise SourceRefused(
-            file=path.name, rule=f"cannot be read ({type(fault).__name__})", hint="check the path"
-        ) from None
-    except (UnicodeDecodeError, csv.Error):
-        raise SourceRefused(
-            file=path.name, rule="is no CSV text in UTF-8", hint="export it as CSV, UTF-8"
-        ) from None
+    return read_listed(path, _checked)
 
 
 def _checked(name: str, reader: Iterable[list[str]]) -> list[str]:
