@@ -157,7 +157,10 @@ class Workers:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def each(self, job: Callable[[Any, I], A], inputs: Iterable[I]) -> Iterator[A]:
-        """Yield the answers in the order in which they are ready."""
+        """
+        Yield the answers in the order in which they are ready. Raises what the first failing job
+        did, after the answers of all that had been begun: whoever resumes need not repeat them.
+        """
         if self._pool is None:
             for one in inputs:
                 yield _run(job, one)
@@ -171,8 +174,15 @@ class Workers:
                 if not waiting:
                     return
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                failed = [future for future in done if future.exception() is not None]
+                if failed:
+                    begun = {future for future in waiting if not future.cancel()}
+                    done |= wait(begun).done
                 for future in done:
-                    yield future.result()
+                    if future.exception() is None:
+                        yield future.result()
+                if failed:
+                    failed[0].result()
         except BrokenProcessPool:
             raise LinkageError(
                 "a worker process died: out of memory, or killed",
