@@ -15,7 +15,17 @@ from tests.broker_packages import encoded, pack
 from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
 
 OPEN = {("GET", "/health"), ("POST", "/v1/token")}
-NAMES = {"study_id", "uploader", "dataset", "part", "run_id", "job_id", "question_id", "item_id"}
+NAMES = {
+    "study_id",
+    "uploader",
+    "dataset",
+    "part",
+    "run_id",
+    "job_id",
+    "question_id",
+    "item_id",
+    "number",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +63,7 @@ def filled(path: str, study: str) -> str:
         "job_id": "release-1",
         "question_id": "question-1",
         "item_id": "item-1",
+        "number": "1",
     }
     return re.sub(r"{(\w+)}", lambda name: values[name.group(1)], path)
 
