@@ -29,9 +29,14 @@ from linkage.matching.dice import Floats
 
 LEAST_PAIR = -6.0
 """Log weight below which a pair does not grow larger sets: it would be worth one in 400."""
+HARDER = (LEAST_PAIR, -4.0, -2.0, 0.0)
+"""The same where it would give too many sets, one after another: with ten parties every record has
+chance partners in nine others, and these have theirs."""
 LEAST_SET = -4.0
 LARGEST = 5
 MAX_SETS = 5_000_000
+MOST_GROWN = 8
+"""Times MAX_SETS that are grown before each is kept once: a set is grown from each of its pairs."""
 BLOCK_CELLS = 20_000_000
 """Weights of a block of sets held at a time, about 320 MB."""
 
@@ -74,25 +79,37 @@ def grow(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
     Return all pairs, and all larger sets that the pairs connect and that are worth considering.
 
     pairs: by party numbers (i, j), i < j. Of records that more than five parties hold together,
-    only pairs and clusters are considered. Raises TooManyCandidates past 5,000,000 sets.
+    only pairs and clusters are considered. Where weak pairs grow more than 5,000,000 sets, they
+    grow none (HARDER); as pairs they all stay. Raises TooManyCandidates if that is not enough.
     """
+    for least in HARDER:
+        found = _grown(pairs, parties, least)
+        if found is not None:
+            return found
+    raise TooManyCandidates(
+        "too many sets of records could be one person",
+        hint="check the datasets for duplicates; a dataset must hold a person once",
+    )
+
+
+def _grown(pairs: Mapping[tuple[int, int], Pairs], parties: int, least: float) -> Hyperedges | None:
+    """Return what `grow` does with pairs from `least`; None if they give too many sets."""
     layers = [_pair_sets(pairs, parties)]
     together = None
     if parties > LARGEST:
         edges = [(one, other, p.left, p.right, p.log_weight) for (one, other), p in pairs.items()]
         together = clusters.find(edges, parties, least=LEAST_PAIR, larger_than=LARGEST)
     for _ in range(3, min(parties, LARGEST) + 1):
-        layer = _larger(layers[-1], pairs, parties, together)
+        layer = _larger(layers[-1], pairs, parties, together, least)
+        if layer is None:
+            return None
         if not len(layer.members):
             break
         layers.append(layer)
     if together is not None and len(together.members):
         layers.append(Hyperedges(together.members, _weigh(together.members, pairs)))
-    if sum(len(layer.members) for layer in layers) > MAX_SETS:
-        raise TooManyCandidates(
-            "too many sets of records could be one person",
-            hint="check the datasets for duplicates; a dataset must hold a person once",
-        )
+    if sum(len(layer.members) for layer in layers[1:]) > MAX_SETS:
+        return None
     return Hyperedges(
         np.concatenate([layer.members for layer in layers]),
         np.concatenate([layer.log_weight for layer in layers]),
@@ -114,22 +131,28 @@ def _larger(
     pairs: Mapping[tuple[int, int], Pairs],
     parties: int,
     together: clusters.Clusters | None,
-) -> Hyperedges:
-    """Return the sets with one record more than `sets`, but for those of one cluster."""
-    strong = sets.members[sets.log_weight >= LEAST_PAIR]
+    least: float,
+) -> Hyperedges | None:
+    """
+    Return the sets with one record more than `sets`, but for those of one cluster; None if they are
+    too many.
+    """
+    strong = sets.members[sets.log_weight >= least]
     grown = [np.zeros((0, parties), np.int64)]
     for (one, other), found in sorted(pairs.items()):
-        heavy = found.log_weight >= LEAST_PAIR
+        heavy = found.log_weight >= least
         left, right = found.left[heavy], found.right[heavy]
         for near, far, known, new in ((one, other, left, right), (other, one, right, left)):
             room = strong[(strong[:, near] >= 0) & (strong[:, far] < 0)]
             index, partner = _join(room[:, near], known, new)
+            if sum(map(len, grown)) + len(index) > MOST_GROWN * MAX_SETS:
+                return None
             block = room[index].copy()
             block[:, far] = partner
             grown.append(block if together is None else block[~together.shared(block)])
     members = _each_once(np.concatenate(grown))
     if len(members) > MAX_SETS:
-        return Hyperedges(members, np.zeros(len(members)))
+        return None
     log_weight = _weigh(members, pairs)
     kept = log_weight >= LEAST_SET
     return Hyperedges(members[kept], log_weight[kept])

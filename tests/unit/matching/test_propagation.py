@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from linkage.errors import TooManyCandidates
+from linkage.matching import hyperedges
 from linkage.matching.hyperedges import Hyperedges, Pairs, _each_once, grow, is_candidate
 from linkage.matching.propagation import propagate
 
@@ -48,6 +50,24 @@ def test_on_trees_probabilities_are_exact(weights: list[float], data: st.DataObj
         members.append(edge)
     edges = Hyperedges(np.array(members), np.array(weights))
     assert propagate(edges) == pytest.approx(_enumerated(edges), abs=1e-5)
+
+
+def test_weak_pairs_grow_no_sets_where_these_would_be_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All pairs stay, sets of strong pairs stay; nothing left to leave out is refused by name."""
+    strong = _pairs((0, 0, 9.0), (0, 1, -3.0), (1, 0, -3.0))
+    pairs = {(0, 1): strong, (0, 2): strong, (1, 2): strong}
+    whole = grow(pairs, 3)
+    triples = (whole.members >= 0).all(axis=1)
+    assert (triples.sum(), (~triples).sum()) == (4, 9)
+    monkeypatch.setattr(hyperedges, "MAX_SETS", 1)
+    few = grow(pairs, 3)
+    assert few.members[-1].tolist() == [0, 0, 0]
+    assert np.array_equal(few.members[:-1], whole.members[~triples])
+    monkeypatch.setattr(hyperedges, "MAX_SETS", 0)
+    with pytest.raises(TooManyCandidates, match="too many sets"):
+        grow(pairs, 3)
 
 
 def test_a_triple_and_a_pair_that_share_a_record() -> None:
