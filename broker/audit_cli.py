@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from linkage.errors import PackageRefused
 if TYPE_CHECKING:
     from broker.config import Home
     from broker.store.engine import Connection
-    from linkage.audit_chain import AuditHead, KeptHead, Verdict
+    from linkage.audit_chain import KeptHead, Verdict
 
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 
@@ -127,20 +126,13 @@ def _kept(paths: list[Path], home: Home) -> list[KeptHead]:
 def _said(told: Verdict) -> str:
     if told.newest is None:
         return "No head is signed yet: a worker signs one when it starts."
-    newest = f"{told.heads} signed heads, the newest of {_moment(told.newest)}."
+    newest = f"{told.heads} signed heads, the newest of {told.newest.moment}."
     if not told.kept:
         return f"{newest} It was not compared with heads that parties keep (--heads)."
     return (
         f"{newest} {told.kept} heads kept elsewhere vouch for the entries up to {told.vouched};"
         f" {told.unvouched} came later."
     )
-
-
-def _moment(head: AuditHead) -> str:
-    try:
-        return f"{dt.datetime.fromtimestamp(head.at, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, ValueError, OSError):
-        return f"second {head.at}"
 
 
 def _show(as_json: bool, value: Any, text: str) -> None:

@@ -23,6 +23,7 @@ entries, and each entry holds random bytes, so that its hash confirms no guess.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import re
@@ -65,6 +66,14 @@ class AuditHead(SignedMessage):
     def digest(self) -> str:
         """SHA-256, hex, of what is signed; what the next head covers."""
         return hashlib.sha256(self.signed_bytes()).hexdigest()
+
+    @property
+    def moment(self) -> str:
+        """When it was signed, in words; a clock far out of any calendar is told in seconds."""
+        try:
+            return f"{dt.datetime.fromtimestamp(self.at, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+        except (OverflowError, ValueError, OSError):
+            return f"second {self.at}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,11 +365,15 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as fault:
-        raise SourceRefused(
-            file=str(path),
-            rule=f"cannot be read ({type(fault).__name__})",
-            hint="check path and permissions",
-        ) from None
+        raise _unreadable(path, fault) from None
+
+
+def _unreadable(path: Path, fault: OSError) -> SourceRefused:
+    return SourceRefused(
+        file=str(path),
+        rule=f"cannot be read ({type(fault).__name__})",
+        hint="check path and permissions",
+    )
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -375,8 +388,4 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
                 )
             yield line[:-1]
     except OSError as fault:
-        raise SourceRefused(
-            file=str(path),
-            rule=f"cannot be read ({type(fault).__name__})",
-            hint="check path and permissions",
-        ) from None
+        raise _unreadable(path, fault) from None

@@ -7,7 +7,6 @@ a file whose fingerprint was compared by telephone, and the heads come from the 
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import typer
 from linkage.refusals import refusing
 
 if TYPE_CHECKING:
-    from linkage.audit_chain import AuditHead, KeptHead, Verdict
+    from linkage.audit_chain import KeptHead, Verdict
     from linkage.sealing import PublicIdentity
 
 app = typer.Typer(
@@ -135,7 +134,7 @@ def _said(told: Verdict, signer: PublicIdentity, files: int) -> str:
         f"The broker's key: {signer.fingerprint}",
     ]
     if told.newest is not None:
-        lines.append(f"Its newest head: number {told.newest.sequence}, {_moment(told.newest)}.")
+        lines.append(f"Its newest head: number {told.newest.sequence}, {told.newest.moment}.")
     if not told.kept:
         lines.append(
             "CAUTION: the log was compared with no party's heads. Whoever runs the broker could"
@@ -152,13 +151,6 @@ def _said(told: Verdict, signer: PublicIdentity, files: int) -> str:
             f"{told.kept:,} heads of {files} files vouch for all {told.entries:,} entries."
         )
     return "\n".join(lines)
-
-
-def _moment(head: AuditHead) -> str:
-    try:
-        return f"{dt.datetime.fromtimestamp(head.at, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, ValueError, OSError):
-        return f"second {head.at}"
 
 
 def _show(as_json: bool, data: Any, text: str) -> None:

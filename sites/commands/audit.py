@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from pathlib import Path
 from typing import Annotated
@@ -45,8 +44,7 @@ def audit(
     if newest is None:
         rows["CAUTION"] = "the broker has signed no head; ask its admin whether a worker runs"
     else:
-        moment = dt.datetime.fromtimestamp(newest.at, dt.UTC)
-        rows |= {"newest": newest.sequence, "of": f"{moment:%Y-%m-%d %H:%M:%S} UTC"}
+        rows |= {"newest": newest.sequence, "of": newest.moment}
         rows["digest"] = newest.digest
         if newest.sequence <= number:
             minutes = max(0, round((asked - newest.at) / 60))

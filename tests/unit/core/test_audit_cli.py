@@ -45,6 +45,13 @@ def run(*words: str | Path) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+def test_a_clock_that_no_calendar_holds_is_told_in_seconds() -> None:
+    """A head is what the broker says; whoever shows one must not break over it."""
+    head = AuditHead(sequence=1, previous=START, hash=START, at=2**53 - 1)
+    assert head.moment == "second 9007199254740991"
+    assert head.model_copy(update={"at": 1_800_000_000}).moment == "2027-01-15 08:00:00 UTC"
+
+
 def test_the_verdict_says_what_it_does_not_cover(files: Path) -> None:
     log, key = files / "log.jsonl", ("--broker", files / "public.json")
     code, said = run("verify", log, *key, "--heads", files / "a", "--heads", files / "b")
