@@ -75,7 +75,7 @@ def settle(
     named: dict[bytes, list[_Said]] = {}
     unknown: dict[str, int] = {}
     for party in sorted(set(lists) & set(parties)):
-        rows = _rows(lists[party], pseudonyms[party], groups[party])
+        rows = first_rows(lists[party].pseudonyms, pseudonyms[party], groups[party])
         unknown[party] = int((rows < 0).sum())
         for row, token, different in zip(
             rows.tolist(), lists[party].tokens, lists[party].different.tolist(), strict=True
@@ -103,11 +103,11 @@ def settle(
     )
 
 
-def _rows(made: AssertionList, pseudonyms: Bytes2D, groups: Groups) -> npt.NDArray[np.int64]:
-    """Return the first row of each named record's group; -1 for a record that is not there."""
+def first_rows(wanted: Bytes2D, pseudonyms: Bytes2D, groups: Groups) -> npt.NDArray[np.int64]:
+    """Return the first row of each wanted record's group; -1 for a record that is not there."""
     names = as_names(pseudonyms)
     order = np.argsort(names, kind="stable")
-    place = find_in(names[order], as_names(made.pseudonyms))
+    place = find_in(names[order], as_names(wanted))
     if not len(names):
         return place
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)

@@ -110,7 +110,7 @@ def find(
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Filters:
+class Filters:
     """
     The usable filters among some rows. rows: int64[F], ascending record rows. words: uint64[F, W].
     ones: int64[F].
@@ -221,7 +221,7 @@ class Finder:
         kept = zscores(found.ones, *ones, bits, calibration) >= chunk.floor
         return np.stack([mine.rows[found.left[kept]], theirs.rows[found.right[kept]]], axis=1)
 
-    def _range_of(self, chunk: Chunk, clk: str, left: Dataset) -> _Filters:
+    def _range_of(self, chunk: Chunk, clk: str, left: Dataset) -> Filters:
         """Return the usable filters of the chunk's own rows."""
         whole = self._among(clk, left, chunk.left_rows)
         ends: Rows = np.array([chunk.start, chunk.stop])
@@ -229,19 +229,19 @@ class Finder:
             named = self._named(left, chunk.left_rows)
             ends = np.concatenate([named, [len(left.records)]])[ends]
         first, last = np.searchsorted(whole.rows, ends)
-        return _Filters(whole.rows[first:last], whole.words[first:last], whole.ones[first:last])
+        return Filters(whole.rows[first:last], whole.words[first:last], whole.ones[first:last])
 
-    def _among(self, clk: str, dataset: Dataset, name: str) -> _Filters:
+    def _among(self, clk: str, dataset: Dataset, name: str) -> Filters:
         """Return the usable filters of the named rows."""
 
-        def made() -> _Filters:
+        def made() -> Filters:
             rows = self._usable(clk, dataset)
             if name != ALL:
                 rows = rows[np.isin(rows, self._named(dataset, name), assume_unique=True)]
             words = words_of(dataset.records.clks[clk])
             # A copy only where rows are left out: at a million people it is 256 MB.
             words = words if len(rows) == len(words) else words[rows]
-            return _Filters(rows, words, self._ones(clk, dataset)[rows])
+            return Filters(rows, words, self._ones(clk, dataset)[rows])
 
         return self._once(made, "filters", clk, dataset.party, name)
 

@@ -1,16 +1,8 @@
 """
-Persons whom many parties hold: clusters of records, in place of all their subsets.
+Records merged greedily, best pair first, at most one record a party: trees for hierarchy.py.
 
-Eight records of one person have 210 subsets of three to five records, each about as likely as the
-others; as all of them claim the same records, none gets a probability worth a link. So their pairs
-are merged greedily, best first, at most one record a party, and what is considered of a cluster is
-
-    every cluster that arises on the way: strong ones first, then with each weaker record or cluster
-    each of these of more than five records without any one of its records
-
-so that a weak member can still come apart. Two clusters of two or more records each are merged only
-by a pair that is more likely than not before competition: propagation compares the whole with
-either half, not with both, and would take it. Ties go to the smaller party numbers, then rows.
+Two clusters of two or more records each are merged only by a pair that is more likely than not
+before competition. Ties go to the smaller party numbers, then rows.
 """
 
 from __future__ import annotations
@@ -28,65 +20,88 @@ Edges = tuple[int, int, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArra
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Clusters:
+class MergeTrees:
     """
-    members: int64[C, parties], the row in each party, -1 where there is none; ordered by size,
-    then by members. label: by party, int64[rows], which cluster a row ended in, -1 for none.
+    Every merge, in order. records: how many have a pair; they are numbered first, merges follow.
+
+    one, other: int64[M], what was merged. members: int64[M, parties], the row in each party after
+    the merge, -1 where there is none.
+    number: by party, int64[rows], the number of each row that has a pair.
     """
 
+    records: int
+    one: npt.NDArray[np.int64]
+    other: npt.NDArray[np.int64]
     members: Members
-    label: tuple[npt.NDArray[np.int64], ...]
+    number: tuple[npt.NDArray[np.int64], ...]
 
-    def shared(self, sets: Members) -> npt.NDArray[np.bool_]:
-        """Return which sets hold two or more records of one cluster: bool[E]."""
-        labels = np.full(sets.shape, -1, np.int64)
-        for party, label in enumerate(self.label):
-            rows = sets[:, party]
-            # Rows beyond a party's last candidate are in no cluster.
-            known = (rows >= 0) & (rows < len(label))
-            labels[known, party] = label[rows[known]]
-        labels.sort(axis=1)
-        return np.asarray(((labels[:, 1:] == labels[:, :-1]) & (labels[:, 1:] >= 0)).any(axis=1))
+    def ends(self, sets: Members) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the numbers of both records of sets of two."""
+        _, party = np.nonzero(sets >= 0)
+        rows = sets[sets >= 0]
+        found = np.empty(len(rows), np.int64)
+        for one, number in enumerate(self.number):
+            found[party == one] = number[rows[party == one]]
+        return found[0::2], found[1::2]
+
+    def number_of_pairs(self, sets: Members, wanted: Members) -> npt.NDArray[np.int64]:
+        """Return which of the sets of two each of `wanted` is; all are among them."""
+        codes, sought = (
+            left * self.records + right for left, right in (self.ends(sets), self.ends(wanted))
+        )
+        order = np.argsort(codes, kind="stable")
+        return np.asarray(order[np.searchsorted(codes[order], sought)])
 
 
-def find(edges: Sequence[Edges], parties: int, *, least: float, larger_than: int) -> Clusters:
+def merge_trees(edges: Sequence[Edges], parties: int) -> MergeTrees:
     """
-    Return the clusters of more than `larger_than` records, and what is considered of them.
+    Merge records greedily by all their pairs, and return how.
 
-    edges: pairs of records with their log weights; those below `least` merge nothing.
+    edges: pairs of records with their log weights.
     """
-    nodes, left, right, weight = _nodes(edges, least)
+    nodes, left, right, weight = _nodes(edges)
     size = len(nodes)
-    absorbing, absorbed, root = _merge(left, right, weight, nodes[:, 0], size)
-    _, which, count = np.unique(root, return_inverse=True, return_counts=True)
-    large = count[which] > larger_than
-    labels = []
+    absorbing, absorbed = _merge(left, right, weight, nodes[:, 0], size)
+    one, other, members = _grown(absorbing, absorbed, nodes, size, parties)
+    number = []
     for party in range(parties):
-        mine = nodes[:, 0] == party
-        label = np.full(int(nodes[mine, 1].max(initial=-1)) + 1, -1, np.int64)
-        label[nodes[mine & large, 1]] = which[mine & large]
-        labels.append(label)
-    sets = _considered(absorbing, absorbed, large, larger_than)
-    members = np.full((len(sets), parties), -1, np.int64)
-    for i, one in enumerate(sets):
-        members[i, nodes[one, 0]] = nodes[one, 1]
-    members = np.unique(members, axis=0)
-    order = np.argsort((members >= 0).sum(axis=1), kind="stable")
-    return Clusters(members[order], tuple(labels))
+        mine = np.flatnonzero(nodes[:, 0] == party)
+        known = np.full(int(nodes[mine, 1].max(initial=-1)) + 1, -1, np.int64)
+        known[nodes[mine, 1]] = mine
+        number.append(known)
+    return MergeTrees(size, one, other, members, tuple(number))
+
+
+@numba.njit(cache=True, nogil=True)
+def _grown(absorbing, absorbed, nodes, size, parties):  # type: ignore[no-untyped-def]
+    """Return what each merge merged, as numbers of records and merges, and its members."""
+    now = np.arange(size)
+    one, other = np.empty(len(absorbing), np.int64), np.empty(len(absorbing), np.int64)
+    members = np.full((len(absorbing), parties), -1, np.int64)
+    for k in range(len(absorbing)):
+        one[k], other[k] = now[absorbing[k]], now[absorbed[k]]
+        for part in (one[k], other[k]):
+            if part < size:
+                members[k, nodes[part, 0]] = nodes[part, 1]
+            else:
+                for p in range(parties):
+                    if members[part - size, p] >= 0:
+                        members[k, p] = members[part - size, p]
+        now[absorbing[k]] = size + k
+    return one, other, members
 
 
 def _nodes(
-    edges: Sequence[Edges], least: float
+    edges: Sequence[Edges],
 ) -> tuple[Members, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return the records, int64[N, 2] of party and row, and pairs of their numbers, best first."""
     ends, weights = [np.zeros((0, 4), np.int64)], [np.zeros(0)]
     for one, other, left, right, weight in edges:
-        kept = weight >= least
-        block = np.empty((int(kept.sum()), 4), np.int64)
-        block[:, 0], block[:, 1] = one, left[kept]
-        block[:, 2], block[:, 3] = other, right[kept]
+        block = np.empty((len(weight), 4), np.int64)
+        block[:, 0], block[:, 1] = one, left
+        block[:, 2], block[:, 3] = other, right
         ends.append(block)
-        weights.append(weight[kept])
+        weights.append(weight)
     both, weight = np.concatenate(ends), np.concatenate(weights)
     order = np.lexsort((both[:, 3], both[:, 1], both[:, 2], both[:, 0], -weight))
     both = both[order]
@@ -97,33 +112,12 @@ def _nodes(
     return nodes, number[: len(both)], number[len(both) :], weight[order]
 
 
-def _considered(
-    absorbing: npt.NDArray[np.int64],
-    absorbed: npt.NDArray[np.int64],
-    large: npt.NDArray[np.bool_],
-    larger_than: int,
-) -> list[list[int]]:
-    """Return the sets of node numbers to consider, of three or more, by the order of merging."""
-    held: dict[int, list[int]] = {}
-    sets: list[list[int]] = []
-    for one, other in zip(absorbing.tolist(), absorbed.tolist(), strict=True):
-        if not large[one]:
-            continue
-        cluster = held.pop(one, [one]) + held.pop(other, [other])
-        held[one] = cluster
-        if len(cluster) > 2:
-            sets.append(cluster)
-        if len(cluster) > larger_than:
-            sets += [cluster[:i] + cluster[i + 1 :] for i in range(len(cluster))]
-    return sets
-
-
 @numba.njit(cache=True, nogil=True)
 def _merge(left, right, weight, party, size):  # type: ignore[no-untyped-def]
     """
     Merge in the given order where no party would be held twice; up to 63 parties.
 
-    Returns the roots that took and that were taken, merge by merge, and the root of every node.
+    Returns the roots that took and that were taken, merge by merge.
     """
     root = np.arange(size)
     mask = np.left_shift(np.ones(size, np.uint64), party.astype(np.uint64))
@@ -147,9 +141,4 @@ def _merge(left, right, weight, party, size):  # type: ignore[no-untyped-def]
         mask[a] |= mask[b]
         absorbing[count], absorbed[count] = a, b
         count += 1
-    for n in range(size):
-        a = n
-        while root[a] != a:
-            a = root[a]
-        root[n] = a
-    return absorbing[:count], absorbed[:count], root
+    return absorbing[:count], absorbed[:count]

@@ -15,7 +15,7 @@ few of what is linked are wrong as of what nobody looks at are right. Both are i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -150,6 +150,27 @@ def check_precision(precision: float | None) -> None:
             f"a wanted precision must be a number from {LEAST_THRESHOLD} to 1",
             hint="leave it out for the best F1, or give one like 0.99",
         )
+
+
+def points_for(
+    left: npt.NDArray[np.integer],
+    right: npt.NDArray[np.integer],
+    probability: Floats,
+    known: Estimate,
+    precisions: Sequence[float],
+) -> list[Point]:
+    """
+    Return what linking the pairs of a comparison with each of these precisions would give.
+
+    left, right, probability: the weighed pairs. known: their estimate, of which the expected
+    matches are taken. A precision that no threshold of .5 or more reaches gives a threshold of 1.
+    """
+    best_first = np.sort(probability[one_to_one(left, right, probability)])[::-1]
+    expected, spread = known.expected_matches, known.expected_spread
+    return [
+        _point(best_first, expected, spread, _threshold(best_first, expected, one))
+        for one in precisions
+    ]
 
 
 def _threshold(best_first: Floats, expected: float, precision: float | None) -> float:

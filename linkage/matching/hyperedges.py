@@ -8,9 +8,9 @@ likelihood ratio of its weakest pair where that speaks against it. For three rec
 largest + second + min(0, smallest): three records of one name agree on it three times, but it is
 rare only twice.
 
-Sets of up to five records are enumerated. A person whom more parties hold would have too many of
-them, and each of them would compete with the others for the same records; such persons get the
-clusters that linkage.matching.clusters finds instead.
+All sets are enumerated where there are up to five parties. A person whom more hold would have too
+many of them, and each would compete with the others for the same records: then
+linkage.matching.hierarchy takes the place of `grow`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from linkage.errors import TooManyCandidates
-from linkage.matching import clusters
 from linkage.matching.dice import Floats
 
 LEAST_PAIR = -6.0
 """Log weight below which a pair does not grow larger sets: it would be worth one in 400."""
 HARDER = (LEAST_PAIR, -4.0, -2.0, 0.0)
-"""The same where it would give too many sets, one after another: with ten parties every record has
-chance partners in nine others, and these have theirs."""
+"""The same where it would give too many sets, one after another."""
 LEAST_SET = -4.0
 LARGEST = 5
+"""Parties up to which all sets are enumerated."""
 MAX_SETS = 5_000_000
 MOST_GROWN = 8
 """Times MAX_SETS that are grown before each is kept once: a set is grown from each of its pairs."""
@@ -78,9 +77,9 @@ def grow(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
     """
     Return all pairs, and all larger sets that the pairs connect and that are worth considering.
 
-    pairs: by party numbers (i, j), i < j. Of records that more than five parties hold together,
-    only pairs and clusters are considered. Where weak pairs grow more than 5,000,000 sets, they
-    grow none (HARDER); as pairs they all stay. Raises TooManyCandidates if that is not enough.
+    pairs: by party numbers (i, j), i < j, of five parties or fewer. Where weak pairs grow more than
+    5,000,000 sets, they grow none (HARDER); as pairs they all stay. Raises TooManyCandidates if
+    that is not enough.
     """
     for least in HARDER:
         found = _grown(pairs, parties, least)
@@ -94,20 +93,14 @@ def grow(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
 
 def _grown(pairs: Mapping[tuple[int, int], Pairs], parties: int, least: float) -> Hyperedges | None:
     """Return what `grow` does with pairs from `least`; None if they give too many sets."""
-    layers = [_pair_sets(pairs, parties)]
-    together = None
-    if parties > LARGEST:
-        edges = [(one, other, p.left, p.right, p.log_weight) for (one, other), p in pairs.items()]
-        together = clusters.find(edges, parties, least=LEAST_PAIR, larger_than=LARGEST)
-    for _ in range(3, min(parties, LARGEST) + 1):
-        layer = _larger(layers[-1], pairs, parties, together, least)
+    layers = [pair_sets(pairs, parties)]
+    for _ in range(3, parties + 1):
+        layer = _larger(layers[-1], pairs, parties, least)
         if layer is None:
             return None
         if not len(layer.members):
             break
         layers.append(layer)
-    if together is not None and len(together.members):
-        layers.append(Hyperedges(together.members, _weigh(together.members, pairs)))
     if sum(len(layer.members) for layer in layers[1:]) > MAX_SETS:
         return None
     return Hyperedges(
@@ -116,7 +109,8 @@ def _grown(pairs: Mapping[tuple[int, int], Pairs], parties: int, least: float) -
     )
 
 
-def _pair_sets(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
+def pair_sets(pairs: Mapping[tuple[int, int], Pairs], parties: int) -> Hyperedges:
+    """Return the pairs as sets of two, in order of their parties."""
     blocks, weights = [np.zeros((0, parties), np.int64)], [np.zeros(0)]
     for (one, other), found in sorted(pairs.items()):
         block = np.full((len(found.left), parties), -1, np.int64)
@@ -130,13 +124,9 @@ def _larger(
     sets: Hyperedges,
     pairs: Mapping[tuple[int, int], Pairs],
     parties: int,
-    together: clusters.Clusters | None,
     least: float,
 ) -> Hyperedges | None:
-    """
-    Return the sets with one record more than `sets`, but for those of one cluster; None if they are
-    too many.
-    """
+    """Return the sets with one record more than `sets`; None if they are too many."""
     strong = sets.members[sets.log_weight >= least]
     grown = [np.zeros((0, parties), np.int64)]
     for (one, other), found in sorted(pairs.items()):
@@ -149,11 +139,11 @@ def _larger(
                 return None
             block = room[index].copy()
             block[:, far] = partner
-            grown.append(block if together is None else block[~together.shared(block)])
+            grown.append(block)
     members = _each_once(np.concatenate(grown))
     if len(members) > MAX_SETS:
         return None
-    log_weight = _weigh(members, pairs)
+    log_weight = weigh_sets(members, pairs)
     kept = log_weight >= LEAST_SET
     return Hyperedges(members[kept], log_weight[kept])
 
@@ -178,7 +168,8 @@ def _join(
     return index, new[order][np.repeat(begin, count) + offset]
 
 
-def _weigh(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
+def weigh_sets(members: Members, pairs: Mapping[tuple[int, int], Pairs]) -> Floats:
+    """Return the log weight of each set (see above): float64[E]."""
     # In blocks: a row needs two numbers for every two parties.
     rows = max(1, BLOCK_CELLS // members.shape[1] ** 2)
     blocks = [

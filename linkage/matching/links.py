@@ -8,7 +8,7 @@ A **link** is a pair of records of one entity that was accepted by itself: its p
 its comparison's link threshold, or somebody asserted it, or the site found both in its own dataset.
 So every entity of two and more records is connected by its links. Each says
 
-    method   who decided               "probabilistic", "asserted", "grouped"
+    method   who decided               "probabilistic", "asserted", "grouped", "reviewed"
     tier     on which evidence         see TIERS
     model    by which model's version  weights.MODEL_VERSION
 
@@ -37,13 +37,15 @@ TIERS = {
     "second look": "probabilistic",
     "asserted": "asserted",
     "duplicate": "grouped",
+    "reviewed": "reviewed",
 }
 """
 Evidence tiers, and the method of each. keys and CLK: a match key agrees, and a CLK is alike beyond
 the floor. third party: no candidate itself, a record of another party ties both. second look: the
 sites were asked about this pair. duplicate: two records of one dataset, grouped by the site.
+reviewed: reviewers decided about this pair in an earlier run.
 """
-_KEYS_AND_CLK, _KEYS, _CLK, _THIRD, _LOOK, _ASSERTED, _DUPLICATE = range(len(TIERS))
+_KEYS_AND_CLK, _KEYS, _CLK, _THIRD, _LOOK, _ASSERTED, _DUPLICATE, _REVIEWED = range(len(TIERS))
 _NAMES = tuple(TIERS)
 _EVIDENCE_OF = frozenset({"keys", "cross", "known"})
 """Kinds of chunks whose pairs are candidates; the others show chance and loss."""
@@ -84,22 +86,31 @@ def tiers_of(
     chunks: Sequence[CandidateChunk],
     *,
     looked: Mapping[tuple[str, str], Pairs] | None = None,
+    reviewed: Mapping[tuple[str, str], Pairs] | None = None,
 ) -> list[Tiers]:
     """
     Return the evidence tier of every weighted pair: for each comparison uint8[P], parallel to it.
 
-    looked: by comparison, the pairs whose weight a second look gave.
+    looked: by comparison, the pairs whose weight a second look gave. reviewed: those that reviewers
+    decided about, who stand over a look.
     """
     of: dict[tuple[str, str], list[CandidateChunk]] = {}
     for chunk in chunks:
         if chunk.chunk.kind in _EVIDENCE_OF:
             of.setdefault(chunk.chunk.comparison, []).append(chunk)
     return [
-        _tiers(c, of.get(c.parties, []), (looked or {}).get(c.parties)) for c in weights.comparisons
+        _tiers(
+            c,
+            of.get(c.parties, []),
+            {_LOOK: (looked or {}).get(c.parties), _REVIEWED: (reviewed or {}).get(c.parties)},
+        )
+        for c in weights.comparisons
     ]
 
 
-def _tiers(comparison: Comparison, chunks: list[CandidateChunk], looked: Pairs | None) -> Tiers:
+def _tiers(
+    comparison: Comparison, chunks: list[CandidateChunk], told: Mapping[int, Pairs | None]
+) -> Tiers:
     wanted = _codes(comparison.left, comparison.right)
     tiers = np.full(len(wanted), _THIRD, np.uint8)
     for chunk in chunks:
@@ -108,8 +119,9 @@ def _tiers(comparison: Comparison, chunks: list[CandidateChunk], looked: Pairs |
         z = np.where(np.isnan(chunk.z[found]), -np.inf, chunk.z[found])
         alike = (z >= chunk.chunk.floor).any(axis=1)
         tiers[rows] = np.where(keyed, np.where(alike, _KEYS_AND_CLK, _KEYS), _CLK)
-    if looked is not None:
-        tiers[_matching(wanted, _codes(*looked))[0]] = _LOOK
+    for tier, pairs in told.items():
+        if pairs is not None:
+            tiers[_matching(wanted, _codes(*pairs))[0]] = tier
     return tiers
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Rows
@@ -85,7 +85,7 @@ def _loss(
     lost = float(probability[~proposed].sum())
     matches = found + lost
     tails = np.array([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    low, high = beta.ppf(tails, lost + 0.5, found + 0.5)
+    low, high = betaincinv(lost + 0.5, found + 0.5, tails)
     return Loss(
         parties=planned.parties,
         people=len(sampled),

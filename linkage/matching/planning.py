@@ -28,7 +28,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from linkage.errors import MatchingFailed
 from linkage.matching.dataset import Dataset, Rows, Shape, representatives
@@ -255,7 +255,7 @@ def least_z(left: int, right: int) -> float:
     smaller one 0.4 partners.
     """
     largest = max(left, right, 1)
-    return max(LOWEST_FLOOR, float(norm.isf(min(0.5, CHANCE_PARTNERS / largest))))
+    return max(LOWEST_FLOOR, float(-ndtri(min(0.5, CHANCE_PARTNERS / largest))))
 
 
 def pairs_compared(chunks: Iterable[Chunk]) -> int:

@@ -77,21 +77,21 @@ def _messages(log_weight, edge, node, begin_of_edge, by_node, begin_of_node):  #
             begin, end = begin_of_node[n], begin_of_node[n + 1]
             suffix[end] = -np.inf
             for s in range(end - 1, begin - 1, -1):
-                suffix[s] = _log_sum(suffix[s + 1], claim[by_node[s]])
+                suffix[s] = log_sum(suffix[s + 1], claim[by_node[s]])
             prefix = -np.inf
             for s in range(begin, end):
                 a = by_node[s]
-                change = -_log_sum(0.0, _log_sum(prefix, suffix[s + 1])) - message[a]
+                change = -log_sum(0.0, log_sum(prefix, suffix[s + 1])) - message[a]
                 if abs(change) > TOLERANCE:
                     message[a] += DAMPING * change
                     edge_moved[edge[a]] = True
                     node_moved[n] = True
-                prefix = _log_sum(prefix, claim[a])
+                prefix = log_sum(prefix, claim[a])
     return message
 
 
 @numba.njit(cache=True, nogil=True)
-def _log_sum(a, b):  # type: ignore[no-untyped-def]
+def log_sum(a, b):  # type: ignore[no-untyped-def]
     """Return log(exp(a) + exp(b))."""
     if a < b:
         a, b = b, a

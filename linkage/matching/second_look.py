@@ -1,8 +1,9 @@
 """
 Second looks, the broker's side: which pairs to ask about, and what the answers say.
 
-    looks = choose(weights, shapes, shared, limits, seed=seed, draw=secrets.token_bytes)
-    asked = questions(looks, pseudonyms)               by uploader, what its site is sent
+    forms = forms_of(weights, shapes, shared, ...)     linkage.matching.look_cover
+    looks = choose(weights, forms, shared, limits, seed=seed, draw=secrets.token_bytes)
+    asked = questions(looks, pseudonyms, forms, ...)   by uploader, what its site is sent
     levels = compare(looks, answers)                   by pair and field, how well they agree
     known = weigh_looks(looks, levels, shapes)         linkage.matching.field_weights
     weights = weigh(shapes, chunks, looks=known)       linkage.matching.weights
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -24,9 +25,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.errors import EncodingRefused, MatchingFailed
-from linkage.look_tables import BITS_SET, NONCE_BYTES, Answers, Questions, names_of, partner_tag
-from linkage.matching.dataset import Shape
+from linkage.look_tables import BITS_SET, NONCE_BYTES, Answers, Questions, names_of
 from linkage.matching.dice import Floats
+from linkage.matching.look_cover import Draw, Form, Room, covered
 from linkage.matching.weights import Comparison, Weights
 from linkage.records import Bytes2D
 
@@ -36,8 +37,6 @@ LEAST_DECOYS = 200
 """Decoys of a comparison, where it has as many: fewer teach too little about its fields."""
 CLOSE, ALIKE = 0.6, 0.4
 """Dice coefficients from which two filters are close, and alike; unrelated values have .06."""
-
-Draw = Callable[[int], bytes]
 
 
 class Reason(IntEnum):
@@ -63,11 +62,9 @@ class Limits:
     """
     Bounds of one run, as the signed study has them.
 
-    most_per_record: questions about one record. most_per_run: pairs. decoys: least share of the
-    pairs that are no doubt at all, in (0, 1).
+    most_per_run: pairs. decoys: least share of the pairs that are no doubt at all, in (0, 1).
     """
 
-    most_per_record: int = 5
     most_per_run: int = 5_000
     decoys: float = 0.5
 
@@ -130,7 +127,7 @@ class LookLevels:
 
 def choose(
     weights: Weights,
-    shapes: Sequence[Shape],
+    forms: Mapping[str, Form],
     shared: Mapping[tuple[str, str], tuple[str, ...]],
     limits: Limits,
     *,
@@ -138,7 +135,7 @@ def choose(
     draw: Draw,
 ) -> Looks:
     """
-    Choose the pairs to ask about: the uncertain ones first, then decoys, within the limits.
+    Choose the pairs to ask about: the uncertain ones first, then decoys, within limits and forms.
 
     In every comparison decoys have at least their share; one without doubts is not asked about.
 
@@ -148,7 +145,7 @@ def choose(
     """
     rng = np.random.default_rng([seed, 0x2D])
     compared = [c for c in weights.comparisons if shared.get(c.parties)]
-    asked = _Asked(limits.most_per_record)
+    asked = Room(forms)
     kept = _doubts(compared, int(limits.most_per_run * (1 - limits.decoys)), asked)
     compared = [c for c in compared if kept[c.parties]]
     spare = limits.most_per_run - sum(len(rows) for rows in kept.values())
@@ -170,27 +167,6 @@ def choose(
     return Looks(tuple(found))
 
 
-class _Asked:
-    """How often each record is asked about, and which pairs are."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._count: dict[tuple[str, int], int] = {}
-        self._pairs: set[tuple[tuple[str, str], int, int]] = set()
-
-    def take(self, parties: tuple[str, str], left: int, right: int) -> bool:
-        """Count one question about each of both records, unless one has had its share."""
-        ends = ((parties[0], left), (parties[1], right))
-        if (parties, left, right) in self._pairs:
-            return False
-        if any(self._count.get(end, 0) >= self._most for end in ends):
-            return False
-        for end in ends:
-            self._count[end] = self._count.get(end, 0) + 1
-        self._pairs.add((parties, left, right))
-        return True
-
-
 def _reasons(comparison: Comparison) -> npt.NDArray[np.uint8]:
     """Return the Reason that each weighed pair would be asked for: uint8[P]."""
     low, high = UNCERTAIN
@@ -200,7 +176,7 @@ def _reasons(comparison: Comparison) -> npt.NDArray[np.uint8]:
 
 
 def _doubts(
-    compared: Sequence[Comparison], room: int, asked: _Asked
+    compared: Sequence[Comparison], room: int, asked: Room
 ) -> dict[tuple[str, str], list[int]]:
     """Return the most doubtful pairs of all comparisons that the limits allow: their rows."""
     order = sorted(
@@ -216,9 +192,7 @@ def _doubts(
     return kept
 
 
-def _decoys(
-    comparison: Comparison, most: int, asked: _Asked, rng: np.random.Generator
-) -> list[int]:
+def _decoys(comparison: Comparison, most: int, asked: Room, rng: np.random.Generator) -> list[int]:
     """Return at most that many pairs that are no doubt, likely and unlikely ones in turn."""
     reasons = _reasons(comparison)
     pools = [
@@ -256,31 +230,22 @@ def _look(
     )
 
 
-def questions(looks: Looks, pseudonyms: Mapping[str, Bytes2D]) -> dict[str, Questions]:
+def questions(
+    looks: Looks,
+    pseudonyms: Mapping[str, Bytes2D],
+    forms: Mapping[str, Form],
+    *,
+    seed: int,
+    draw: Draw,
+) -> dict[str, Questions]:
     """
-    Return what each uploader's site is asked, sorted by nonce, which is a random order.
+    Return what each uploader's site is asked, cover questions among it, sorted by nonce: at random.
 
-    pseudonyms: by uploader, uint8[N, 16], the record pseudonyms of its dataset version.
+    pseudonyms: by uploader, uint8[N, 16], the record pseudonyms of its dataset version. forms,
+    draw: those that `choose` had. seed: draws the records of cover questions.
     """
-    rows: dict[str, list[tuple[bytes, bytes, str, bytes]]] = {}
-    for pairs in looks.comparisons:
-        one, other = pairs.parties
-        for nonce, i, j in zip(
-            names_of(pairs.nonces), pairs.left.tolist(), pairs.right.tolist(), strict=True
-        ):
-            left, right = pseudonyms[one][i].tobytes(), pseudonyms[other][j].tobytes()
-            rows.setdefault(one, []).append((nonce, left, other, partner_tag(nonce, right)))
-            rows.setdefault(other, []).append((nonce, right, one, partner_tag(nonce, left)))
-    return {party: _questions(party, sorted(asked)) for party, asked in sorted(rows.items())}
-
-
-def _questions(party: str, asked: Sequence[tuple[bytes, bytes, str, bytes]]) -> Questions:
-    nonces, pseudonyms, partners, tags = zip(*asked, strict=True)
-    matrices = [
-        np.frombuffer(b"".join(column), np.uint8).reshape(len(asked), 16).copy()
-        for column in (nonces, pseudonyms, tags)
-    ]
-    return Questions(party, matrices[0], matrices[1], tuple(partners), matrices[2])
+    pairs = ((p.parties, p.nonces, p.left, p.right) for p in looks.comparisons)
+    return covered(forms, pairs, pseudonyms, draw, np.random.default_rng([seed, 0x2C]))
 
 
 def compare(looks: Looks, answers: Sequence[Answers]) -> tuple[LookLevels, ...]:

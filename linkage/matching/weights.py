@@ -21,13 +21,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from linkage.errors import EncodingRefused, MatchingFailed
+from linkage.matching import hierarchy
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
 from linkage.matching.estimates import Estimate, check_precision, estimate, one_to_one
 from linkage.matching.evidence import Evidence, gather
 from linkage.matching.fitting import MISSED, all_matches, as_pairs, fit_pairs, without_key
-from linkage.matching.hyperedges import Hyperedges, Pairs, grow, is_candidate
+from linkage.matching.hyperedges import LARGEST, Hyperedges, Pairs, grow, is_candidate
 from linkage.matching.looked_at import LookWeights, replaced
 from linkage.matching.missed import Keyless, Rules
 from linkage.matching.propagation import propagate
@@ -37,7 +38,7 @@ PRIOR_PAIRS = 20.0
 MISSED_ROUNDS = 4
 FOLDS = 10
 """Parts of the matches of which each is left out once, for how sure the share without a key is."""
-MODEL_VERSION = 2
+MODEL_VERSION = 3
 """Raised whenever the model or a constant of it changes; every link says which one made it."""
 LEAST_PROBABILITY = 1e-4
 TWICE = 18.0
@@ -139,8 +140,13 @@ def _together(
 
     A record of a third party ties two records together that were no candidates for each other.
     How often that happens says how many such pairs there are, and so how much to believe the next.
-    Returns the sets, their probabilities, and by comparison the share missed.
+    Among many parties that is not repeated: whom one record misses others miss, too, and the share
+    would fall round by round (docs/matching.md). Returns the sets, their probabilities, and by
+    comparison the share missed.
     """
+    if parties > LARGEST:
+        edges, probability = hierarchy.cut(pairs, parties)
+        return edges, probability, _shares_missed(pairs, edges, probability)
     missed = dict.fromkeys(pairs, MISSED)
     for _ in range(MISSED_ROUNDS if parties > 2 else 1):
         known = {
@@ -148,14 +154,17 @@ def _together(
         }
         edges = grow(known, parties)
         probability = propagate(edges)
-        last, missed = (
-            missed,
-            {
-                columns: _share_missed(columns, found, edges, probability)
-                for columns, found in pairs.items()
-            },
-        )
+        last, missed = missed, _shares_missed(pairs, edges, probability)
     return edges, probability, last if parties > 2 else dict.fromkeys(pairs, 0.0)
+
+
+def _shares_missed(
+    pairs: Mapping[tuple[int, int], Pairs], edges: Hyperedges, probability: Floats
+) -> dict[tuple[int, int], float]:
+    return {
+        columns: _share_missed(columns, found, edges, probability)
+        for columns, found in pairs.items()
+    }
 
 
 def _share_missed(

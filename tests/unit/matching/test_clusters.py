@@ -7,12 +7,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from linkage.matching import clusters
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import link
-from linkage.matching.hyperedges import LARGEST, Pairs, grow
-from linkage.matching.propagation import propagate
+from linkage.matching.hierarchy import cut
+from linkage.matching.hyperedges import Pairs
 from linkage.sealing import Identity
 from tests.broker_packages import encoded
 from tests.broker_world import STUDY, sign_for
@@ -48,8 +49,7 @@ def one_person(weak: int | None = None, *, weight: float = 12.0, bad: float = -3
 
 def together(weights: Weights, *records: tuple[int, int]) -> float:
     """Return the probability that these records are one person."""
-    edges = grow(pairs_of(weights), PARTIES)
-    chance = propagate(edges)
+    edges, chance = cut(pairs_of(weights), PARTIES)
     inside = np.ones(len(chance), bool)
     for party, row in records:
         inside &= edges.members[:, party] == row
@@ -85,24 +85,50 @@ def test_a_party_is_held_once() -> None:
     """Two records of party 0 claim the same person: the better one has it."""
     weights = dict(one_person())
     weights |= {((0, 1), (b, 0)): 6.0 for b in range(1, PARTIES)}
-    edges = grow(pairs_of(weights), PARTIES)
+    edges, _ = cut(pairs_of(weights), PARTIES)
     assert together(weights, *((party, 0) for party in range(PARTIES))) > 0.9
     assert together(weights, (0, 1), (1, 0)) < 0.1
     assert len(np.unique(edges.members, axis=0)) == len(edges.members), "no set twice"
 
 
-def test_few_parties_are_enumerated_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "find", lambda *_, **__: pytest.fail("clusters are not needed"))
-    five = {
-        key: value for key, value in one_person().items() if max(key[0][0], key[1][0]) < LARGEST
-    }
-    edges = grow(pairs_of(five), LARGEST)
-    assert len(edges.members) == 2**LARGEST - LARGEST - 1
+def test_a_person_is_as_likely_whole_as_all_cuts_of_its_tree_say() -> None:
+    """A record that is likely in stays in, however many others there are; the sum is exact."""
+    for weight in (-1.0, 0.0, 1.0, 3.0):
+        chance = together(one_person(4, bad=weight), (4, 0), (0, 0))
+        assert chance == pytest.approx(1 / (1 + np.exp(-weight)), abs=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 14))
+def test_probabilities_are_those_of_all_configurations(seed: int, count: int) -> None:
+    """
+    Pairs between trees claim as in an enumeration of all disjoint sets, where these make no circle.
+    """
+    draw = np.random.default_rng(seed)
+    weights: dict[tuple[tuple[int, int], tuple[int, int]], float] = {}
+    records = [(int(draw.integers(PARTIES)), 0)]
+    for row in range(1, count):
+        known = records[draw.integers(len(records))]
+        party = int(draw.choice([p for p in range(PARTIES) if p != known[0]]))
+        one, other = sorted((known, (party, row)))
+        weights[one, other] = float(draw.normal(0.0, 3.0))
+        records.append((party, row))
+    edges, chance = cut(pairs_of(weights), PARTIES)
+    total, held = 0.0, np.zeros(len(chance))
+    for chosen in range(2 ** len(chance)) if len(chance) <= 12 else ():
+        some = [k for k in range(len(chance)) if chosen >> k & 1]
+        rows = [(p, r) for k in some for p, r in enumerate(edges.members[k]) if r >= 0]
+        if len(set(rows)) == len(rows) and all(chance[k] > 0 for k in some):
+            weight = float(np.exp(edges.log_weight[some].sum()))
+            total += weight
+            held[some] += weight
+    if total:
+        assert chance == pytest.approx(held / total, abs=2e-3)
 
 
 def test_the_number_of_sets_does_not_explode() -> None:
-    edges = grow(pairs_of(one_person()), PARTIES)
-    assert len(edges.members) < 28 + 3 * PARTIES**2
+    edges, _ = cut(pairs_of(one_person()), PARTIES)
+    assert len(edges.members) == 28 + PARTIES - 2
     size = (edges.members >= 0).sum(axis=1)
     assert size.max() == PARTIES
 

@@ -16,6 +16,7 @@ from linkage.encoding.keys import StudyKey
 from linkage.errors import EncodingRefused, MatchingFailed
 from linkage.look_tables import (
     Answers,
+    Questions,
     answers_from_arrow,
     answers_to_arrow,
     fields_between,
@@ -26,6 +27,7 @@ from linkage.look_tables import (
 from linkage.matching.dataset import Shape
 from linkage.matching.estimates import estimate
 from linkage.matching.field_weights import weigh_looks
+from linkage.matching.look_cover import Form, forms_of
 from linkage.matching.second_look import (
     Level,
     Limits,
@@ -90,19 +92,27 @@ def weights() -> Weights:
     return Weights((one,), made, ())
 
 
-def drawn(size: int) -> bytes:
-    return np.random.default_rng(9).bytes(size)
-
-
 FEW_DECOYS = Limits(decoys=1 / 3)
 
 
-def looks(limits: Limits = FEW_DECOYS) -> Looks:
-    return choose(weights(), SHAPES, SHARED, limits, seed=1, draw=drawn)
+def forms(made: Weights | None = None, most_per_record: int = 5) -> dict[str, Form]:
+    return forms_of(
+        made or weights(), SHAPES, SHARED, most_per_record=most_per_record, most_per_run=5_000
+    )
+
+
+def looks(limits: Limits = FEW_DECOYS, most_per_record: int = 5) -> Looks:
+    shape = forms(most_per_record=most_per_record)
+    draw = np.random.default_rng(9).bytes
+    return choose(weights(), shape, SHARED, limits, seed=1, draw=draw)
+
+
+def asked_about(found: Looks) -> dict[str, Questions]:
+    return questions(found, PSEUDONYMS, forms(), seed=1, draw=np.random.default_rng(10).bytes)
 
 
 def answered(found: Looks) -> dict[str, Answers]:
-    asked = questions(found, PSEUDONYMS)
+    asked = asked_about(found)
     return {
         party: answer(asked[party], HELD[party], ROWS[party], study=CONFIG, key=KEY)
         for party in PARTIES
@@ -118,7 +128,7 @@ def test_doubts_come_first_and_decoys_fill_up() -> None:
 
 
 def test_no_record_and_no_run_is_asked_more_than_the_study_allows() -> None:
-    (pairs,) = looks(Limits(most_per_record=1, most_per_run=20, decoys=0.5)).comparisons
+    (pairs,) = looks(Limits(20, 0.5), most_per_record=1).comparisons
     assert len(pairs) <= 20
     for side in (pairs.left, pairs.right):
         assert np.unique(side, return_counts=True)[1].max() == 1
@@ -141,11 +151,15 @@ def test_nobody_is_asked_where_nothing_is_in_doubt() -> None:
     made = weights()
     (one,) = made.comparisons
     sure = replace(made, comparisons=(replace(one, probability=np.full(len(one.left), 0.99)),))
-    assert len(choose(sure, SHAPES, SHARED, Limits(), seed=1, draw=drawn)) == 0
+    draw = np.random.default_rng(9).bytes
+    assert len(choose(sure, forms(sure), SHARED, Limits(), seed=1, draw=draw)) == 0
 
 
 def test_a_comparison_without_a_common_field_is_not_asked_about() -> None:
-    assert len(choose(weights(), SHAPES, {}, Limits(), seed=1, draw=drawn)) == 0
+    none = forms_of(weights(), SHAPES, {}, most_per_record=5, most_per_run=5_000)
+    assert none == {}
+    draw = np.random.default_rng(9).bytes
+    assert len(choose(weights(), none, {}, Limits(), seed=1, draw=draw)) == 0
 
 
 def test_answers_tell_true_pairs_from_others() -> None:
@@ -181,7 +195,7 @@ def test_a_site_cannot_answer_twice() -> None:
 def test_questions_and_answers_travel_unchanged() -> None:
     found = looks()
     assert looks_to_arrow(looks_from_arrow(looks_to_arrow(found))).equals(looks_to_arrow(found))
-    asked = questions(found, PSEUDONYMS)["alpha"]
+    asked = asked_about(found)["alpha"]
     read = questions_from_arrow(questions_to_arrow(asked), CONFIG, "alpha", most=1000)
     assert questions_to_arrow(read).equals(questions_to_arrow(asked))
     made = answers_to_arrow(answered(found)["alpha"])
@@ -190,7 +204,7 @@ def test_questions_and_answers_travel_unchanged() -> None:
 
 
 def test_more_questions_than_allowed_are_refused_by_the_site() -> None:
-    batch = questions_to_arrow(questions(looks(), PSEUDONYMS)["alpha"])
+    batch = questions_to_arrow(asked_about(looks())["alpha"])
     with pytest.raises(EncodingRefused, match="more than 3 rows"):
         questions_from_arrow(batch, CONFIG, "alpha", most=3)
 
@@ -201,7 +215,7 @@ def _with(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
 
 def test_lies_of_a_site_are_refused_by_name() -> None:
     found = looks()
-    asked = questions(found, PSEUDONYMS)["alpha"]
+    asked = asked_about(found)["alpha"]
     good = answers_to_arrow(answered(found)["alpha"])
     n = good.num_rows
     nonces = good.column("nonce").to_pylist()
@@ -223,7 +237,7 @@ def test_lies_of_a_site_are_refused_by_name() -> None:
 
 
 def test_a_broker_cannot_ask_for_a_stranger_or_a_nonce_twice() -> None:
-    asked = questions(looks(), PSEUDONYMS)["alpha"]
+    asked = asked_about(looks())["alpha"]
     batch = questions_to_arrow(asked)
     n = batch.num_rows
     with pytest.raises(EncodingRefused, match="upload nothing"):
