@@ -24,6 +24,8 @@ Every error that a user of this project can meet, as one tree.
     ├── NotFound               no such study, dataset version, run, release, question
     ├── Conflict               what is asked contradicts what is already there
     │   └── RequestReused      an idempotency key came again with another request
+    ├── TooManyRequests        a caller has to wait: seconds
+    ├── TooSlow                a body does not come
     └── Unreachable            the broker does not answer
 
 Every error says the fault, then the remedy (`hint`). None ever holds a value from a
@@ -62,9 +64,14 @@ def _again(kind: type[LinkageError], text: str, attributes: dict[str, Any]) -> L
 
 
 class ConfigRefused(LinkageError):
-    """A TOML file breaks a rule. `line` counts from 1; 0 means the file as a whole."""
+    """
+    A TOML file breaks a rule. `line` counts from 1; 0 means the file as a whole.
+
+    others: what else is wrong in the same file, so that one reading mends it all.
+    """
 
     code = "config-refused"
+    others: tuple[ConfigRefused, ...] = ()
 
     def __init__(self, *, file: str, line: int, key: str, rule: str, hint: str = "") -> None:
         self.file, self.line, self.key, self.rule = file, line, key, rule
@@ -179,6 +186,21 @@ class Conflict(LinkageError):
 
 class RequestReused(Conflict):
     code = "request-reused"
+
+
+class TooManyRequests(LinkageError):
+    """A caller has to wait. retry_after: seconds."""
+
+    code = "too-many-requests"
+    retry_after: int = 1
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, hint=hint)
+
+
+class TooSlow(LinkageError):
+    code = "too-slow"
 
 
 class Unreachable(LinkageError):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from linkage.answer_cells import CELL_BYTES
 from linkage.errors import PackageRefused
 from linkage.plain_arrow import read_stream
 
@@ -19,12 +20,19 @@ Columns = Mapping[str, npt.NDArray[np.uint8]]
 
 CROSSWALK = {"record_pseudonym": 16, "cross_commons_id": 16}
 """What a release gives a party: every record, random order."""
-QUESTION_IDS = {"record_pseudonym": 16, "question_id": 16}
-"""What a question gives a party: every record, random order."""
+QUESTION_IDS = {"record_pseudonym": 16, "question_id": 16, "answer_key": 32}
+"""What a question gives a party: every record, random order. answer_key: linkage.answer_cells."""
 QUALIFYING = {"question_id": 16}
 """What the imaging party tells the enclave: the question IDs that fit the imaging criteria."""
+QUALIFYING_DAYS = {"question_id": 16, "days": CELL_BYTES}
+"""Likewise, where the question counts days from the image: with a cell of study days."""
 DELIVERY_CROSSWALK = {"record_pseudonym": 16, "cohort_id": 16, "row_id": 16, "row_key": 32}
 """What a delivery gives the enclave: every record; random row IDs and keys where unmatched."""
+LINK_METHODS = {"cross_commons_id": 16, "tier": 1, "model": 2}
+"""
+How the enclave's IDs were linked: tier: its place in linkage.matching.links.TIERS; model: the
+version of the match model, big-endian. IDs without a link have no row.
+"""
 
 
 def pack(columns: Columns, widths: Mapping[str, int]) -> bytes:

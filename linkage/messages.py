@@ -7,15 +7,13 @@ Signed messages are signed over their canonical JSON (RFC 8785). Times are Unix 
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from linkage.errors import PackageRefused
-from linkage.sealing import Identity, PublicIdentity
+from linkage.sealing import KeyHolder, PublicIdentity
 
 BROKER = "broker"
 CUSTODIAN = "custodian"
@@ -24,28 +22,29 @@ DATASET_PART = "dataset-part"
 CASE_MAP = "case-map"
 STUDY_KEY = "study-key"
 CROSSWALK = "crosswalk"
+LINK_METHODS = "link-methods"
 QUESTION_IDS = "question-ids"
 QUESTION_ANSWER = "question-answer"
 DELIVERY_KEY = "delivery-key"
 DELIVERY_CROSSWALK = "delivery-crosswalk"
 DELIVERY_ROWS = "delivery-rows"
+QUESTION_COUNTS = "question-counts"
 SECOND_LOOK = "second-look"
 SECOND_LOOK_ANSWER = "second-look-answer"
 ASSERTIONS = "assertions"
 """Purposes of sealed objects, bound by `linkage.sealing.Context`."""
 
+READER = "0-reader"
+"""To whom counts are sealed, by the key that the question brings. No party's name is like it."""
+
 PART_BYTES = 8 * 1024 * 1024
-MOST_CHUNKS = 10_000
-"""Chunks of a case map, each of at most PART_BYTES before sealing."""
-
-_CASE_MAP = re.compile(r"dataset-([1-9]\d{0,6})-chunk-([1-9]\d{0,4})-of-([1-9]\d{0,4})")
-
 Hex256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Hex128 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,62}[a-z0-9]$")]
 Id = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]{0,79}$")]
 """What the broker names things by; a site makes paths and addresses of it."""
 Count = Annotated[int, Field(ge=0, le=2**40)]
+Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 class Message(BaseModel):
@@ -88,7 +87,7 @@ class SignedMessage(Message):
         content = _canonical(self, leave_out=frozenset({"signature", *unused}))
         return type(self).__name__.encode() + b"\n" + content
 
-    def sign(self, signer: Identity) -> Self:
+    def sign(self, signer: KeyHolder) -> Self:
         """Return a copy signed by `signer`."""
         made = base64.b64encode(signer.sign(self.signed_bytes())).decode()
         return self.model_copy(update={"signature": made})
@@ -97,7 +96,7 @@ class SignedMessage(Message):
         """Raises PackageRefused unless `signer` signed exactly this."""
         try:
             signature = base64.b64decode(self.signature, validate=True)
-        except binascii.Error:
+        except ValueError:  # also for letters beyond ASCII
             signature = b""
         if not signature:
             raise PackageRefused(
@@ -119,7 +118,7 @@ class Deactivation(SignedMessage):
     study_id: Name
     epoch: int = Field(ge=1)
     key_check: Hex128
-    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    date: Day
     reason: Annotated[str, StringConstraints(pattern=r"^[ -~]{3,200}$")]
 
     @property
@@ -187,13 +186,17 @@ class Manifest(SignedMessage):
 
 
 class DatasetState(Message):
-    """missing: part numbers that the broker lacks yet; complete: all there and confirmed."""
+    """
+    missing: part numbers that the broker lacks yet; complete: all there and confirmed. quarantined:
+    it could not be linked, for this reason; the next version takes its place.
+    """
 
     study_id: str
     uploader: str
     dataset: int
-    state: Literal["receiving", "complete", "withdrawn"]
+    state: Literal["receiving", "complete", "quarantined", "withdrawn", "destroyed"]
     missing: tuple[int, ...] = ()
+    reason: str = ""
 
 
 # Studies, runs, releases
@@ -202,7 +205,10 @@ class DatasetState(Message):
 class PartyState(Message):
     """
     How far one uploader is. party: for whom it uploads. dataset: its newest complete version of
-    the study's epoch. outdated: its newest one, where that is of an earlier epoch only.
+    the study's epoch. outdated: its newest one, where that is of an earlier epoch only. suspended:
+    the broker's admin lets it sign in no more. quarantined: a newer one that could not be linked,
+    and why, which only its party is told. bytes_kept, bytes_allowed: of the party with its
+    contributors, likewise.
     """
 
     party: str
@@ -210,12 +216,18 @@ class PartyState(Message):
     dataset: int | None = None
     records: int | None = None
     outdated: int | None = None
+    suspended: bool = False
+    quarantined: int | None = None
+    reason: str = ""
+    bytes_kept: int | None = None
+    bytes_allowed: int | None = None
 
 
 class StudyState(Message):
     """
     deactivated: of the epoch's study key, when and why; None while it is in use. release_gate: the
-    verdict in words, "" from brokers that know none.
+    verdict in words, "" from brokers that know none. state: of its life cycle, from draft to
+    destroyed (docs/governance.md).
     """
 
     study_id: str
@@ -225,6 +237,7 @@ class StudyState(Message):
     epoch: int = 1
     deactivated: str | None = None
     release_gate: str = ""
+    state: str = "open"
     parties: tuple[PartyState, ...]
 
 
@@ -232,20 +245,25 @@ class ReleaseRequest(Message):
     """
     Give cross-commons IDs of a finished run to `audience`; empty means the study's own list.
 
-    run_id: empty means the newest finished run.
+    run_id: empty means the newest finished run. methods: the enclave also gets how each ID was
+    linked; for the enclave alone.
     """
 
     run_id: str = ""
     audience: tuple[Name, ...] = ()
+    methods: bool = False
 
 
 class JobState(Message):
-    """A release, question or delivery that the worker prepares."""
+    """
+    A release, question or delivery that the worker prepares. waiting: for the stewards' consent to
+    a release; denied: one of them did not give it.
+    """
 
     job_id: Id
     study_id: str
     kind: Literal["release", "question", "delivery"]
-    state: Literal["queued", "running", "done", "failed"]
+    state: Literal["waiting", "queued", "running", "done", "denied", "failed"]
     failure: str | None = None
 
 
@@ -254,10 +272,12 @@ class JobState(Message):
 
 class QuestionRequest(Message):
     """
-    A cohort question. `imaging` goes to the imaging party only, `clinical` to the enclave only.
+    A cohort question. `imaging` goes to the imaging party only, `clinical` to the enclave only,
+    each with its salt.
 
-    spec_hash: SHA-256 of the whole specification's canonical JSON, what stewards approve.
-    run_id: empty means the newest finished run.
+    spec_hash: commits to all of it (linkage.commitments), what stewards approve. run_id: empty
+    means the newest finished run. expires: the last day, UTC, of the question and of what comes of
+    it. reader: the key that counts are sealed to; None: nobody reads them outside the parties.
     """
 
     run_id: str = ""
@@ -266,12 +286,45 @@ class QuestionRequest(Message):
     spec_hash: Hex256
     imaging: dict[str, Any]
     clinical: dict[str, Any]
+    imaging_salt: Hex256 | Literal[""] = ""
+    clinical_salt: Hex256 | Literal[""] = ""
+    expires: Day | Literal[""] = ""
+    reader: PublicIdentity | None = None
+
+
+Decision = Literal["approve", "deny", "revoke"]
+"""revoke: takes an approval back, also after the delivery: then nobody uses it any more."""
+
+
+class Approval(SignedMessage):
+    """
+    A steward's decision about one question; signed with the party's key.
+
+    study_hash: of the signed study under which it was made. expires: the last day, UTC, that it
+    holds, "" without one of its own. decided_at: an earlier decision does not replace a later one.
+    """
+
+    study_id: Name
+    question_id: Id
+    spec_hash: Hex256
+    party: Name
+    decision: Decision
+    study_hash: Hex256 | Literal[""] = ""
+    expires: Day | Literal[""] = ""
+    decided_at: Count = 0
+
+    added: ClassVar[frozenset[str]] = frozenset({"study_hash", "expires", "decided_at"})
 
 
 class QuestionState(Message):
     """
-    imaging, clinical: None unless the caller is the party that answers that side.
-    approvals: by party, "approve" or "deny". delivery_id: set once a delivery was asked for.
+    imaging, clinical: None unless the caller is the party that answers that side; likewise their
+    salts. The digests of both are shown to all. asked_run: the run as it was asked for. study_hash,
+    epoch: of the signed study under which it was asked. approvals: by party, its decision;
+    decisions: as they were signed. delivery_id: set once a delivery was asked for. answered: the
+    imaging party has; counted: the enclave has sent counts. open_asks: parties whose stewards asked
+    back and wait for an answer. stopped: why nobody may use it any more; newer: the same question
+    asked anew, to take instead.
     """
 
     question_id: Id
@@ -286,22 +339,28 @@ class QuestionState(Message):
     approvals: dict[str, str] = {}
     delivery_id: Id | None = None
     failure: str | None = None
-
-
-class Approval(SignedMessage):
-    """A steward's decision about one question's delivery; signed with the party's key."""
-
-    study_id: Name
-    question_id: Id
-    spec_hash: Hex256
-    party: Name
-    decision: Literal["approve", "deny"]
+    asked_run: str = ""
+    asked_at: int = 0
+    imaging_salt: str = ""
+    clinical_salt: str = ""
+    imaging_digest: str = ""
+    clinical_digest: str = ""
+    expires: str = ""
+    reader: PublicIdentity | None = None
+    study_hash: str = ""
+    epoch: int = 0
+    decisions: dict[str, Approval] = {}
+    answered: bool = False
+    counted: bool = False
+    open_asks: tuple[str, ...] = ()
+    stopped: str = ""
+    newer: str = ""
 
 
 class SealedItem(Message):
     """
     One sealed object waiting for its recipient. subject: the release, question or delivery; of a
-    case map, see `case_map_subject`.
+    case map, see linkage.case_map_names.
     """
 
     item_id: Id
@@ -311,20 +370,6 @@ class SealedItem(Message):
     recipient: str
     size: int
     digest: Hex256
-
-
-def case_map_subject(dataset: int, chunk: int, chunks: int) -> str:
-    """Return what names a chunk, 1 and up, of a contributor's case map of a dataset version."""
-    return f"dataset-{dataset}-chunk-{chunk}-of-{chunks}"
-
-
-def read_case_map_subject(subject: str) -> tuple[int, int, int]:
-    """Return dataset version, chunk and number of chunks. Raises PackageRefused."""
-    found = _CASE_MAP.fullmatch(subject)
-    dataset, chunk, chunks = map(int, found.groups()) if found else (0, 0, 0)
-    if not found or not 1 <= chunk <= chunks <= MOST_CHUNKS:
-        raise PackageRefused("this names no chunk of a case map", hint="submit again")
-    return dataset, chunk, chunks
 
 
 class Inbox(Message):
@@ -354,7 +399,10 @@ class Token(Message):
 
 
 class Problem(BaseModel):
-    """A problem document, RFC 9457. code: `LinkageError.code`; hint: the remedy."""
+    """
+    A problem document, RFC 9457. code: `LinkageError.code`; hint: the remedy; request: the id under
+    which the broker's log has it.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -364,3 +412,4 @@ class Problem(BaseModel):
     detail: str
     code: str
     hint: str = ""
+    request: str = ""

@@ -13,12 +13,16 @@ class RunRequest(Message):
     """
     Start a linkage run over the newest complete dataset version of every uploader. second_look:
     False leaves it out where the study allows one. precision: what is wanted of the links of each
-    two parties, .5 to 1; None for the best F1.
+    two parties, .5 to 1; None for the best F1. of: a finished run whose pairs are decided anew for
+    that precision; seed, second_look, purpose and datasets are then those of that run. purpose: of
+    those that the study declares, "" where it declares none or one.
     """
 
     seed: int = Field(default=1, ge=0, le=2**31)
     second_look: bool = True
     precision: float | None = Field(default=None, ge=0.5, le=1, allow_inf_nan=False)
+    of: Id | None = None
+    purpose: Name | Literal[""] = ""
 
 
 class RunWork(Message):
@@ -43,17 +47,18 @@ class RunWork(Message):
 
 class RunState(Message):
     """
-    state: queued, running, done, failed. stage: open, candidates, rest, candidates of the rest,
-    weights, second look, solve, identity. work: what the search for candidates has done, once the
-    first chunk ended; for the admin only.
+    state: queued, running, done, failed, cancelled. stage: open, candidates, rest, candidates of
+    the rest, weights, second look, solve, identity. work: what the search for candidates has done,
+    once the first chunk ended; for the admin only.
 
     progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
-    pseudonym. failure: cause and remedy; a party is told only that it failed.
+    pseudonym. failure: cause and remedy; a party is told only that it failed. precision, of: as
+    the request had them. asked_at, ended_at: Unix seconds. These four, too, for the admin only.
     """
 
     run_id: Id
     study_id: str
-    state: Literal["queued", "running", "done", "failed"]
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
     stage: str = ""
     progress: float = Field(default=0.0, ge=0, le=1)
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -61,6 +66,53 @@ class RunState(Message):
     result_digest: str | None = None
     report: dict[str, Any] | None = None
     failure: str | None = None
+    precision: float | None = None
+    of: Id | None = None
+    purpose: str = ""
+    asked_at: int | None = None
+    ended_at: int | None = None
+
+
+class ForecastDataset(Message):
+    """
+    What a run would take of an uploader. state: linked; missing; outdated: of an earlier epoch;
+    quarantined. dataset, records: of the version that would be linked. note: why not, or what is
+    newer.
+    """
+
+    uploader: Name
+    state: Literal["linked", "missing", "outdated", "quarantined"]
+    dataset: int = 0
+    records: Count = 0
+    note: str = ""
+
+
+class RunForecast(Message):
+    """
+    What a run would do, as of now. refusal: why none would start, with the remedy. same_run: the
+    run that is there for the same already.
+
+    comparisons: of CLKs, of the only or first phase; comparisons_second: of the second, at most.
+    minutes, memory_mib: of one worker, by the rates of the study's last runs (measured_runs of
+    them), else by docs/performance.md. wait_hours: that a second look may wait besides. reviews:
+    closed reviews whose decisions count.
+    """
+
+    study_id: Name
+    would_start: bool
+    refusal: str = ""
+    datasets: list[ForecastDataset]
+    same_run: Id | None = None
+    same_state: str | None = None
+    phases: int = Field(ge=1, le=2)
+    comparisons: int = Field(ge=0)
+    comparisons_second: int = Field(ge=0)
+    minutes: float
+    memory_mib: int
+    measured_runs: int
+    second_look: bool
+    wait_hours: float
+    reviews: int
 
 
 class LookState(Message):

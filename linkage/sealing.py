@@ -22,7 +22,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn, Protocol
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -110,6 +110,26 @@ class PublicIdentity(Strict):
             _not_a_key(self.name)
 
 
+class KeyHolder(Protocol):
+    """
+    Whatever can sign and open for an actor: `Identity`, which has the keys in memory, or one that
+    asks another process or device and never has them.
+    """
+
+    @property
+    def name(self) -> str:
+        """Whose keys they are."""
+
+    def public(self) -> PublicIdentity:
+        """Return the public half."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the Ed25519 signature of `data`, 64 bytes; the same every time (RFC 8032)."""
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        """Open one HPKE message, RFC 9180 section 6.1. Raises ValueError where it does not open."""
+
+
 class Identity:
     """
     An actor's private keys: one to sign, one to open what is sealed to it.
@@ -156,6 +176,15 @@ class Identity:
     def sign(self, data: bytes) -> bytes:
         """Return the Ed25519 signature of `data`, 64 bytes."""
         return self._signing.sign(data)
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        """Open one HPKE message to this actor. Raises ValueError where it does not open."""
+        key = self._x25519
+        opening = hpke.MLKEM768X25519PrivateKey(self._mlkem, key) if self._mlkem else key
+        try:
+            return bytes(_suite(self._kem).decrypt(sealed, opening, info))
+        except InvalidTag:
+            raise ValueError("it does not open") from None
 
     def signing_pem(self) -> bytes:
         """Return the private signing key as unencrypted PKCS 8 PEM, for a JWT library only."""
@@ -204,19 +233,14 @@ class Identity:
         """Read a key file. Raises KeyRefused if it is missing, garbled or others can read it."""
         return cls.from_bytes(read_secret(path), name=str(path))
 
-    def _opening_key(self) -> X25519PrivateKey | hpke.MLKEM768X25519PrivateKey:
-        if self._mlkem is None:
-            return self._x25519
-        return hpke.MLKEM768X25519PrivateKey(self._mlkem, self._x25519)
 
-
-def seal(data: bytes, *, sender: Identity, recipient: PublicIdentity, context: Context) -> bytes:
+def seal(data: bytes, *, sender: KeyHolder, recipient: PublicIdentity, context: Context) -> bytes:
     """Return `data` sealed to `recipient` and signed by `sender`; at most 2^31 - 1 bytes."""
     return b"".join(seal_in_two(data, sender=sender, recipient=recipient, context=context))
 
 
 def seal_in_two(
-    data: bytes | memoryview, *, sender: Identity, recipient: PublicIdentity, context: Context
+    data: bytes | memoryview, *, sender: KeyHolder, recipient: PublicIdentity, context: Context
 ) -> tuple[bytes, bytes]:
     """Return what `seal` does as its head and its body, so that nobody copies a large body."""
     sealed = _suite(recipient.kem).encrypt(data, recipient._sealing_key(), context.info())
@@ -224,7 +248,7 @@ def seal_in_two(
 
 
 def unseal(
-    sealed: bytes, *, sender: PublicIdentity, recipient: Identity, context: Context
+    sealed: bytes, *, sender: PublicIdentity, recipient: KeyHolder, context: Context
 ) -> bytes:
     """
     Return what `sender` sealed to `recipient` in exactly this `context`.
@@ -234,9 +258,8 @@ def unseal(
     verify_seal(sealed, sender=sender, context=context)
     body = sealed[len(_MAGIC) + _SIGNATURE_BYTES :]
     try:
-        suite = _suite(recipient.public().kem)
-        return bytes(suite.decrypt(body, recipient._opening_key(), context.info()))
-    except (InvalidTag, ValueError):
+        return recipient.open(body, context.info())
+    except ValueError:
         raise PackageRefused(
             f"what {context.sender!r} sealed as {context.purpose!r} does not open with the key"
             f" of {recipient.name!r}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -46,6 +47,10 @@ class Fault(ValueError):
         super().__init__(rule)
 
 
+class FaultHere(Fault):
+    """The same, where `path` starts at the table whose own validator raises it."""
+
+
 def _placed(value: Any, info: ValidationInfo) -> Any:
     base = (info.context or {}).get("base", Path())
     places = value if isinstance(value, list | tuple) else [value]
@@ -59,10 +64,21 @@ Place = Annotated[Path, BeforeValidator(_placed)]
 """A path, or a list of which the first that exists counts; relative to the TOML file itself."""
 
 
-def load(path: Path, model: type[M], error: type[ConfigRefused]) -> M:
+def load(
+    path: Path,
+    model: type[M],
+    error: type[ConfigRefused],
+    over: Mapping[str, Mapping[str, Any]] | None = None,
+) -> M:
     """Read the TOML file at `path` as `model`. Raises `error` for anything not as it should be."""
+    text = text_of(path, error)
+    return parse(text, model, error, file=str(path), base=path.parent.resolve(), over=over)
+
+
+def text_of(path: Path, error: type[ConfigRefused]) -> str:
+    """Return the text of a file; raises `error` where it is not there or is no UTF-8 text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error(
             file=str(path), line=0, key="", rule="there is no such file", hint="check the path"
@@ -75,13 +91,21 @@ def load(path: Path, model: type[M], error: type[ConfigRefused]) -> M:
             rule=f"cannot be read ({type(fault).__name__})",
             hint="the file must be readable UTF-8 text",
         ) from None
-    return parse(text, model, error, file=str(path), base=path.parent.resolve())
 
 
 def parse(
-    text: str, model: type[M], error: type[ConfigRefused], *, file: str, base: Path = Path()
+    text: str,
+    model: type[M],
+    error: type[ConfigRefused],
+    *,
+    file: str,
+    base: Path = Path(),
+    over: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> M:
-    """Read TOML `text` as `model`; `file` is only named in errors, `base` is where paths start."""
+    """
+    Read TOML `text` as `model`; `file` is only named in errors, `base` is where paths start. over:
+    what replaces or adds to the file's, by table and key.
+    """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
@@ -95,20 +119,52 @@ def parse(
             hint="text values need quotes, 'single' ones around a backslash; a table starts with"
             " [name]",
         ) from None
+    for table, keys in (over or {}).items():
+        # What is no table there is refused below.
+        if isinstance(raw.setdefault(table, {}), dict):
+            raw[table] |= keys
+    return checked(
+        raw, model, error, file=file, base=base, line_at=lambda path: line_of(text, path)
+    )
+
+
+def checked(
+    raw: Any,
+    model: type[M],
+    error: type[ConfigRefused],
+    *,
+    file: str,
+    base: Path,
+    line_at: Callable[[tuple[str | int, ...]], int],
+) -> M:
+    """
+    Read what a file held as `model`; line_at: the line of the key at a path, 0 where unknown.
+
+    Raises `error` for the first fault, unknown keys before all else; its `others` are the rest.
+    """
     try:
         return model.model_validate(raw, context={"base": base})
-    except ValidationError as fault:
-        # A misspelt key is both unknown and missing; the former says how to mend it.
-        first = min(
-            fault.errors(include_url=False, include_input=False),
-            key=lambda one: one["type"] != "extra_forbidden",
-        )
-        cause = first.get("ctx", {}).get("error")
-        path = cause.path if isinstance(cause, Fault) and cause.path else tuple(first["loc"])
-        rule, hint = _explain(first, path, model, raw)
-        raise error(
-            file=file, line=line_of(text, path), key=_dotted(path), rule=rule, hint=hint
-        ) from None
+    except ValidationError as refused:
+        faults = refused.errors(include_url=False, include_input=False)
+    # A misspelt key is both unknown and missing; the former says how to mend it.
+    faults.sort(key=lambda one: one["type"] != "extra_forbidden")
+    unknown = {tuple(one["loc"])[:-1] for one in faults if one["type"] == "extra_forbidden"}
+    said: dict[str, ConfigRefused] = {}
+    for fault in faults:
+        if fault["type"] == "missing" and tuple(fault["loc"])[:-1] in unknown:
+            continue
+        cause = fault.get("ctx", {}).get("error")
+        path = tuple(fault["loc"])
+        if isinstance(cause, FaultHere):
+            path += cause.path
+        elif isinstance(cause, Fault) and cause.path:
+            path = cause.path
+        rule, hint = _explain(fault, path, model, raw)
+        one = error(file=file, line=line_at(path), key=_dotted(path), rule=rule, hint=hint)
+        said.setdefault(one.message, one)
+    first, *others = said.values()
+    first.others = tuple(others)
+    raise first
 
 
 def line_of(text: str, path: tuple[str | int, ...]) -> int:
@@ -157,7 +213,22 @@ def _explain(
     if fault["type"] == "value_error":
         cause = fault["ctx"]["error"]
         return (cause.rule, cause.hint) if isinstance(cause, Fault) else (str(cause), "")
+    if fault["type"] == "tuple_type" and isinstance(_at(raw, path), dict):
+        table = ".".join(str(part) for part in path if isinstance(part, str))
+        return "is one table where several may stand", f"write [[{table}]] with two brackets"
+    if fault["type"] == "model_type":
+        return "must be a table", "write { key = value }; see the commented examples in configs/"
     return fault["msg"][:1].lower() + fault["msg"][1:], "correct the value"
+
+
+def _at(raw: Any, path: tuple[str | int, ...]) -> Any:
+    """Return what stands at `path`, None where nothing does."""
+    for part in path:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return raw
 
 
 def _fields_at(model: type[BaseModel], path: tuple[str | int, ...], raw: Any) -> set[str]:

@@ -12,6 +12,7 @@ Whether the encodings are safe on the study's own fields only the release gate c
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,13 @@ from pydantic import Field, model_validator
 from linkage import strict_toml
 from linkage.errors import StudyRefused
 from linkage.match_key_presets import preset_of, with_presets
+from linkage.participation import (
+    Agreed,
+    Participation,
+    Purpose,
+    RetentionRules,
+    require_consistent,
+)
 from linkage.strict_toml import Fault, Strict
 from linkage.study_parts import (
     FIELDS,
@@ -28,12 +36,14 @@ from linkage.study_parts import (
     TRANSFORMS,
     ClkField,
     ClkSpec,
+    CountRules,
     FieldRef,
     Header,
     Identifier,
     MatchKeyRule,
     Party,
     PartyId,
+    Review,
     SecondLook,
     expected_density,
     identifier,
@@ -48,12 +58,14 @@ __all__ = [
     "TRANSFORMS",
     "ClkField",
     "ClkSpec",
+    "CountRules",
     "FieldRef",
     "Header",
     "Identifier",
     "MatchKeyRule",
     "Party",
     "PartyId",
+    "Review",
     "SecondLook",
     "StudyConfig",
     "expected_density",
@@ -92,6 +104,11 @@ class StudyConfig(Strict):
     clk: tuple[ClkSpec, ...] = Field(min_length=1, max_length=8)
     match_key: tuple[MatchKeyRule, ...] = Field(default=(), max_length=40)
     second_look: SecondLook | None = None
+    review: Review | None = None
+    counts: CountRules = CountRules()
+    purpose: tuple[Purpose, ...] = Field(default=(), max_length=50)
+    participation: tuple[Participation, ...] = Field(default=(), max_length=1000)
+    retention: RetentionRules | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -123,8 +140,18 @@ class StudyConfig(Strict):
                 "use 'hardened', or say accept_graph_matching_risk = true",
                 *("study", "profile"),
             )
+        if self.reviews and not self.looks:
+            raise Fault(
+                "reviewers see what a second look compares, and the study allows none",
+                "add a table [second_look], or leave [review] out",
+                "review",
+            )
+        if self.counts.rounding > self.study.minimum_cell:
+            said = f"rounds more coarsely than the minimum cell, {self.study.minimum_cell}"
+            raise Fault(said, "round to at most the minimum cell", "counts", "rounding")
         for i, clk in enumerate(self.clk):
             self._strong_enough(i, clk)
+        require_consistent(self.party, self.purpose, self.participation)
         return self
 
     def _named_once(self) -> None:
@@ -193,6 +220,21 @@ class StudyConfig(Strict):
         allows none: who signed it before there were second looks agreed to none.
         """
         return self.second_look if self.second_look and self.second_look.enabled else None
+
+    @property
+    def agreed(self) -> Agreed:
+        """Which party takes part in which feature for which purpose."""
+        return Agreed(self.party, self.purpose, self.participation)
+
+    def last_day(self, party_id: str) -> dt.date | None:
+        """Return the last day, UTC, of a party's agreement or the study; None: without end."""
+        days = (self.study.expires, self.party_named(party_id).expires)
+        return min((day for day in days if day is not None), default=None)
+
+    @property
+    def reviews(self) -> Review | None:
+        """What reviewers are shown of a run; None where the study allows no review."""
+        return self.review if self.review and self.review.enabled else None
 
     def diffusion_of(self, clk: ClkSpec) -> int:
         """Return t of `clk`: as the file says, else the default (hardened) or 0 (clkhash)."""

@@ -2,7 +2,7 @@
 The tables of a study file, each checked by itself; linkage.study checks them together.
 
     [study] Header   [[party]] Party   [[clk]] ClkSpec   [[match_key]] MatchKeyRule
-    [second_look] SecondLook
+    [second_look] SecondLook   [review] Review   [counts] CountRules
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Header(Strict):
     The table [study]. release_gate_exception: why the study may run without a certificate that
     passes (linkage.certificate); signed with the file, and shown to everyone who uses it.
     fill_nulls: match keys and CLKs that a record lacks are made up (linkage.encoding.fillers);
-    None: as the profile says, see `fills_nulls`.
+    None: as the profile says, see `fills_nulls`. release_methods: a release to the enclave alone
+    may say how its IDs were linked, where every steward consents.
     """
 
     id: Identifier
@@ -95,6 +96,7 @@ class Header(Strict):
     minimum_cell: int = Field(default=MINIMUM_CELL, le=1000)
     image_retrieval: Literal["cover", "mirror", "disclosed"] = "cover"
     release_to: tuple[Identifier, ...] = ()
+    release_methods: bool = False
     accept_graph_matching_risk: bool = False
     match_key_presets: tuple[str, ...] | None = None
     release_gate_exception: str | None = None
@@ -146,7 +148,9 @@ class Party(Strict):
     "records" only links. fields: the identifier fields that the party holds.
     contributors: who tokenizes for a commons that holds no identifiers itself; empty: it does.
     records: the most that its newest dataset versions may hold, all contributors together; what
-    the release gate measures for. None: not declared, and no more than the broker takes.
+    the release gate measures for. None: not declared, and no more than the broker takes. expires:
+    the last day of the party's own agreement, UTC; None: that of the study. sequestered: the party
+    takes part in questions, with counts, and in no delivery of rows.
     """
 
     id: PartyId
@@ -155,6 +159,8 @@ class Party(Strict):
     fields: tuple[str, ...] = Field(min_length=2)
     contributors: tuple[PartyId, ...] = ()
     records: int | None = Field(default=None, ge=1, le=2**31)
+    expires: dt.date | None = None
+    sequestered: bool = False
 
     @field_validator("fields")
     @classmethod
@@ -255,6 +261,57 @@ class SecondLook(Strict):
             if field in value[:i]:
                 raise Fault(f"the field {field!r} is named twice", "name it once")
         return value
+
+
+class Review(Strict):
+    """
+    The table [review]: people look at pairs that stay in doubt after a second look, which has to be
+    allowed, as field agreements; a file without the table allows no review.
+
+    most_pairs: in doubt, of one run. sample: accepted links that are shown besides, to check the
+    estimated precision. decoys: share of all that is shown whose answer is known.
+    """
+
+    enabled: bool = True
+    most_pairs: int = Field(default=200, ge=1, le=100_000)
+    sample: int = Field(default=100, ge=0, le=100_000)
+    decoys: float = Field(default=0.3, ge=0.1, le=0.9)
+
+
+class CountRules(Strict):
+    """
+    The table [counts]: how the enclave shows how many persons a question finds, besides
+    [study] minimum_cell. A file without the table means the defaults.
+
+    zero: "merged", nobody reads as "too few", like few persons; "shown", as 0, which tells whoever
+    describes one person exactly whether that one fits. rounding: counts are multiples of it.
+    noise: a count moves by so many persons at most, always alike for the same persons, before it
+    is compared with the minimum and rounded; 0: not at all, and who knows all persons but one reads
+    that one. changed: a question asked again gets its earlier answer until so many records changed.
+    small_answers: different counts of fewer than ten times the minimum that share half of their
+    persons; further ones read as below that. questions: that the enclave counts in one epoch.
+    """
+
+    zero: Literal["merged", "shown"] = "merged"
+    rounding: int = Field(default=5, ge=1, le=100)
+    noise: int = Field(default=6, ge=0, le=50)
+    changed: int = Field(default=MINIMUM_CELL, ge=1, le=1_000_000)
+    small_answers: int = Field(default=10, ge=1, le=1000)
+    questions: int = Field(default=500, ge=1, le=100_000)
+
+    def in_words(self, minimum: int) -> str:
+        """Return what they come to with a minimum cell of `minimum`, for people who agree to it."""
+        if not self.noise:
+            told = f"from {minimum} persons on, and NOT MOVED: who knows all but one reads that one"
+        else:
+            always = minimum + 2 * self.noise
+            told = f"never below {minimum} persons, from {always} on always; moved by up to"
+            told += f" {self.noise}"
+        nobody = "nobody reads as too few" if self.zero == "merged" else "0 IS SHOWN"
+        return (
+            f"{told}, then rounded to {self.rounding}; {nobody}; a new answer once {self.changed:,}"
+            f" records changed; at most {self.questions:,} questions an epoch"
+        )
 
 
 def expected_density(clk: ClkSpec) -> float:

@@ -71,6 +71,10 @@ class Coded:
         made = [change(value) if value else "" for value in self.values]
         return type(self)(self.codes, made)
 
+    def cut(self, part: slice) -> Self:
+        """Return the column with every value cut to `part` of its characters."""
+        return type(self)(self.codes, [value[part] for value in self.values])
+
     def present(self) -> npt.NDArray[np.bool_]:
         """Return bool[N]: which rows have a value."""
         return np.fromiter(map(bool, self.values), dtype=bool, count=len(self.values))[self.codes]

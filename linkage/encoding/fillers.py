@@ -62,7 +62,8 @@ class Fillers:
     """
     The fillers of one contributor in one study. Refuses pickling, for it holds keys.
 
-    clks: by CLK id, what encodes the CLKs of the contributor's party.
+    clks: by CLK id, what encodes the CLKs of the contributor's party. people: what `pool` gives for
+    `fields_of(clks)`, where it is at hand; else it is made when a CLK is missing.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Fillers:
         key: StudyKey,
         secret: ContributorSecret,
         clks: Mapping[str, ClkEncoder],
+        people: Mapping[str, Texts] | None = None,
     ) -> None:
         # The key-check value stands for all that encodings depend on: study key, study ID,
         # schema hash and epoch.
         self._tagger = Tagger(secret.derive(f"{NULLS_FILLED} {key.key_check(study)}"))
         self._clks = clks
+        self._people = people
 
     def fill(self, records: EncodedRecords, leaders: Bytes2D) -> EncodedRecords:
         """
@@ -120,14 +123,17 @@ class Fillers:
         return self._tagger.tags(messages.ravel(), starts)
 
     @cached_property
-    def pool(self) -> dict[str, Texts]:
+    def pool(self) -> Mapping[str, Texts]:
         """The simulated people, by field."""
-        return pool(
-            sorted({parse_field(ref)[0] for one in self._clks.values() for ref in one.refs})
-        )
+        return self._people or pool(fields_of(self._clks))
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("Fillers hold keys and refuse pickling and copying")
+
+
+def fields_of(clks: Mapping[str, ClkEncoder]) -> list[str]:
+    """Return the fields that the CLKs are made of."""
+    return sorted({parse_field(ref)[0] for one in clks.values() for ref in one.refs})
 
 
 def pool(held: Sequence[str]) -> dict[str, Texts]:

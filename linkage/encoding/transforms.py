@@ -39,6 +39,8 @@ def apply(field_ref: str, column: Coded) -> Coded:
         return column.changed(_WHOLE[field]) if field in _WHOLE else column
     if transform.isdigit():
         return column.changed(_first(field, int(transform)))
+    if transform in _PARTS:
+        return column.cut(_PARTS[transform])
     return column.changed(_CHANGES[transform])
 
 
@@ -74,20 +76,23 @@ def _sound(value: str) -> str:
     return jellyfish.soundex(value.replace("-", "")) if len(value) > 1 else ""
 
 
+_PARTS = {
+    "initial": slice(1),
+    "year": slice(4),
+    "month": slice(4, 6),
+    "day": slice(6, 8),
+    "year_month": slice(6),
+    "month_day": slice(4, 8),
+    "last4": slice(-4, None),
+    "last7": slice(-7, None),
+}
+
 _CHANGES: dict[str, Change] = {
-    "initial": lambda value: value[0],
     "sound": _sound,
     "formal": lambda value: nicknames.formal_name(value) if len(value) > 1 else "",
     "first_surname": lambda value: value.partition("-")[0],
     "last_surname": lambda value: value.rpartition("-")[2],
-    "year": lambda value: value[:4],
-    "month": lambda value: value[4:6],
-    "day": lambda value: value[6:8],
-    "year_month": lambda value: value[:6],
-    "month_day": lambda value: value[4:8],
     "first5": lambda value: value[:5] if len(value) == 9 else "",
-    "last4": lambda value: value[-4:],
-    "last7": lambda value: value[-7:],
     "house_number": streets.house_number,
     "street_name": streets.street_name,
 }

@@ -51,6 +51,8 @@ def test_the_small_study_is_read_whole() -> None:
         ('["alpha", "beta"]', '["alpha", "gamma"]', "gamma", "is no party", "alpha, beta"),
         ('purpose = "To', 'minimum_cell = 5\npurpose = "To', "= 5", "too weak", "N3C"),
         ('purpose = "To', 'profile = "clkhash"\npurpose = "To', "clkhash", "graph", "accept"),
+        ("[study]", "[counts]\nrounding = 20\n[study]", "= 20", "more coarsely", "at most"),
+        ("[study]", "[counts]\nnoise = -1\n[study]", "= -1", "greater than or", "correct"),
         ('id = "name-dob-sex"', 'id = "n-d-s"\ndiffusion = 4', "= 4", "graph", "never below 5"),
         ("[study]", '[study]\nrelease_gate_exception = "no"', "= ", "20 to 500", "every party"),
         ("records = 100_000", "records = 0", "= 0", "greater than or equal to 1", "correct"),
