@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select, update
 
-from broker.store.tables import access_token, admin, assertion
+from broker.store.tables import access_token, admin, assertion, suspension
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,16 @@ class TokenRow:
     study_id: str | None
     name: str
     expires_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspensionRow:
+    """A party or contributor that gets no tokens."""
+
+    study_id: str
+    name: str
+    since: int
+    reason: str
 
 
 def add_admin(connection: Connection, name: str, public_identity: str, now: int) -> None:
@@ -82,6 +92,50 @@ def find_token(connection: Connection, digest: str) -> TokenRow | None:
         select(t.study_id, t.name, t.expires_at).where(t.digest == digest)
     ).mappings()
     return next((TokenRow(**row) for row in found), None)
+
+
+def end_tokens(connection: Connection, study_id: str, name: str) -> int:
+    """Drop every access token of a party or contributor; return how many."""
+    t = access_token.c
+    mine = (t.study_id == study_id) & (t.name == name)
+    found = len(connection.execute(select(t.digest).where(mine)).all())
+    connection.execute(delete(access_token).where(mine))
+    return found
+
+
+def suspend(connection: Connection, row: SuspensionRow) -> None:
+    """Add a suspension."""
+    connection.execute(
+        suspension.insert().values(
+            study_id=row.study_id, name=row.name, since=row.since, reason=row.reason
+        )
+    )
+
+
+def restore(connection: Connection, study_id: str, name: str) -> None:
+    """Drop a suspension."""
+    s = suspension.c
+    connection.execute(delete(suspension).where((s.study_id == study_id) & (s.name == name)))
+
+
+def find_suspension(connection: Connection, study_id: str, name: str) -> SuspensionRow | None:
+    """Return the suspension of a party or contributor."""
+    s = suspension.c
+    asked = select(suspension).where((s.study_id == study_id) & (s.name == name))
+    found = connection.execute(asked).mappings().first()
+    return SuspensionRow(**found) if found else None
+
+
+def suspended(connection: Connection, study_id: str) -> frozenset[str]:
+    """Return the names of the study's suspended parties and contributors."""
+    asked = select(suspension.c.name).where(suspension.c.study_id == study_id)
+    return frozenset(connection.execute(asked).scalars())
+
+
+def suspensions(connection: Connection) -> list[SuspensionRow]:
+    """Return every suspension, by study and name."""
+    asked = select(suspension).order_by(suspension.c.study_id, suspension.c.name)
+    return [SuspensionRow(**row) for row in connection.execute(asked).mappings()]
 
 
 def forget_study(connection: Connection, study_id: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ class Database:
                     alone.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": _WRITER_LOCK})
                 yield alone
 
-    def migrate(self) -> None:
-        """Bring the tables to this version. Idempotent."""
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables to this version, or to an earlier one's `revision`. Idempotent."""
         with _clear_errors(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_lock(:k)"), {"k": _WRITER_LOCK})
@@ -75,18 +76,18 @@ class Database:
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             connection.commit()
             # The session-level lock must not go back into the pool with the connection.
             connection.invalidate()
 
     def require_migrated(self) -> None:
         """Raises BrokerRefused unless the tables are exactly those of this version."""
-        wanted = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+        wanted = _newest_revision()
         # Alembic announces itself at INFO whenever it looks.
         logging.getLogger("alembic").setLevel(logging.WARNING)
         with self.read() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = revision_of(connection)
         if found != wanted:
             raise BrokerRefused(
                 file="the database",
@@ -99,6 +100,17 @@ class Database:
     def close(self) -> None:
         """Close the pool."""
         self.engine.dispose()
+
+
+@cache
+def _newest_revision() -> str | None:
+    """Return the revision of this version's tables; anybody may ask whether they are there."""
+    return ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return which version's the tables are, None where there are none."""
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 @contextmanager

@@ -7,12 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from broker.store.tables import approval, item, job, request_key
+from broker.store.tables import approval, item, job, remark, request_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """A release, question or delivery. about: of a delivery, its question. request: JSON."""
+    """
+    A release, question or delivery; or a look for what withdrawals did to them ("effects"). about:
+    of a delivery, its question. request: JSON. number: of a release, by study and audience, once it
+    is made. terms: JSON; of a release its `ReleaseTerms`, of a question epoch and hash of the
+    signed study. made, checked: broker.effects.
+    """
 
     id: str
     study_id: str
@@ -24,6 +29,10 @@ class JobRow:
     failure: str | None = None
     asked_at: int
     finished_at: int | None = None
+    number: int | None = None
+    terms: str | None = None
+    made: str | None = None
+    checked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +111,7 @@ def change(connection: Connection, job_id: str, **columns: Any) -> None:
 def set_approval(
     connection: Connection, question_id: str, party: str, decision: str, text: str, now: int
 ) -> None:
-    """Store a party's decision, in place of an earlier one."""
+    """Store a party's decision about a question or release, in place of an earlier one."""
     values = {"decision": decision, "approval": text, "decided_at": now}
     mine = (approval.c.question_id == question_id) & (approval.c.party == party)
     changed = connection.execute(update(approval).where(mine).values(**values))
@@ -116,6 +125,28 @@ def approvals(connection: Connection, question_id: str) -> dict[str, str]:
         approval.c.question_id == question_id
     )
     return {row.party: row.decision for row in connection.execute(wanted)}
+
+
+def approval_texts(connection: Connection, job_id: str) -> dict[str, str]:
+    """Return the decisions by party, as they were signed."""
+    wanted = select(approval.c.party, approval.c.approval).where(approval.c.question_id == job_id)
+    return {row.party: row.approval for row in connection.execute(wanted)}
+
+
+def add_remark(
+    connection: Connection, question_id: str, number: int, author: str, text: str, now: int
+) -> None:
+    """Store what was said about a question, as it was signed."""
+    values = {"number": number, "author": author, "remark": text, "said_at": now}
+    connection.execute(remark.insert().values(question_id=question_id, **values))
+
+
+def remarks(connection: Connection, question_id: str) -> list[tuple[int, str]]:
+    """Return number and text of what was said about a question, in order."""
+    wanted = select(remark.c.number, remark.c.remark).where(remark.c.question_id == question_id)
+    return [
+        (row.number, row.remark) for row in connection.execute(wanted.order_by(remark.c.number))
+    ]
 
 
 def add_item(connection: Connection, row: ItemRow) -> None:
@@ -138,6 +169,15 @@ def same_item(connection: Connection, like: ItemRow) -> ItemRow | None:
         item.c.recipient == like.recipient,
         item.c.purpose == like.purpose,
         item.c.subject == like.subject,
+    )
+    found = connection.execute(wanted).mappings().first()
+    return ItemRow(**found) if found else None
+
+
+def find_sent(connection: Connection, subject: str, recipient: str, purpose: str) -> ItemRow | None:
+    """Return the object of this purpose about a subject that is addressed to `recipient`."""
+    wanted = select(item).where(
+        item.c.subject == subject, item.c.recipient == recipient, item.c.purpose == purpose
     )
     found = connection.execute(wanted).mappings().first()
     return ItemRow(**found) if found else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from broker.store import bulk
 from broker.store.tables import link
@@ -117,14 +117,26 @@ def among(
     ]
 
 
+def held_at(connection: Connection, study_id: str, sequence: int) -> LinkRows:
+    """Return the links that held after a run. A tier that this version does not know is -1."""
+    held = (link.c.since <= sequence) & (link.c.until.is_(None) | (link.c.until > sequence))
+    return _read(connection, study_id, held)[0]
+
+
 def _holding(connection: Connection, study_id: str) -> tuple[LinkRows, npt.NDArray[np.int64]]:
     """Return the links that hold now, and since when."""
+    return _read(connection, study_id, link.c.until.is_(None))
+
+
+def _read(
+    connection: Connection, study_id: str, which: ColumnElement[bool]
+) -> tuple[LinkRows, npt.NDArray[np.int64]]:
     c = link.c
     wanted = select(c.left_pseudonym, c.right_pseudonym, c.tier, c.model, c.since)
     numbers = {name: number for number, name in enumerate(_TIERS)}
     left, right = [np.zeros((0, 16), np.uint8)], [np.zeros((0, 16), np.uint8)]
     facts = [np.zeros((0, 3), np.int64)]
-    for rows in bulk.read(connection, wanted.where(c.study_id == study_id, c.until.is_(None))):
+    for rows in bulk.read(connection, wanted.where(c.study_id == study_id, which)):
         one, other, tier, model, since = zip(*rows, strict=True)
         left.append(bulk.matrix(one))
         right.append(bulk.matrix(other))

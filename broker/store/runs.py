@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,10 @@ class RunRow:
 
     sequence: order of finished runs within the study, from 1; None until done. looks: 1 where it
     may ask a second look, else 0. work: JSON, see broker.run_progress. asserted: JSON, assertion
-    list number by uploader. precision: wanted of the links, None for the best F1.
+    list number by uploader. precision: wanted of the links, None for the best F1. opted_out: JSON,
+    opt-out list number by uploader. purpose: of those that the study declares, "" for none.
+    of_run: the run whose pairs this one decides anew. reviewed: JSON, the closed reviews whose
+    decisions count, by run.
     """
 
     id: str
@@ -43,6 +47,19 @@ class RunRow:
     looks: int = 0
     asserted: str = "{}"
     precision: float | None = None
+    opted_out: str = "{}"
+    purpose: str = ""
+    of_run: str | None = None
+    reviewed: str = "[]"
+
+
+WEIGHTS = "weights"
+"""Name of a run's weighed pairs among its intermediate results."""
+REVIEW_CASES, REVIEW_DECISIONS = "review-cases", "review-decisions"
+"""Names of what reviewers could be shown of a run, and of what they decided, likewise."""
+OVER = ("done", "failed", "cancelled")
+"""States of a run that has ended."""
+_VAIN = ("failed", "cancelled")
 
 
 def add(connection: Connection, row: RunRow) -> None:
@@ -58,7 +75,7 @@ def find(connection: Connection, run_id: str) -> RunRow | None:
 
 
 def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
-    """Return a run that was asked for the same, of the same inputs, and that has not failed."""
+    """Return a run that was asked for the same, of the same inputs, and is done or may be."""
     same = select(run).where(
         run.c.study_id == wanted.study_id,
         run.c.seed == wanted.seed,
@@ -67,7 +84,10 @@ def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
         run.c.looks == wanted.looks,
         run.c.asserted == wanted.asserted,
         run.c.precision == wanted.precision,
-        run.c.state != "failed",
+        run.c.opted_out == wanted.opted_out,
+        run.c.purpose == wanted.purpose,
+        run.c.reviewed == wanted.reviewed,
+        run.c.state.not_in(_VAIN),
     )
     found = connection.execute(same.order_by(run.c.started_at.desc())).mappings().first()
     return RunRow(**found) if found else None
@@ -91,6 +111,12 @@ def unfinished(connection: Connection) -> list[str]:
     """Return the runs that are queued or running, oldest first."""
     wanted = select(run.c.id).where(run.c.state.in_(("queued", "running")))
     return list(connection.execute(wanted.order_by(run.c.started_at, run.c.id)).scalars())
+
+
+def cancelled_since(connection: Connection, since: int) -> list[str]:
+    """Return the runs that were cancelled at `since`, Unix seconds, or later."""
+    wanted = select(run.c.id).where(run.c.state == "cancelled", run.c.finished_at >= since)
+    return list(connection.execute(wanted.order_by(run.c.finished_at)).scalars())
 
 
 def change(connection: Connection, run_id: str, **columns: Any) -> None:
@@ -125,16 +151,33 @@ def count_intermediates(connection: Connection, run_id: str, prefix: str) -> int
     return connection.execute(select(func.count()).where(mine)).scalar_one()
 
 
-def drop_intermediates(connection: Connection, run_id: str) -> list[str]:
+def drop_intermediates(
+    connection: Connection, run_id: str, *, keep: Collection[str] = ()
+) -> list[str]:
     """
     Forget a run's intermediate results, its questions and their answers among them; return their
-    blobs, to be deleted.
+    blobs, to be deleted. keep: names of those that stay.
     """
     asked = second_looks.drop(connection, run_id)
-    mine = intermediate.c.run_id == run_id
+    mine = (intermediate.c.run_id == run_id) & intermediate.c.name.not_in(keep)
     blobs = list(connection.execute(select(intermediate.c.blob_id).where(mine)).scalars())
     connection.execute(delete(intermediate).where(mine))
     return blobs + asked
+
+
+def drop_kept(
+    connection: Connection, names: Collection[str], *, run_id: str = "", before: int | None = None
+) -> list[str]:
+    """
+    Forget what was kept under these names: of one run, or of all that ended before `before`, Unix
+    seconds; return the blobs, to be deleted.
+    """
+    of = run.c.id == run_id if before is None else run.c.finished_at < before
+    ended = select(run.c.id).where(run.c.state.in_(OVER), of)
+    mine = intermediate.c.run_id.in_(ended) & intermediate.c.name.in_(names)
+    blobs = list(connection.execute(select(intermediate.c.blob_id).where(mine)).scalars())
+    connection.execute(delete(intermediate).where(mine))
+    return blobs
 
 
 def beat(connection: Connection, worker: str, now: float) -> None:
@@ -146,12 +189,7 @@ def beat(connection: Connection, worker: str, now: float) -> None:
         connection.execute(heartbeat.insert().values(worker=worker, seen_at=now))
 
 
-def alive_since(connection: Connection, since: float) -> list[str]:
-    """Return the workers that were seen at `since`, Unix seconds, or later."""
-    wanted = select(heartbeat.c.worker).where(heartbeat.c.seen_at >= since)
+def alive_since(connection: Connection, since: float, *, until: float) -> list[str]:
+    """Return the workers that were seen between `since` and `until`, Unix seconds."""
+    wanted = select(heartbeat.c.worker).where(heartbeat.c.seen_at.between(since, until))
     return list(connection.execute(wanted).scalars())
-
-
-def last_beat(connection: Connection) -> float | None:
-    """Return when any worker was last seen, Unix seconds."""
-    return connection.execute(select(func.max(heartbeat.c.seen_at))).scalar()

@@ -9,20 +9,32 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, 
 
 from broker.store.tables import dataset, deactivation, part, past_study, study
 
+DESTROYED = "destroyed"
+"""State of a dataset version whose parts a retention rule has deleted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
-    """A registered study. signed: JSON of the SignedStudy."""
+    """
+    A registered study. signed: JSON of the SignedStudy. state: of its life cycle
+    (broker.services.lifecycle), since state_since; state_before: what it was when it was closed.
+    """
 
     id: str
     study_hash: str
     signed: str
     registered_at: int
+    state: str = "open"
+    state_since: int | None = None
+    state_before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRow:
-    """A dataset version. state: receiving, complete, abandoned, withdrawn. manifest: JSON."""
+    """
+    A dataset version. state: receiving, complete, quarantined, abandoned or withdrawn.
+    manifest: JSON. bytes: of all parts. checked_at: when the worker opened it. quarantine: why.
+    """
 
     study_id: str
     uploader: str
@@ -33,6 +45,9 @@ class DatasetRow:
     state: str
     announced_at: int
     completed_at: int | None
+    bytes: int = 0
+    checked_at: int | None = None
+    quarantine: str = ""
 
 
 def add_study(connection: Connection, row: StudyRow) -> None:
@@ -43,6 +58,8 @@ def add_study(connection: Connection, row: StudyRow) -> None:
             study_hash=row.study_hash,
             signed=row.signed,
             registered_at=row.registered_at,
+            state=row.state,
+            state_since=row.state_since,
         )
     )
 
@@ -74,8 +91,22 @@ def replace_study(connection: Connection, row: StudyRow, old: StudyRow, old_epoc
     connection.execute(
         update(study)
         .where(study.c.id == row.id)
-        .values(study_hash=row.study_hash, signed=row.signed, registered_at=row.registered_at)
+        .values(
+            study_hash=row.study_hash,
+            signed=row.signed,
+            registered_at=row.registered_at,
+            state=row.state,
+            state_since=row.state_since,
+        )
     )
+
+
+def set_state(
+    connection: Connection, study_id: str, state: str, now: int, *, before: str | None = None
+) -> None:
+    """Change where a study is in its life cycle."""
+    columns = {"state": state, "state_since": now, "state_before": before}
+    connection.execute(update(study).where(study.c.id == study_id).values(**columns))
 
 
 def find_study_at(connection: Connection, study_id: str, epoch: int) -> StudyRow | None:
@@ -116,6 +147,7 @@ def add_dataset(connection: Connection, row: DatasetRow) -> None:
             manifest_hash=row.manifest_hash,
             state=row.state,
             announced_at=row.announced_at,
+            bytes=row.bytes,
         )
     )
 
@@ -145,10 +177,32 @@ def newest_dataset(
     return next((DatasetRow(**row) for row in connection.execute(wanted).mappings()), None)
 
 
+def newest_numbers(connection: Connection, study_id: str) -> dict[tuple[str, str, int], int]:
+    """Return the number of the newest dataset version by uploader, state and epoch."""
+    d = dataset.c
+    wanted = select(d.uploader, d.state, d.epoch, func.max(d.number)).where(d.study_id == study_id)
+    found = connection.execute(wanted.group_by(d.uploader, d.state, d.epoch))
+    return {(uploader, state, epoch): number for uploader, state, epoch, number in found}
+
+
+def newest_held(connection: Connection, study_id: str, uploader: str) -> DatasetRow | None:
+    """Return the uploader's newest version that is complete, or was until retention deleted it."""
+    wanted = _datasets(study_id, uploader).where(dataset.c.state.in_(("complete", DESTROYED)))
+    ordered = wanted.order_by(dataset.c.number.desc()).limit(1)
+    return next((DatasetRow(**row) for row in connection.execute(ordered).mappings()), None)
+
+
 def datasets_of(connection: Connection, study_id: str, uploader: str) -> list[DatasetRow]:
     """Return the uploader's dataset versions, oldest first."""
     wanted = _datasets(study_id, uploader).order_by(dataset.c.number)
     return [DatasetRow(**row) for row in connection.execute(wanted).mappings()]
+
+
+def every_dataset(connection: Connection, study_id: str) -> list[DatasetRow]:
+    """Return every dataset version of the study, by uploader and number."""
+    wanted = select(dataset).where(dataset.c.study_id == study_id)
+    ordered = wanted.order_by(dataset.c.uploader, dataset.c.number)
+    return [DatasetRow(**row) for row in connection.execute(ordered).mappings()]
 
 
 def set_dataset_state(
@@ -189,11 +243,6 @@ def part_blob(connection: Connection, row: DatasetRow, number: int) -> str | Non
     """Return the blob of one part, None if it has not come."""
     wanted = select(part.c.blob_id).where(_parts_of(row), part.c.number == number)
     return connection.execute(wanted).scalar()
-
-
-def count_parts(connection: Connection, row: DatasetRow) -> int:
-    """Return how many parts have come."""
-    return connection.execute(select(func.count()).where(_parts_of(row))).scalar_one()
 
 
 def drop_parts(connection: Connection, row: DatasetRow) -> list[str]:
