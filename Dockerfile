@@ -28,6 +28,7 @@ RUN groupadd --gid 10001 linkage \
 COPY --from=build /opt/linkage /opt/linkage
 COPY docker/set-up /usr/local/bin/linkage-set-up
 COPY docker/healthy /usr/local/bin/linkage-healthy
+COPY docker/worker /usr/local/bin/linkage-worker
 ENV PATH=/opt/linkage/bin:$PATH \
     LINKAGE_BROKER_HOME=/broker \
     NUMBA_CACHE_DIR=/tmp/numba \
@@ -36,5 +37,5 @@ ENV PATH=/opt/linkage/bin:$PATH \
     PYTHONUNBUFFERED=1
 USER 10001:10001
 VOLUME ["/broker"]
-EXPOSE 8400
+EXPOSE 8400 9101 9102
 CMD ["linkage-broker", "serve"]

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from broker import problems
 from broker.container import Broker
@@ -14,11 +15,14 @@ from broker.limits import Outermost
 from broker.routes import (
     assertions,
     audit,
+    governance,
     health,
     jobs,
     relay,
+    reviews,
     runs,
     second_looks,
+    sessions,
     studies,
     uploads,
 )
@@ -33,11 +37,19 @@ def create_app(broker: Broker) -> FastAPI:
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit):
         app.include_router(module.router)
+    app.include_router(governance.router)
+    app.include_router(reviews.router)
+    app.include_router(sessions.router)
     app.add_exception_handler(LinkageError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _framework)
     limits = broker.home.config.limits
-    app.add_middleware(Outermost, json_bytes=limits.json_bytes, known=broker.sign_in.caller)
+    app.add_middleware(
+        Outermost,
+        json_bytes=limits.json_bytes,
+        known=broker.door.caller,
+        headers=tuple(broker.door.browsers.headers()),
+    )
     return app
 
 
@@ -51,8 +63,26 @@ def _malformed(_request: Request, error: Exception) -> JSONResponse:
     return _unknown(error)
 
 
-def _framework(_request: Request, error: Exception) -> JSONResponse:
-    return problems.of_http(error) if isinstance(error, HTTPException) else _unknown(error)
+def _framework(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        return _unknown(error)
+    answer = problems.of_http(error)
+    if error.status_code == 405:
+        answer.headers["allow"] = _methods_of(request)
+    return answer
+
+
+def _methods_of(request: Request) -> str:
+    """Return every method of an address: each has a route, and the framework tells the first's."""
+    paths = describe(request.app)["paths"]
+    here = [path for path in paths if _is(path, request.scope["path"])]
+    # Where two templates fit, the address is that with fewer names in it.
+    ways = paths[min(here, key=lambda path: path.count("{"))] if here else ()
+    return ", ".join(sorted(method.upper() for method in ways))
+
+
+def _is(template: str, path: str) -> bool:
+    return compile_path(template)[0].match(path) is not None
 
 
 def _unknown(error: Exception) -> JSONResponse:

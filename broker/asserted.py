@@ -16,12 +16,12 @@ from linkage.assertions import AssertionList, from_bytes
 from linkage.errors import NotFound
 from linkage.matching.asserted import Settled, settle
 from linkage.matching.dataset import Dataset
-from linkage.sealing import Identity, unseal
+from linkage.sealing import KeyHolder, unseal
 
 
 def settled(
     broker: Broker,
-    identity: Identity,
+    identity: KeyHolder,
     study: RegisteredStudy,
     row: runs.RunRow,
     datasets: Mapping[str, Dataset],
@@ -47,7 +47,7 @@ def settled(
 
 
 def _open(
-    broker: Broker, identity: Identity, study: RegisteredStudy, uploader: str, number: int
+    broker: Broker, identity: KeyHolder, study: RegisteredStudy, uploader: str, number: int
 ) -> AssertionList:
     with broker.database.read() as connection:
         row = assertions.find(connection, study.id, uploader, number)

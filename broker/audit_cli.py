@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.console import HomeOption, JsonOption, home_at, show
 from linkage.errors import PackageRefused
 
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 
-HomeOption = Annotated[
-    Path, typer.Option(envvar="LINKAGE_BROKER_HOME", help="The broker's home folder.")
-]
 HeadsOption = Annotated[
     list[Path] | None, typer.Option("--heads", help="A party's file of heads; repeat.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
 @audit.command("verify")
@@ -39,9 +35,8 @@ def audit_verify(
     """Walk the audit log and its signed heads; with heads kept elsewhere, find a cut-off end."""
     from broker import audit as audit_log
     from broker import audit_heads
-    from broker.config import load_home
 
-    found = load_home(home)
+    found = home_at(home)
     signer = found.public()
     kept = _kept(heads or [], found)
     with _reading(found) as connection:
@@ -49,31 +44,29 @@ def audit_verify(
         if head is not None:
             audit_log.verify(connection, head=head)
     text = f"The audit log holds {told.entries} entries and fits together. {_said(told)}"
-    _show(as_json, told.to_json(), f"{text} Head: {told.entries}:{told.hash}")
+    show(as_json, told.to_json(), f"{text} Head: {told.entries}:{told.hash}")
 
 
 @audit.command("head")
 def audit_head(home: HomeOption, as_json: JsonOption = False) -> None:
     """Print the log's newest entry as number:hash; keep it outside this machine."""
     from broker import audit as audit_log
-    from broker.config import load_home
 
-    with _reading(load_home(home)) as connection:
+    with _reading(home_at(home)) as connection:
         found = audit_log.newest(connection)
-    _show(as_json, {"number": found.number, "hash": found.hash}, str(found))
+    show(as_json, {"number": found.number, "hash": found.hash}, str(found))
 
 
 @audit.command("sign")
 def audit_sign(home: HomeOption) -> None:
     """Sign a head now and print it, a line for files of heads; needs the worker's private key."""
     from broker.audit_heads import HeadSigner
-    from broker.config import load_home
     from broker.container import Broker
-    from linkage.sealing import Identity
+    from broker.keys import key_holder_of
 
-    found = load_home(home)
+    found = home_at(home)
     broker = Broker.at(found)
-    identity = Identity.load(found.identity_file)
+    identity = key_holder_of(found)
     signer = HeadSigner(broker.database, identity, every=found.config.worker.head_seconds)
     typer.echo(signer.sign().canonical().decode())
 
@@ -86,10 +79,9 @@ def audit_export(
 ) -> None:
     """Write the whole log with its heads, for `linkage audit verify` on any machine."""
     from broker import audit_heads
-    from broker.config import load_home
     from linkage.audit_chain import export_lines, verify_export
 
-    found = load_home(home)
+    found = home_at(home)
     signer = found.public()
     try:
         with _reading(found) as connection, out.open("xb") as file:
@@ -104,7 +96,7 @@ def audit_export(
     # Only after all of it is written: an altered log is evidence, too.
     told = verify_export(out, signer)
     text = f"{told.entries} entries and {told.heads} signed heads are in {out}. It fits together."
-    _show(as_json, {"file": str(out)} | told.to_json(), text)
+    show(as_json, {"file": str(out)} | told.to_json(), text)
 
 
 @contextmanager
@@ -133,7 +125,3 @@ def _said(told: Verdict) -> str:
         f"{newest} {told.kept} heads kept elsewhere vouch for the entries up to {told.vouched};"
         f" {told.unvouched} came later."
     )
-
-
-def _show(as_json: bool, value: Any, text: str) -> None:
-    typer.echo(json.dumps(value, indent=1) if as_json else text)

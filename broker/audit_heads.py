@@ -16,9 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from broker.store import audit as rows
 from broker.store.engine import Connection, Database
-from linkage.audit_chain import START, AuditHead, Chain, KeptHead, Verdict, parse_head
+from linkage.audit_chain import (
+    START,
+    AuditHead,
+    Chain,
+    KeptHead,
+    Verdict,
+    export_lines,
+    parse_head,
+)
 from linkage.errors import HistoryAltered
-from linkage.sealing import Identity, PublicIdentity
+from linkage.sealing import KeyHolder, PublicIdentity
 
 FRESH_SECONDS = 1.0
 """How old the head of an answer may be; asking the database at every request would cost time."""
@@ -34,7 +42,7 @@ class HeadSigner:
     def __init__(
         self,
         database: Database,
-        identity: Identity,
+        identity: KeyHolder,
         *,
         every: float,
         now: Callable[[], float] = time.time,
@@ -103,6 +111,14 @@ class Heads:
         with self._database.read() as connection:
             found = rows.heads_page(connection, after=after, limit=limit)
         return [AuditHead.model_validate_json(row.head) for row in found]
+
+    def export(self, signer: PublicIdentity) -> Iterator[bytes]:
+        """
+        Yield the whole log with its heads, as `audit export` writes it, as it is: whoever gets it
+        verifies it. A slow reader holds a connection to the database.
+        """
+        with self._database.read() as connection:
+            yield from export_lines(signer, walk(connection))
 
     def wish(self, actor: str) -> None:
         """Have the worker sign a head now, which it does within about a second."""

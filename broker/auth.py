@@ -5,8 +5,10 @@ Who is calling: a signed assertion (RFC 7523) buys a short opaque access token.
 2. its signing key is the one pinned in the signed study, or the admin's registered one;
 3. the signature is Ed25519, no other algorithm is known here;
 4. aud is this broker, exp at most five minutes ahead, iat not in the future;
-5. jti is used once: remembered until the assertion has expired.
-Steps 1 to 4 read only; the one writer's turn is taken for step 5, which looks at the key again.
+5. jti is used once: remembered until the assertion has expired;
+6. the caller's access is not suspended (broker.services.access); told to the key's owner only.
+Steps 1 to 4 and 6 read only; the one writer's turn is taken for step 5, which looks at key and
+suspension again.
 Tokens are random; only their SHA-256 is stored, so the database signs nobody in.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import hashlib
 import json
 import re
@@ -21,6 +24,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 
 from joserfc import jws, jwt
@@ -35,7 +39,7 @@ from broker.store import access, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import NotAuthenticated
 from linkage.messages import Token, TokenRequest
-from linkage.sealing import PublicIdentity
+from linkage.sealing import Identity, PublicIdentity
 
 _NAME = re.compile(r"([a-z][a-z0-9-]{0,62}[a-z0-9])/([a-z][a-z0-9-]{0,62}[a-z0-9])")
 _MAX_ASSERTION = 8192
@@ -59,12 +63,18 @@ class SignIn:
         # Signatures are checked before anybody has to wait: a stranger's assertion costs a read.
         with self.database.read() as connection:
             key = _key_of(connection, caller)
-        claims = _verified(request.assertion, key)
+        # Who is not known costs as much time as who signs wrongly: else a clock tells the names.
+        claims = _verified(request.assertion, key or _nobody())
+        if key is None:
+            _unknown()
         self._check(claims, caller, int(self.now()))
+        with self.database.read() as connection:
+            _require_not_suspended(connection, caller)
         used = _sha256(f"{caller.actor}\n{claims['jti']}")
         with self.database.change() as connection:
             if _key_of(connection, caller) != key:
                 _unknown()  # revoked or renewed since
+            _require_not_suspended(connection, caller)
             # It may have waited so long that the use of this very assertion is forgotten.
             now = int(self.now())
             self._check(claims, caller, now)
@@ -142,8 +152,13 @@ def _claimed_caller(assertion: str) -> Caller:
     return Caller(name, None if study_id == ADMIN else study_id)
 
 
-def _key_of(connection: Connection, caller: Caller) -> PublicIdentity:
-    """Return the caller's registered keys; who has none is told no more than a wrong signature."""
+@cache
+def _nobody() -> PublicIdentity:
+    return Identity.generate("nobody", kem="X25519").public()
+
+
+def _key_of(connection: Connection, caller: Caller) -> PublicIdentity | None:
+    """Return the caller's registered keys; None for who has none."""
     if caller.study_id is None:
         row = access.find_admin(connection, caller.name)
         if row and row.revoked_at is None:
@@ -153,7 +168,21 @@ def _key_of(connection: Connection, caller: Caller) -> PublicIdentity:
         registered = RegisteredStudy.of(study) if study else None
         if registered and caller.name in registered.config.actors:
             return registered.pin(caller.name)
-    _unknown()
+    return None
+
+
+def _require_not_suspended(connection: Connection, caller: Caller) -> None:
+    if caller.study_id is None:
+        return
+    found = access.find_suspension(connection, caller.study_id, caller.name)
+    if found is not None:
+        day = dt.datetime.fromtimestamp(found.since, dt.UTC).date()
+        _refuse(
+            f"the broker's admin has suspended the access of {caller.actor!r} since {day}:"
+            f" {found.reason}",
+            "call the broker's admin; if the key was stolen, the custodian signs the next epoch"
+            " with a new one",
+        )
 
 
 def _verified(assertion: str, identity: PublicIdentity) -> dict[str, Any]:

@@ -4,7 +4,8 @@ The broker's home folder and its configuration, `config.toml`: frozen, unknown s
     HOME/config.toml           settings, owner-only
     HOME/public.json           the broker's public identity, for the custodian to pin
     HOME/worker/identity.key   its private keys; only the worker needs this folder
-    HOME/blobs/                sealed packages
+    HOME/accounts.key          for people's second factors and sessions; only serve needs it
+    HOME/blobs/                sealed packages, unless [blobs] names a bucket; then the spool only
     HOME/broker.sqlite         the database, unless [database] names another
     HOME/workflows.sqlite      the state of running jobs, likewise
 """
@@ -19,9 +20,14 @@ from pydantic import Field, model_validator
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from broker.account_config import LOOPBACK, AccountSettings, Oidc
+from broker.account_key import make_account_key
+from broker.blob_settings import BlobSettings
+from broker.settings import LogSettings, MetricsSettings, blamed, from_environment
 from linkage import strict_toml
 from linkage.errors import BrokerRefused, KeyRefused
 from linkage.messages import BROKER
+from linkage.participation import LONGEST_DAYS, RetentionRules
 from linkage.roles import require_no_custodian
 from linkage.sealing import Identity, PublicIdentity, write_secret
 from linkage.strict_toml import Fault, Strict
@@ -31,7 +37,6 @@ DATABASE_URL_FILE = "LINKAGE_BROKER_DATABASE_URL_FILE"
 """Environment variable: a file with the database URL, for container secrets."""
 
 _MIB = 1 << 20
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class Server(Strict):
@@ -44,12 +49,13 @@ class Server(Strict):
     behind_tls_proxy: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    proxy_addresses: tuple[str, ...] = ("127.0.0.1", "::1")
 
     @model_validator(mode="after")
     def _not_in_the_clear(self) -> Server:
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise Fault("TLS needs both tls_certificate and tls_key", "give both files or none")
-        if self.host in _LOOPBACK or self.tls_certificate or self.behind_tls_proxy:
+        if self.host in LOOPBACK or self.tls_certificate or self.behind_tls_proxy:
             return self
         raise Fault(
             "without TLS the broker listens on this machine only",
@@ -75,12 +81,19 @@ class Tokens(Strict):
 
 
 class Limits(Strict):
-    """The table [limits]: byte and count caps. relayed: one sealed answer or bundle of rows."""
+    """
+    The table [limits]: byte and count caps. relayed: one sealed answer or bundle of rows.
+    reserve: of the disk, which callers never get. study, party: all that a study, or one party
+    with its contributors, may keep here; an admin can give one study or party another quota.
+    """
 
     json_bytes: int = Field(default=16 * _MIB, ge=1024)
     dataset_bytes: int = Field(default=64 * 1024 * _MIB, ge=1)
     dataset_records: int = Field(default=200_000_000, ge=1)
     relayed_bytes: int = Field(default=2047 * _MIB, ge=1, le=2047 * _MIB)
+    reserve_bytes: int = Field(default=256 * _MIB, ge=0)
+    study_bytes: int = Field(default=1024 * 1024 * _MIB, ge=1)
+    party_bytes: int = Field(default=256 * 1024 * _MIB, ge=1)
 
 
 class WorkerSettings(Strict):
@@ -88,17 +101,30 @@ class WorkerSettings(Strict):
     The table [worker]. poll: how often it looks for new work. take_over: how long a worker may
     be silent before others take its work. head: between signed heads of the audit log. All in
     seconds. cores: 0 takes every core.
+    keep_pairs_days: how long the weighed pairs of a finished run stay; 0: not at all.
     affordable_comparisons: of CLKs, up to which a run compares all pairs; None: as measured
     (linkage.matching.planning).
+    key_holder: module:function that gives the keys, instead of a file (broker.keys).
     """
 
     identity: Path = Path("worker/identity.key")
+    key_holder: str = Field(default="", pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")
     poll_seconds: float = Field(default=0.1, ge=0.01, le=60)
     heartbeat_seconds: float = Field(default=5.0, ge=0.1, le=60)
     take_over_seconds: float = Field(default=120.0, ge=1)
     head_seconds: float = Field(default=600.0, ge=1, le=86_400)
     cores: int = Field(default=0, ge=0, le=1024)
+    keep_pairs_days: int = Field(default=7, ge=0, le=3650)
     affordable_comparisons: int | None = Field(default=None, ge=0)
+
+
+class Retention(RetentionRules):
+    """
+    The table [retention]: the rules of a study file's, for every study; the shorter counts.
+    backups_days: how long the admin keeps backups, as certificates of destruction say.
+    """
+
+    backups_days: int | None = Field(default=None, ge=0, le=LONGEST_DAYS)
 
 
 class BrokerConfig(Strict):
@@ -106,9 +132,26 @@ class BrokerConfig(Strict):
 
     server: Server = Server()
     database: DatabaseSettings = DatabaseSettings()
+    blobs: BlobSettings = BlobSettings()
     tokens: Tokens = Tokens()
     limits: Limits = Limits()
     worker: WorkerSettings = WorkerSettings()
+    retention: Retention = Retention()
+    accounts: AccountSettings = AccountSettings()
+    oidc: Oidc = Oidc()
+    metrics: MetricsSettings = MetricsSettings()
+    logs: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _comes_back(self) -> BrokerConfig:
+        if self.oidc.issuer and not self.accounts.origin:
+            raise Fault(
+                "an identity provider must know where people come back to",
+                'write origin = "https://..." into [accounts]',
+                "oidc",
+                "issuer",
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +170,16 @@ class Home:
     def identity_file(self) -> Path:
         """The broker's private keys; only the worker can read them."""
         return self.path / self.config.worker.identity
+
+    @property
+    def accounts_key_file(self) -> Path:
+        """What encrypts people's second factors; only the server reads it."""
+        return self.path / self.config.accounts.key
+
+    @property
+    def by_tls(self) -> bool:
+        """Do browsers speak TLS with it, or with a proxy in front of it?"""
+        return bool(self.config.server.tls_certificate) or self.config.server.behind_tls_proxy
 
     def public(self) -> PublicIdentity:
         """Return the broker's public identity. Raises BrokerRefused where there is none."""
@@ -153,12 +206,19 @@ class Home:
 
 
 def load_home(path: Path) -> Home:
-    """Read a broker's folder. Raises BrokerRefused with file, line, key and remedy."""
+    """
+    Read a broker's folder; the environment's settings win. Raises BrokerRefused with file, line or
+    variable, key and remedy.
+    """
     if not (path / CONFIG).is_file():
         raise _refused(
             path, "is no broker's home folder", f"make one with `linkage-broker init {path}`"
         )
-    return Home(path, strict_toml.load(path / CONFIG, BrokerConfig, BrokerRefused))
+    over = from_environment(os.environ, BrokerConfig)
+    try:
+        return Home(path, strict_toml.load(path / CONFIG, BrokerConfig, BrokerRefused, over))
+    except BrokerRefused as refusal:
+        raise blamed(refusal, over) from None
 
 
 def create_home(
@@ -188,6 +248,7 @@ def create_home(
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = Identity.generate(BROKER)
     identity.save(home.identity_file)
+    make_account_key(home.accounts_key_file)
     (path / "public.json").write_text(identity.public().model_dump_json(indent=1))
     home.blobs.mkdir(mode=0o700, exist_ok=True)
     # Last, so that a folder whose set-up was cut short is not taken for a broker's.

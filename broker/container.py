@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.account_key import AccountKey
 from broker.audit_heads import Heads
 from broker.auth import SignIn
 from broker.blobs import Blobs
+from broker.browsers import Browsers
 from broker.config import Home
+from broker.front_door import FrontDoor
+from broker.oidc import Provider
+from broker.passwords import Hashes
+from broker.rate import Attempts
+from broker.services import once
+from broker.services.access import Access
+from broker.services.accounts import Accounts
 from broker.services.admins import Admins
 from broker.services.assertions import Assertions
+from broker.services.consents import Consents
+from broker.services.forecasts import Forecasts
+from broker.services.lifecycle import Lifecycle
+from broker.services.opt_outs import OptOuts
 from broker.services.oversight import Oversight
 from broker.services.questions import Questions
+from broker.services.quotas import Quotas
 from broker.services.relay import Relay
 from broker.services.releases import Releases
+from broker.services.remarks import Remarks
+from broker.services.retention import Retention
+from broker.services.reviews import Reviews
 from broker.services.runs import Runs
 from broker.services.second_looks import SecondLooks
 from broker.services.studies import Studies
 from broker.services.uploads import Uploads
+from broker.sessions import Sessions
 from broker.store import blobs as blob_rows
 from broker.store.engine import Database
 
@@ -30,49 +48,82 @@ class Broker:
     database: Database
     blobs: Blobs
     sign_in: SignIn
+    access: Access
+    accounts: Accounts
+    sessions: Sessions
+    provider: Provider
+    door: FrontDoor
     admins: Admins
     studies: Studies
     uploads: Uploads
+    quotas: Quotas
     assertions: Assertions
     runs: Runs
+    forecasts: Forecasts
+    reviews: Reviews
     releases: Releases
+    consents: Consents
     questions: Questions
+    remarks: Remarks
     relay: Relay
     second_looks: SecondLooks
     oversight: Oversight
     heads: Heads
+    lifecycle: Lifecycle
+    opt_outs: OptOuts
+    retention: Retention
 
     @classmethod
     def at(cls, home: Home) -> Broker:
         """Build the services. Raises BrokerRefused if the database is not migrated."""
         database = Database(home.database_url())
         database.require_migrated()
-        blobs = Blobs(home.blobs)
+        blobs = Blobs.at(home)
         config = home.config
+        sign_in = SignIn(database, config.server, config.tokens)
+        key, hashes = AccountKey(home.accounts_key_file), Hashes()
+        attempts = Attempts(config.accounts.failed_per_minute)
+        accounts = Accounts(database, key, config.accounts, hashes)
+        sessions = Sessions(database, key, config.accounts, hashes, attempts)
         return cls(
             home=home,
             database=database,
             blobs=blobs,
-            sign_in=SignIn(database, config.server, config.tokens),
+            sign_in=sign_in,
+            access=Access(database),
+            accounts=accounts,
+            sessions=sessions,
+            provider=Provider.of(home, database, key, sessions),
+            door=FrontDoor(sign_in, sessions, accounts, attempts, Browsers.of(home)),
             admins=Admins(database),
             studies=Studies(database, home),
             uploads=Uploads(database, blobs, config.limits),
+            quotas=Quotas(database, config.limits),
             assertions=Assertions(database, blobs),
-            runs=Runs(database),
+            runs=Runs(database, blobs),
+            forecasts=Forecasts(database, config.worker),
+            reviews=Reviews(database),
             releases=Releases(database),
+            consents=Consents(database),
             questions=Questions(database),
+            remarks=Remarks(database),
             relay=Relay(database, blobs, config.limits),
             second_looks=SecondLooks(database, blobs),
             oversight=Oversight(database),
             heads=Heads(database),
+            lifecycle=Lifecycle(database),
+            opt_outs=OptOuts(database, blobs),
+            retention=Retention(database, blobs, home),
         )
 
     def sweep(self, *, older_than: float) -> None:
         """
-        Delete what killed processes left: half-written bodies, and blobs that no row names.
+        Delete what killed processes left: half-written bodies, and blobs that no row names. Forget
+        idempotency keys that are old.
 
         older_than: seconds; a blob gets its row moments after it is in place.
         """
+        once.forget_old(self.database)
         self.blobs.sweep_incoming(older_than)
         # Blobs first: one that is placed meanwhile is then no candidate.
         found = list(self.blobs.all_older_than(older_than))

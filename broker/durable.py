@@ -10,8 +10,10 @@ pickle runs code, so its unpickling is switched off.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NoReturn
@@ -21,17 +23,18 @@ from dbos import DBOS, DBOSConfig
 from dbos._serialization import DBOSPortableJSON, DefaultSerializer
 from sqlalchemy.exc import DBAPIError
 
-from broker import problems
+from broker import metrics, problems
 from broker.config import Home
 from broker.faults import failure_of
 from linkage.errors import PackageRefused, Unreachable
 
 APPLICATION = "commons-linkage-broker"
-WORKFLOW_VERSION = "3"
+WORKFLOW_VERSION = "4"
 """Raise it when a change of broker.runs or broker.jobs would misread a half-finished workflow."""
 
 SCHEMA = "dbos"
 _MOST_ATTEMPTS = 50
+_DROPPED_SECONDS = 10.0
 _ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 _FIRST_WAIT_SECONDS, _LAST_WAIT_SECONDS = 0.5, 16.0
 _RESULT_POLL_SECONDS = 0.05
@@ -147,6 +150,11 @@ def all_of(queue: str, subject: str, count: int, *, first: int = 0) -> None:
             raise StepFailed(one["failure"])
 
 
+def cancel(*subjects: str) -> None:
+    """Stop the workflows about these, and all that they queued, at their next step."""
+    DBOS.cancel_workflows(list(subjects), cancel_children=True)
+
+
 def life_of(subject: str) -> Life:
     """Return how the workflow about `subject` is."""
     status = DBOS.get_workflow_status(subject)
@@ -163,17 +171,25 @@ def is_outdated(subject: str) -> bool:
     return status is not None and status.app_version != WORKFLOW_VERSION
 
 
-def take_over(alive: Collection[str]) -> list[str]:
-    """Queue again what workers that are not `alive` were running; return those workers' names."""
+def take_over(alive: Collection[str], worker: str) -> list[str]:
+    """
+    Queue again what workers that are not `alive` were running, and what this one should be running
+    and is not; return those workers' names.
+
+    The latter is left by a database or disk that fails in the moment in which work is handed out:
+    it is written down as this worker's, and nobody does it.
+    """
     running = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
     left: Mapping[str, str] = {
         one.workflow_id: one.executor_id
         for one in running
         if one.executor_id and one.executor_id not in alive
     }
-    if left:
-        DBOS.resume_workflows(list(left))
-    return sorted(set(left.values()))
+    mine = {one.workflow_id for one in running if one.executor_id == worker}
+    dropped = _dropped.found(mine)
+    if left or dropped:
+        DBOS.resume_workflows([*left, *dropped])
+    return sorted({*left.values(), *([worker] if dropped else [])})
 
 
 def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -183,7 +199,9 @@ def step(name: str, function: Callable[..., Any], *args: Any) -> Any:
     A database that is out of reach is tried again for about half a minute. Raises StepFailed for
     whatever else goes wrong, also when the workflow is replayed.
     """
+    began = time.monotonic()
     ended: dict[str, Any] = DBOS.run_step({"name": name}, _guarded, function, args)
+    metrics.step_ended(name, time.monotonic() - began, failed="failure" in ended)
     if "failure" in ended:
         raise StepFailed(ended["failure"])
     return ended["result"]
@@ -194,11 +212,46 @@ def stop() -> None:
     DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
+class _Dropped:
+    """Workflows that are written down as this process's, and that it is not running."""
+
+    def __init__(self) -> None:
+        self._running: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def running(self, workflow: str) -> Iterator[None]:
+        with self._lock:
+            self._running.add(workflow)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(workflow)
+
+    def found(self, mine: Collection[str]) -> list[str]:
+        """Return those of `mine` that did not run whenever this was asked in the last seconds."""
+        now = time.monotonic()
+        with self._lock:
+            idle = [one for one in mine if one not in self._running]
+        # Between being handed out and beginning, and between ending and being noted, one is idle.
+        self._since = {one: self._since.get(one, now) for one in idle}
+        found = [one for one, since in self._since.items() if now - since > _DROPPED_SECONDS]
+        for one in found:
+            del self._since[one]
+        return found
+
+
+_dropped = _Dropped()
+
+
 def _register(queue: Queue) -> None:
     @DBOS.workflow(name=queue.name, max_recovery_attempts=_MOST_ATTEMPTS)
     def workflow(*args: Any) -> dict[str, str]:  # DBOS marks the function, which a method forbids
         try:
-            queue.function(*args)
+            with _dropped.running(str(DBOS.workflow_id)):
+                queue.function(*args)
         except StepFailed as failed:
             return {"failure": failed.failure}
         return {"failure": ""}

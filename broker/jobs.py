@@ -1,5 +1,6 @@
 """
-What the worker prepares from a finished run: releases, questions and deliveries.
+What the worker prepares from a finished run: releases, questions and deliveries; and what
+withdrawals did to them (broker.effects).
 
 Each is one step. Everything random in it is drawn anew if it is repeated after a crash, and
 becomes visible in one transaction: whole or not at all.
@@ -7,23 +8,34 @@ becomes visible in one transaction: whole or not at all.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
 from broker import audit, durable
 from broker.container import Broker
+from broker.crosswalks import (
+    Members,
+    crosswalks,
+    delivery_crosswalk,
+    draw_ids,
+    link_methods,
+    of_party,
+)
 from broker.durable import StepFailed
+from broker.effects import EffectsMaker, Made
 from broker.registered import RegisteredStudy
+from broker.services import agreements, standing, uses
+from broker.services.consents import require_consents
 from broker.services.questions import two_sides
-from broker.store import jobs, people, runs, studies
+from broker.services.releases import require_within_study
+from broker.store import jobs, links, people, releases, runs, studies
 from broker.withdrawn import held_since
 from linkage import delivery, idtables
 from linkage.errors import NotFound
@@ -33,13 +45,14 @@ from linkage.messages import (
     CROSSWALK,
     DELIVERY_CROSSWALK,
     DELIVERY_KEY,
+    LINK_METHODS,
     QUESTION_IDS,
 )
-from linkage.pseudonyms import ID_BYTES, random_ids
-from linkage.sealing import Context, Identity, seal
+from linkage.pseudonyms import ID_BYTES
+from linkage.records import Bytes2D
+from linkage.sealing import Context, KeyHolder, seal
 
 JOBS = "linkage-jobs"
-Bytes2D = npt.NDArray[np.uint8]
 _log = structlog.get_logger("linkage.worker")
 
 
@@ -52,22 +65,19 @@ class Sealable:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Members:
-    """
-    A party's records in a run. pseudonyms: uint8[N, 16]. persons: int64[N], numbers that are the
-    same at every party for one person, and mean nothing outside this job.
-    """
-
-    pseudonyms: Bytes2D
-    persons: npt.NDArray[np.int64]
-
-
 class JobMaker:
-    """Makes releases, questions and deliveries. identity: the broker's own private keys."""
+    """
+    Makes releases, questions and deliveries, and finds out what withdrawals did to them. identity:
+    the broker's own private keys.
+    """
 
-    def __init__(self, broker: Broker, identity: Identity) -> None:
+    def __init__(self, broker: Broker, identity: KeyHolder) -> None:
         self._broker, self._identity = broker, identity
+        self._effects = EffectsMaker(broker, identity)
+
+    def tend(self) -> None:
+        """Queue what nobody asks for: a look at what withdrawals did."""
+        self._effects.tend()
 
     def run(self, job_id: str) -> None:
         """The workflow of one job."""
@@ -87,22 +97,49 @@ class JobMaker:
                 return
             jobs.change(connection, job_id, state="running")
             study, run = _about(connection, row)
-        held = held_since(self._broker, self._identity, study, json.loads(run.inputs))
+            # Taken first: what comes while the datasets are opened is looked at again.
+            mark = releases.mark(connection, study.id)
+        if row.kind == releases.EFFECTS:
+            self._effects.make(row)
+            return
+        today = dt.datetime.now(dt.UTC).date()
         with self._broker.database.read() as connection:
-            members = _members(connection, study, run, held)
-        self._place(row, study, _MAKERS[row.kind](row, study, members))
+            require_within_study(study, row)
+            require_consents(connection, study, row)
+            uses.require_job(connection, study, row, today=today)
+            _require_standing(connection, study, row, today=today)
+        held = held_since(self._broker, self._identity, study, json.loads(run.inputs))
+        left_out: dict[str, bytes | None] = {}
+        with self._broker.database.read() as connection:
+            members = _members(connection, study, run, held, left_out)
+            why = _links(connection, row, run)
+        made = _MAKERS[row.kind](row, study, members, why)
+        parties = releases.audience_of(row) if row.kind == "release" else two_sides(study)
+        counts = {party: len(of_party(members, party).persons) for party in parties}
+        row = replace(row, made=Made(counts, left_out).to_json(), checked=mark)
+        self._place(row, study, made)
 
     def _place(self, row: jobs.JobRow, study: RegisteredStudy, made: list[Sealable]) -> None:
         items = [self._sealed(row, study, one) for one in made]
-        kept = False
-        try:
+        with self._broker.blobs.unless_kept(*(item.blob_id for item in items)) as fate:
             with self._broker.database.change() as connection:
                 current = jobs.find(connection, row.id)
                 if current is None or current.state != "running":
                     return
+                uses.require_job(connection, study, row, today=agreements.utc_today())
+                _require_standing(connection, study, row, today=agreements.utc_today())
                 for item in items:
                     jobs.add_item(connection, item)
-                jobs.change(connection, row.id, state="done", finished_at=int(time.time()))
+                number = releases.next_number(connection, row) if row.kind == "release" else None
+                jobs.change(
+                    connection,
+                    row.id,
+                    state="done",
+                    finished_at=int(time.time()),
+                    number=number,
+                    made=row.made,
+                    checked=row.checked,
+                )
                 audit.record(
                     connection,
                     actor="worker",
@@ -111,11 +148,7 @@ class JobMaker:
                     subject=row.id,
                     detail={f"digest to {i.recipient} ({i.purpose})": i.digest for i in items},
                 )
-            kept = True
-        finally:
-            if not kept:
-                for item in items:
-                    self._broker.blobs.delete(item.blob_id)
+            fate.kept = True
 
     def _sealed(self, row: jobs.JobRow, study: RegisteredStudy, one: Sealable) -> jobs.ItemRow:
         context = Context(study.id, BROKER, one.recipient, one.purpose, (row.id,))
@@ -161,17 +194,32 @@ def _about(connection: people.Connection, row: jobs.JobRow) -> tuple[RegisteredS
     return RegisteredStudy.of(study), run
 
 
+def _require_standing(
+    connection: people.Connection, study: RegisteredStudy, row: jobs.JobRow, *, today: dt.date
+) -> None:
+    """Raises where the question of a delivery stands no more, or rows may not go any more."""
+    if row.kind != "delivery":
+        return
+    standing.require_rows(study)
+    if (question := standing.about(connection, row.id)) is not None:
+        standing.require_progress(connection, study, question, today=today)
+
+
 def _members(
     connection: people.Connection,
     study: RegisteredStudy,
     run: runs.RunRow,
     held: Mapping[str, Bytes2D],
+    left_out: dict[str, bytes | None],
 ) -> dict[str, Members]:
     """
     Return by party the records of a run with their persons. held: by uploader, the pseudonyms
-    that it still holds, ascending, where it has uploaded or withdrawn anything since.
+    that it still holds, ascending, where it has uploaded or withdrawn anything since. left_out:
+    gets by uploader the pseudonyms that are withdrawn; None: all.
     """
-    found = _records_by_party(connection, study, json.loads(run.inputs), run.sequence or 0, held)
+    found = _records_by_party(
+        connection, study, json.loads(run.inputs), run.sequence or 0, held, left_out
+    )
     joined = b"".join(persons for _, persons in found.values())
     _, number = np.unique(np.frombuffer(joined, f"V{ID_BYTES}"), return_inverse=True)
     members, at = {}, 0
@@ -189,6 +237,7 @@ def _records_by_party(
     uploaders: Iterable[str],
     sequence: int,
     held: Mapping[str, Bytes2D],
+    left_out: dict[str, bytes | None],
 ) -> dict[str, tuple[bytes, bytes]]:
     """
     Return by party the pseudonyms and person IDs of all its uploaders' records, 16 bytes each.
@@ -206,32 +255,61 @@ def _records_by_party(
                 )
                 stays = find_in(as_names(held[uploader]), as_names(known)) >= 0
                 names, persons = known[stays].tobytes(), of[stays].tobytes()
+                if not stays.all():
+                    left_out[uploader] = known[~stays].tobytes() if stays.any() else None
             before = found.get(party, (b"", b""))
             found[party] = (before[0] + names, before[1] + persons)
     return found
 
 
+def _links(
+    connection: people.Connection, row: jobs.JobRow, run: runs.RunRow
+) -> links.LinkRows | None:
+    """Return the links that held after the run where the release says how IDs were linked."""
+    if not json.loads(row.request).get("methods"):
+        return None
+    return links.held_at(connection, row.study_id, run.sequence or 0)
+
+
 def _release(
-    row: jobs.JobRow, _study: RegisteredStudy, members: Mapping[str, Members]
+    row: jobs.JobRow,
+    _study: RegisteredStudy,
+    members: Mapping[str, Members],
+    why: links.LinkRows | None,
 ) -> list[Sealable]:
-    audience: list[str] = json.loads(row.request)["audience"]
-    made = crosswalks(members, audience, idtables.CROSSWALK, "cross_commons_id")
-    return [Sealable(party, CROSSWALK, data) for party, data in made.items()]
+    audience = releases.audience_of(row)
+    drawn = draw_ids(members, audience)
+    made = crosswalks(members, audience, idtables.CROSSWALK, "cross_commons_id", drawn)
+    sealable = [Sealable(party, CROSSWALK, data) for party, data in made.items()]
+    if why is not None:
+        # Never for several: `audience_of` in broker.services.releases.
+        (enclave,) = audience
+        table = link_methods(why, members, enclave, drawn)
+        sealable.append(
+            Sealable(enclave, LINK_METHODS, idtables.pack(table, idtables.LINK_METHODS))
+        )
+    return sealable
 
 
 def _question(
-    _row: jobs.JobRow, study: RegisteredStudy, members: Mapping[str, Members]
+    _row: jobs.JobRow,
+    study: RegisteredStudy,
+    members: Mapping[str, Members],
+    _why: links.LinkRows | None,
 ) -> list[Sealable]:
     made = crosswalks(members, two_sides(study), idtables.QUESTION_IDS, "question_id")
     return [Sealable(party, QUESTION_IDS, data) for party, data in made.items()]
 
 
 def _delivery(
-    _row: jobs.JobRow, study: RegisteredStudy, members: Mapping[str, Members]
+    _row: jobs.JobRow,
+    study: RegisteredStudy,
+    members: Mapping[str, Members],
+    _why: links.LinkRows | None,
 ) -> list[Sealable]:
     imaging, enclave = two_sides(study)
     key = secrets.token_bytes(delivery.KEY_BYTES)
-    table = delivery_crosswalk(_of(members, imaging), _of(members, enclave), key)
+    table = delivery_crosswalk(of_party(members, imaging), of_party(members, enclave), key)
     return [
         Sealable(imaging, DELIVERY_KEY, key),
         Sealable(enclave, DELIVERY_CROSSWALK, idtables.pack(table, idtables.DELIVERY_CROSSWALK)),
@@ -239,78 +317,3 @@ def _delivery(
 
 
 _MAKERS = {"release": _release, "question": _question, "delivery": _delivery}
-
-
-def crosswalks(
-    members: Mapping[str, Members],
-    parties: list[str] | tuple[str, ...],
-    widths: dict[str, int],
-    column: str,
-) -> dict[str, bytes]:
-    """
-    Return by party its table of all its records: one random ID a person, the same at every
-    party, in random order. Who has no counterpart gets an ID all the same.
-    """
-    everyone = np.unique(np.concatenate([_of(members, party).persons for party in parties]))
-    drawn = random_ids(len(everyone))
-    made = {}
-    for party in parties:
-        mine = _of(members, party)
-        order = random_order(len(mine.persons))
-        ids = drawn[np.searchsorted(everyone, mine.persons)]
-        columns = {"record_pseudonym": mine.pseudonyms[order], column: ids[order]}
-        made[party] = idtables.pack(columns, widths)
-    return made
-
-
-def delivery_crosswalk(imaging: Members, enclave: Members, key: bytes) -> dict[str, Bytes2D]:
-    """
-    Return the columns of the delivery crosswalk: every enclave record, in random order.
-
-    A matched person's row IDs and keys are those of its imaging records, everyone else's are
-    random, so the enclave cannot tell who is matched but by what opens. Where an imaging person
-    has several records, every enclave record has as many rows as the largest number of them.
-    """
-    persons, which = np.unique(enclave.persons, return_inverse=True)
-    slots = int(np.unique(imaging.persons, return_counts=True)[1].max(initial=1))
-    shape = (len(persons), slots)
-    row_ids = _random(*shape, ID_BYTES)
-    row_keys = _random(*shape, delivery.KEY_BYTES)
-    filled = np.zeros(len(persons), np.int64)
-    at = np.searchsorted(persons, imaging.persons)
-    for pseudonym, person, place in zip(imaging.pseudonyms, imaging.persons, at, strict=True):
-        if place < len(persons) and persons[place] == person:
-            name = pseudonym.tobytes()
-            slot = filled[place]
-            row_ids[place, slot] = np.frombuffer(delivery.row_id(key, name), np.uint8)
-            row_keys[place, slot] = np.frombuffer(delivery.row_key(key, name), np.uint8)
-            filled[place] += 1
-    records = np.repeat(np.arange(len(which)), slots)
-    slot_of = np.tile(np.arange(slots), len(which))
-    order = random_order(len(records))
-    records, slot_of = records[order], slot_of[order]
-    person_of = which[records]
-    return {
-        "record_pseudonym": enclave.pseudonyms[records],
-        "cohort_id": random_ids(len(persons))[person_of],
-        "row_id": row_ids[person_of, slot_of],
-        "row_key": row_keys[person_of, slot_of],
-    }
-
-
-def random_order(count: int) -> npt.NDArray[np.int64]:
-    """Return a permutation of `count` rows, drawn from the operating system's generator."""
-    order = list(range(count))
-    secrets.SystemRandom().shuffle(order)
-    return np.array(order, np.int64)
-
-
-def _random(*shape: int) -> Bytes2D:
-    size = int(np.prod(shape))
-    return np.frombuffer(os.urandom(size), np.uint8).reshape(shape).copy()
-
-
-def _of(members: Mapping[str, Members], party: str) -> Members:
-    """Return the party's records; none where it took no part in the run."""
-    nobody = Members(np.zeros((0, ID_BYTES), np.uint8), np.zeros(0, np.int64))
-    return members.get(party, nobody)

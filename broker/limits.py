@@ -1,31 +1,41 @@
 """
-The outermost layer: byte caps on bodies, one log line a request, and no error gets past it.
+The outermost layer: byte caps on bodies, an id, a log line and a count for each request, and no
+error gets past it.
 
 A plain ASGI middleware, because it must see the body before anything has read it. The framework
 reads and parses a JSON body before it asks who is calling; so a body that grows beyond a few
-kilobytes has its token checked here, at that moment, and costs a stranger no more than that.
+kilobytes has its token checked here, at that moment, and costs a stranger no more than that. Nor
+may a body take for ever: a stranger's has to be there soon, anybody's to go on.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import anyio
 import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker import problems
+from broker import metrics, problems
+from broker.wire import require_plain
 from linkage.audit_chain import HEADER
-from linkage.errors import LinkageError, TooLarge
+from linkage.errors import LinkageError, TooLarge, TooSlow
 
+REQUEST_ID = "Linkage-Request-Id"
+"""Of every answer: 16 hex digits, drawn here, under which the log has this request."""
 HEAD = "audit_head"
 """Under this name `request.state` holds the signed head that the answer carries."""
 
 _STRANGER_BYTES = 16_384
 """What anybody may send: a token request with the longest assertion fits."""
+STRANGER_SECONDS, SILENT_SECONDS = 30.0, 60.0
+"""For the whole of a stranger's body, and between two pieces of anybody's."""
 _KIB = 1024
 CAPS: Mapping[str, int | None] = {
     "/v1/token": _STRANGER_BYTES,
@@ -49,6 +59,9 @@ class _Exchange:
     known: bool = False
     refusal: LinkageError | None = None
     status: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    # Drawn here: an id that a caller chose would be a caller's text in the log.
+    request_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 class _CutShort(Exception):
@@ -58,36 +71,47 @@ class _CutShort(Exception):
 class Outermost:
     """
     json_bytes: the largest cap of a JSON body; raw bodies are capped by their routes, after they
-    know the caller. known: raises NotAuthenticated unless this Authorization header is a caller's.
+    know the caller. known: raises NotAuthenticated unless these headers are a caller's. headers:
+    what every answer says, unless it says otherwise itself.
     """
 
     def __init__(
-        self, app: ASGIApp, *, json_bytes: int, known: Callable[[str | None], object]
+        self,
+        app: ASGIApp,
+        *,
+        json_bytes: int,
+        known: Callable[[Headers], object],
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._app, self._json_bytes, self._known = app, json_bytes, known
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, counting its bytes and its time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
         exchange = _Exchange(None if scope["method"] == "PUT" else self._cap_of(scope["path"]))
+        structlog.contextvars.bind_contextvars(request=exchange.request_id)
         incoming = self._counting(exchange, scope, receive)
-        outgoing = _noting(exchange, scope, send)
+        outgoing = _noting(exchange, scope, send, self._headers)
         try:
+            require_plain(scope["headers"])
             await self._app(scope, incoming, outgoing)
+        except HTTPException as error:
+            await problems.of_http(error)(scope, receive, outgoing)
         except Exception as error:
             if exchange.refusal is None:
                 answer = problems.of_unknown(error)
                 if exchange.status:
+                    _note_request(scope, exchange)
                     raise _CutShort from None
                 await answer(scope, receive, outgoing)
         if exchange.refusal is not None and not exchange.status:
             answer = problems.of_error(exchange.refusal)
             exchange.refusal = None
             await answer(scope, receive, outgoing)
-        _log_request(scope, exchange.status, time.perf_counter() - started)
+        _note_request(scope, exchange)
 
     def _cap_of(self, path: str) -> int:
         found = next((cap for end, cap in CAPS.items() if path.endswith(end)), _OTHER_BYTES)
@@ -95,19 +119,18 @@ class Outermost:
 
     def _counting(self, exchange: _Exchange, scope: Scope, receive: Receive) -> Receive:
         async def counted() -> Message:
-            message = await receive()
-            exchange.size += len(message.get("body", b""))
-            cap = exchange.cap
-            if cap is None:
-                return message
             try:
+                message = await _in_time(exchange, receive)
+                exchange.size += len(message.get("body", b""))
+                cap = exchange.cap
+                if cap is None:
+                    return message
                 if exchange.size > cap:
                     raise TooLarge(
                         f"the body is larger than {cap} bytes", hint="send less at a time"
                     )
                 if exchange.size > _STRANGER_BYTES and not exchange.known:
-                    authorization = Headers(scope=scope).get("authorization")
-                    await run_in_threadpool(self._known, authorization)
+                    await run_in_threadpool(self._known, Headers(scope=scope))
                     exchange.known = True
             except LinkageError as refusal:
                 exchange.refusal = refusal
@@ -117,27 +140,49 @@ class Outermost:
         return counted
 
 
-def _noting(exchange: _Exchange, scope: Scope, send: Send) -> Send:
+async def _in_time(exchange: _Exchange, receive: Receive) -> Message:
+    # The route of a raw body asks who calls before it reads.
+    stranger = exchange.cap is not None and not exchange.known
+    left = exchange.started + STRANGER_SECONDS - time.perf_counter()
+    with anyio.move_on_after(left if stranger else SILENT_SECONDS):
+        return await receive()
+    raise TooSlow("the body did not come in time", hint="send it again, over a better line")
+
+
+def _noting(
+    exchange: _Exchange, scope: Scope, send: Send, headers: Sequence[tuple[str, str]]
+) -> Send:
     async def noted(message: Message) -> None:
         # The framework takes the cap's error for bad JSON; its answer gives way to ours.
         if exchange.refusal is not None:
             return
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
+            MutableHeaders(scope=message)[REQUEST_ID] = exchange.request_id
+            said = MutableHeaders(scope=message)
+            for name, value in headers:
+                said.setdefault(name, value)
             if head := scope.get("state", {}).get(HEAD):
-                MutableHeaders(scope=message)[HEADER] = head
+                said[HEADER] = head
         await send(message)
 
     return noted
 
 
-def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    # The route's template, not the path: ids and query values stay out of the log.
-    route = scope.get("route")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _note_request(scope: Scope, exchange: _Exchange) -> None:
+    # A method is the caller's text as well: any name would be a line of the log and a metric.
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    seconds = time.perf_counter() - exchange.started
+    # The route's template, not the path: ids and query values stay out of log and metrics.
+    route = getattr(scope.get("route"), "path", "none")
+    metrics.answered(method, route, exchange.status, seconds, exchange.size)
     _log.info(
         "request",
-        method=scope["method"],
-        route=getattr(route, "path", "none"),
-        status=status,
+        method=method,
+        route=route,
+        status=exchange.status,
         milliseconds=round(seconds * 1000, 1),
     )

@@ -8,7 +8,7 @@ import sys
 import structlog
 
 
-def set_up(level: int = logging.INFO) -> None:
+def set_up(level: str = "info") -> None:
     """Configure structlog, and quiet the libraries that would print on their own."""
     structlog.configure(
         processors=[

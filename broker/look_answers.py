@@ -23,7 +23,7 @@ from broker.store.second_looks import ACCEPTED, REFUSED, SENT, RequestRow
 from linkage.errors import LinkageError, PackageRefused, Unreachable
 from linkage.look_tables import Answers, Questions, answers_from_arrow, questions_from_arrow
 from linkage.plain_arrow import read_stream
-from linkage.sealing import Identity, unseal
+from linkage.sealing import KeyHolder, unseal
 
 _LOST = (
     "the broker cannot find what it asked, or what was sent. Hint: nothing is wrong at the site;"
@@ -41,7 +41,7 @@ def questions_name(uploader: str) -> str:
 class AnswerReader:
     """Reads what sites answer. identity: the broker's own private keys."""
 
-    def __init__(self, broker: Broker, identity: Identity) -> None:
+    def __init__(self, broker: Broker, identity: KeyHolder) -> None:
         self._broker, self._identity = broker, identity
 
     def tend(self) -> None:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.console import HomeOption, JsonOption, granted, services, show
+
 if TYPE_CHECKING:
-    from broker.container import Broker
-    from broker.policy import Action, Grant
     from linkage.run_messages import LookState
 
 look = typer.Typer(help="Second looks: what runs ask, and who is silent.", no_args_is_help=True)
-
-HomeOption = Annotated[
-    Path, typer.Option(envvar="LINKAGE_BROKER_HOME", help="The broker's home folder.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
 @look.callback()
@@ -32,8 +25,8 @@ def look_list(study_id: str, home: HomeOption, as_json: JsonOption = False) -> N
     """List what the study's unfinished runs ask: of whom, since when, and who has answered."""
     from broker.policy import Action
 
-    broker, grant = _granted(home, Action.READ_LOOK, study_id)
-    _show(broker.second_looks.all(grant), as_json)
+    broker = services(home)
+    _show(broker.second_looks.all(granted(broker, Action.READ_LOOK, study_id)), as_json)
 
 
 @look.command("end")
@@ -46,25 +39,15 @@ def look_end(
     """Let a run wait no longer: it goes on with what was answered."""
     from broker.policy import Action
 
-    broker, grant = _granted(home, Action.END_LOOK, study_id)
+    broker = services(home)
+    grant = granted(broker, Action.END_LOOK, study_id)
     _show(broker.second_looks.end(grant, run_id), as_json)
 
 
-def _granted(home: Path, action: Action, study_id: str) -> tuple[Broker, Grant]:
-    from broker.config import load_home
-    from broker.container import Broker
-    from broker.policy import Caller
-
-    broker = Broker.at(load_home(home))
-    return broker, broker.studies.grant(Caller("console", None), action, study_id=study_id)
-
-
 def _show(states: list[LookState], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in states], indent=1))
-        return
     lines = "\n".join(_line(one) for one in states)
-    typer.echo(lines or "No run asks anything now.")
+    data = [one.model_dump(mode="json") for one in states]
+    show(as_json, data, lines or "No run asks anything now.")
 
 
 def _line(one: LookState) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,22 @@ from linkage.errors import NotFound, PackageRefused
 from linkage.matching.dataset import Dataset
 from linkage.messages import Manifest, Part
 from linkage.plain_arrow import read_stream
-from linkage.records import EncodedRecords, arrow_schema, from_arrow, row_bytes
-from linkage.sealing import Identity, unseal
+from linkage.records import (
+    EncodedRecords,
+    FixedColumn,
+    arrow_schema,
+    from_arrow,
+    row_bytes,
+)
+from linkage.sealing import KeyHolder, unseal
 
+DENSITY_SLACK = 0.15
+"""
+How far CLKs may be from the density that their manifest promises. Wide, for positions differ and
+made-up fillers have a density of their own; columns of zeros, ones, or of plain CLKs where diffused
+ones belong are further away.
+"""
+_ROWS_AT_ONCE = 100_000
 _SLACK_BYTES = 1 << 20
 _REMEDY = "it submits again, with the next version number"
 
@@ -44,30 +57,43 @@ class OpenedDatasets:
 
 
 def open_dataset(
-    broker: Broker, identity: Identity, study: RegisteredStudy, uploader: str, number: int
+    broker: Broker,
+    identity: KeyHolder,
+    study: RegisteredStudy,
+    uploader: str,
+    number: int,
+    *,
+    states: Collection[str] = ("complete",),
 ) -> Dataset:
     """
     Return a complete dataset version, opened. Each uploader is a dataset of its own: two
-    contributors of one party may hold the same person, and are linked like two parties.
+    contributors of one party may hold the same person, and are linked like two parties. states: in
+    which of them the version may be; of a delta, its base is complete.
 
     Raises PackageRefused or EncodingRefused, naming uploader and part, where a part does not open,
-    holds another number of records, or the whole is not what its manifest says.
+    holds another number of records, or the whole is not what its manifest says; NotFound where
+    there is no such version, or a blob of it is gone.
     """
-    manifest, records = _records(broker, identity, study, uploader, number)
+    manifest, records = _records(broker, identity, study, uploader, number, states)
     return Dataset(party=uploader, records=records, collisions=_collisions(manifest, study))
 
 
 def _records(
-    broker: Broker, identity: Identity, study: RegisteredStudy, uploader: str, number: int
+    broker: Broker,
+    identity: KeyHolder,
+    study: RegisteredStudy,
+    uploader: str,
+    number: int,
+    states: Collection[str],
 ) -> tuple[Manifest, EncodedRecords]:
     """
     Return the whole of a dataset version; of a delta, its base with the delta applied.
 
     A base comes first and deltas follow it one by one, so no more than one of them is held.
     """
-    manifests = [_manifest(broker, study, uploader, number)]
-    while manifests[-1].base:
-        manifests.append(_manifest(broker, study, uploader, manifests[-1].base))
+    manifests = [_manifest(broker, study, uploader, number, states)]
+    while base := manifests[-1].base:
+        manifests.append(_manifest(broker, study, uploader, base, ("complete",)))
     records = _rows(broker, identity, study, manifests[-1])
     _require_attested(records, manifests[-1], study)
     for manifest in reversed(manifests[:-1]):
@@ -76,10 +102,17 @@ def _records(
     return manifests[0], records
 
 
-def _manifest(broker: Broker, study: RegisteredStudy, uploader: str, number: int) -> Manifest:
+def _manifest(
+    broker: Broker, study: RegisteredStudy, uploader: str, number: int, states: Collection[str]
+) -> Manifest:
     with broker.database.read() as connection:
         row = studies.find_dataset(connection, study.id, uploader, number)
-    if row is None or row.state != "complete":
+    if row is not None and row.state == "quarantined" and row.state not in states:
+        raise PackageRefused(
+            f"{uploader!r}: dataset version {number} is in quarantine: {row.quarantine}",
+            hint=_REMEDY,
+        )
+    if row is None or row.state not in states:
         raise NotFound(f"{uploader!r} has no complete dataset version {number}", hint=_REMEDY)
     manifest = Manifest.model_validate_json(row.manifest)
     manifest.verify(study.pin(uploader))
@@ -87,7 +120,7 @@ def _manifest(broker: Broker, study: RegisteredStudy, uploader: str, number: int
 
 
 def _rows(
-    broker: Broker, identity: Identity, study: RegisteredStudy, manifest: Manifest
+    broker: Broker, identity: KeyHolder, study: RegisteredStudy, manifest: Manifest
 ) -> EncodedRecords:
     """Return what the parts of one dataset version hold."""
     uploader, number = manifest.uploader, manifest.dataset
@@ -106,7 +139,7 @@ def _rows(
 
 def _opened(
     broker: Broker,
-    identity: Identity,
+    identity: KeyHolder,
     study: RegisteredStudy,
     manifest: Manifest,
     blobs: Mapping[int, str],
@@ -142,6 +175,44 @@ def _require_attested(records: EncodedRecords, manifest: Manifest, study: Regist
             f"{manifest.uploader!r}: an encoding is null, and the study has nulls filled",
             hint="tokenize with the signed study file and this software version",
         )
+    _require_densities(records, manifest, study)
+
+
+def _require_densities(records: EncodedRecords, manifest: Manifest, study: RegisteredStudy) -> None:
+    """The CLKs set about as many bits as the manifest's densities and their diffusion make."""
+    specs = {clk.id: clk for clk in study.config.clk}
+    for name, column in records.clks.items():
+        said = manifest.densities.get(name, 0.0)
+        # Where no record has this CLK, a study that fills nulls holds made-up ones only.
+        if not column.present.any() or (not said and study.config.study.fills_nulls):
+            continue
+        after = diffused_density(said, study.config.diffusion_of(specs[name]))
+        found = share_of_set_bits(column)
+        if not said or abs(found - after) > DENSITY_SLACK:
+            raise PackageRefused(
+                f"{manifest.uploader!r}: the CLKs {name!r} set {found:.3f} of their bits; by the"
+                f" manifest it should be about {after if said else 0:.3f}",
+                hint="tokenize with the signed study file and this software version",
+            )
+
+
+def diffused_density(density: float, depth: int) -> float:
+    """
+    Return the expected share of set bits where each is the XOR of `depth` bits of this density,
+    the piling-up lemma (Matsui 1993, doi:10.1007/3-540-48285-7_33). depth 0: no diffusion.
+    """
+    return (1 - (1 - 2 * density) ** depth) / 2 if depth else density
+
+
+def share_of_set_bits(column: FixedColumn) -> float:
+    """Return the share of bits that are set, over the records that have the CLK."""
+    width = column.values.shape[1]
+    bits = 0
+    for start in range(0, len(column.values), _ROWS_AT_ONCE):
+        rows = column.values[start : start + _ROWS_AT_ONCE]
+        present = column.present[start : start + _ROWS_AT_ONCE]
+        bits += int(np.bitwise_count(rows[present]).sum(dtype=np.int64))
+    return bits / float(8 * width * int(column.present.sum()))
 
 
 def _batches(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from broker.console import HomeOption, JsonOption, granted, services, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,27 +24,23 @@ def _group() -> None:
 def person_history(
     study_id: str,
     name: Annotated[str, typer.Argument(help="A record pseudonym or a person ID: 32 hex digits.")],
-    home: Annotated[
-        Path, typer.Option(envvar="LINKAGE_BROKER_HOME", help="The broker's home folder.")
-    ],
+    home: HomeOption,
     run_id: Annotated[str, typer.Option("--run", help="As it was after this run.")] = "",
     on: Annotated[
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="As it was at the end of that day, UTC."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show whose record this was, through merges and splits, and what tied the person together."""
-    from broker.config import load_home
-    from broker.container import Broker
-    from broker.policy import Action, Caller
+    from broker.policy import Action
     from broker.services.persons import Persons
 
-    broker = Broker.at(load_home(home))
-    grant = broker.studies.grant(Caller("console", None), Action.READ_RUN, study_id=study_id)
+    broker = services(home)
+    grant = granted(broker, Action.READ_RUN, study_id)
     day = on.date() if on else None
     told = Persons(broker.database).history(grant, name, run_id=run_id, on=day)
-    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)))
+    show(as_json, told, "\n".join(_lines(told)))
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:

@@ -1,19 +1,21 @@
 """
 Who may do what: the one object-level check, which every route under /v1 passes.
 
-A caller is an admin of this broker, or a party or a contributor of one study. Contributors
-tokenize and upload for their party and get nothing back. What the table below does not allow is
-refused; a study that is not the caller's does not exist for it.
+A caller is an admin of this broker, a party or a contributor of one study, or a person who signed
+in and has roles (`broker.person_roles`). Contributors tokenize and upload for their party and get
+nothing back; persons read, and what a party sends or decides is signed with its key. What the table
+below does not allow is refused; a study that is not the caller's does not exist for it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from broker.person_roles import PersonRole as PersonRole
 from broker.registered import RegisteredStudy
 from linkage.errors import LinkageError, NotAllowed, NotFound
 
@@ -23,6 +25,17 @@ ITSELF = "whoever tokenizes it"
 CONTRIBUTOR = "any contributor of the study"
 ENCLAVE = "the enclave"
 IMAGING = "the imaging party"
+STEWARD = "a steward of the party"
+OPERATOR = "an operator of the party or contributor"
+STAFF = "a steward or operator of whoever tokenizes it"
+RESEARCHER = "a researcher of the study"
+REVIEWER = "a reviewer of the study"
+AUDITOR = "an auditor"
+PEOPLE = frozenset({STEWARD, OPERATOR, RESEARCHER, REVIEWER, AUDITOR})
+"""Roles of persons who signed in; a person with the role admin is ADMIN."""
+
+PERSON = "person"
+"""How the audit log names a person: "person/<name>". No study may be called so, nor ADMIN."""
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
@@ -36,12 +49,21 @@ class Action(Enum):
     WITHDRAW = "withdraw its dataset versions"
     READ_DATASET = "read the state of a dataset version"
     START_RUN = "start a run"
+    CANCEL_RUN = "cancel a run"
+    OPEN_REVIEW = "open or close a review"
+    READ_REVIEW = "read how far a review is"
+    REVIEW = "review pairs in doubt"
     READ_RUN = "read a run"
     RELEASE = "release cross-commons IDs"
+    READ_RELEASE = "read a release"
+    CONSENT = "decide about a release"
+    PIN_RELEASE = "pin a release"
     READ_JOB = "read a job"
     ASK = "ask a question"
     READ_QUESTION = "read a question"
     APPROVE = "decide about a question"
+    REMARK = "ask back about a question, or answer"
+    READ_COUNTS = "fetch the counts sealed to a question's reader"
     DELIVER = "ask for a delivery"
     READ_INBOX = "read its inbox"
     SEND = "send to another party"
@@ -52,31 +74,50 @@ class Action(Enum):
     READ_ASSERTIONS = "read which assertion lists were sent"
     READ_AUDIT = "read the audit log"
     READ_HEADS = "read the audit log's signed heads"
+    CONFIRM = "confirm the signed study"
+    READ_CONFIRMATIONS = "read who has confirmed the signed study"
+    OPT_OUT = "opt records out"
+    READ_OPT_OUTS = "read which opt-out lists were sent"
+    READ_DESTRUCTION = "read the certificate of the study's destruction"
 
 
 ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.REGISTER_STUDY: frozenset({ADMIN}),
-    Action.READ_STUDY: frozenset({ADMIN, PARTY, CONTRIBUTOR}),
+    Action.READ_STUDY: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
     Action.UPLOAD: frozenset({ITSELF}),
     Action.WITHDRAW: frozenset({ITSELF}),
-    Action.READ_DATASET: frozenset({ADMIN, ITSELF}),
+    Action.READ_DATASET: frozenset({ADMIN, ITSELF, STAFF}),
     Action.START_RUN: frozenset({ADMIN}),
-    Action.READ_RUN: frozenset({ADMIN, PARTY}),
+    Action.CANCEL_RUN: frozenset({ADMIN}),
+    Action.OPEN_REVIEW: frozenset({ADMIN}),
+    Action.READ_REVIEW: frozenset({ADMIN, REVIEWER}),
+    Action.REVIEW: frozenset({REVIEWER}),
+    Action.READ_RUN: frozenset({ADMIN, PARTY, STEWARD}),
     Action.RELEASE: frozenset({ADMIN}),
+    Action.READ_RELEASE: frozenset({ADMIN, PARTY, STEWARD}),
+    Action.CONSENT: frozenset({PARTY}),
+    Action.PIN_RELEASE: frozenset({PARTY}),
     Action.READ_JOB: frozenset({ADMIN, ENCLAVE}),
     Action.ASK: frozenset({ADMIN, ENCLAVE}),
-    Action.READ_QUESTION: frozenset({ADMIN, PARTY}),
+    Action.READ_QUESTION: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
     Action.APPROVE: frozenset({PARTY}),
+    Action.REMARK: frozenset({PARTY}),
+    Action.READ_COUNTS: frozenset({ENCLAVE, RESEARCHER}),
     Action.DELIVER: frozenset({ADMIN, ENCLAVE}),
     Action.READ_INBOX: frozenset({PARTY}),
-    Action.SEND: frozenset({IMAGING, CONTRIBUTOR}),
+    Action.SEND: frozenset({IMAGING, ENCLAVE, CONTRIBUTOR}),
     Action.READ_LOOK: frozenset({ADMIN, ITSELF}),
     Action.ANSWER_LOOK: frozenset({ITSELF}),
     Action.END_LOOK: frozenset({ADMIN}),
     Action.ASSERT: frozenset({ITSELF}),
     Action.READ_ASSERTIONS: frozenset({ADMIN, ITSELF}),
-    Action.READ_AUDIT: frozenset({ADMIN}),
-    Action.READ_HEADS: frozenset({ADMIN, PARTY, CONTRIBUTOR}),
+    Action.READ_AUDIT: frozenset({ADMIN, AUDITOR}),
+    Action.READ_HEADS: frozenset({ADMIN, PARTY, CONTRIBUTOR, STEWARD, AUDITOR}),
+    Action.CONFIRM: frozenset({PARTY}),
+    Action.READ_CONFIRMATIONS: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
+    Action.OPT_OUT: frozenset({ITSELF}),
+    Action.READ_OPT_OUTS: frozenset({ADMIN, ITSELF}),
+    Action.READ_DESTRUCTION: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
 }
 """The whole policy. An action that is not here is refused to everybody."""
 
@@ -85,8 +126,11 @@ BEFORE_EXPIRY = frozenset(
         Action.UPLOAD,
         Action.START_RUN,
         Action.RELEASE,
+        Action.CONSENT,
+        Action.PIN_RELEASE,
         Action.ASK,
         Action.APPROVE,
+        Action.REMARK,
         Action.DELIVER,
         Action.SEND,
         Action.ANSWER_LOOK,
@@ -101,16 +145,33 @@ OUTSIDE_STUDIES = frozenset({Action.REGISTER_STUDY, Action.READ_AUDIT})
 @dataclass(frozen=True, slots=True)
 class Caller:
     """
-    An authenticated caller: an admin where study_id is None, else a party or contributor of it.
+    An authenticated caller. person: someone who signed in, and may do what `roles` say; study_id is
+    then None. Else an admin with a key where study_id is None, or a party or contributor of it.
     """
 
     name: str
     study_id: str | None
+    person: bool = False
+    roles: frozenset[PersonRole] = frozenset()
 
     @property
     def actor(self) -> str:
-        """The caller's name in the audit log: "admin/<name>" or "<study>/<name>"."""
-        return f"{self.study_id or ADMIN}/{self.name}"
+        """In the audit log: "admin/<name>", "<study>/<name>" or "person/<name>"."""
+        return f"{PERSON if self.person else self.study_id or ADMIN}/{self.name}"
+
+    @property
+    def is_admin(self) -> bool:
+        """Is it an admin of this broker, by key or by role?"""
+        if self.person:
+            return any(role.kind == "admin" for role in self.roles)
+        return self.study_id is None
+
+    def knows(self, study_id: str | None) -> bool:
+        """Does this study exist for the caller?"""
+        if not self.person:
+            return self.study_id in (None, study_id)
+        # Admin and auditor concern no single study.
+        return any(role.study_id in (None, study_id) for role in self.roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +191,11 @@ class Grant:
 
     @property
     def party(self) -> str:
-        """The caller by its name in the study. Raises NotAllowed for an admin."""
-        if self.caller.study_id is None:
+        """The caller by its name in the study. Raises NotAllowed for an admin or a person."""
+        if self.caller.person or self.caller.study_id is None:
             raise NotAllowed(
-                f"an admin may not {self.action.value}", hint="a party of the study must do it"
+                f"{self.caller.actor!r} may not {self.action.value}",
+                hint="a party of the study must do it, with its key",
             )
         return self.caller.name
 
@@ -145,7 +207,29 @@ class Grant:
     @property
     def is_admin(self) -> bool:
         """Is the caller an admin of this broker?"""
-        return self.caller.study_id is None
+        return self.caller.is_admin
+
+    @property
+    def viewer(self) -> str:
+        """
+        The party or contributor whose own things the caller may see: itself, or for a person the
+        one that it acts for. "" for everybody else, admins too: ask `is_admin`.
+        """
+        if not self.caller.person:
+            return self.caller.name if self.caller.study_id else ""
+        here = (role for role in self.caller.roles if role.study_id == self._study_id)
+        return next((role.party for role in here if role.party), "")
+
+    @property
+    def _study_id(self) -> str:
+        return self.registered.id if self.registered else ""
+
+    def require_admin(self) -> None:
+        """Raises NotAllowed for everybody but an admin: of what has no address over HTTP."""
+        if not self.is_admin:
+            raise NotAllowed(
+                f"{self.caller.actor!r} may not do this", hint="the broker's admin does it"
+            )
 
 
 def check(
@@ -164,7 +248,7 @@ def check(
     Raises NotFound for a study that is not there or not the caller's, NotAllowed for the rest.
     """
     if action not in OUTSIDE_STUDIES:
-        strange = caller.study_id not in (None, study_id)
+        strange = not caller.knows(study_id)
         if registered is None or study_id is None or registered.id != study_id or strange:
             raise NotFound(
                 "there is no such study here, or it is not yours",
@@ -194,8 +278,10 @@ def require_id(text: str | None) -> str | None:
 def _roles(
     caller: Caller, registered: RegisteredStudy | None, uploader: str | None
 ) -> frozenset[str]:
-    if caller.study_id is None:
+    if caller.is_admin:
         return frozenset({ADMIN})
+    if caller.person:
+        return frozenset(_person_roles(caller, registered, uploader))
     if registered is None or registered.id != caller.study_id:
         return frozenset()
     study = registered.config
@@ -208,3 +294,24 @@ def _roles(
     elif caller.name in study.actors:
         roles.add(CONTRIBUTOR)
     return frozenset(roles)
+
+
+def _person_roles(
+    caller: Caller, registered: RegisteredStudy | None, uploader: str | None
+) -> Iterator[str]:
+    for role in caller.roles:
+        if role.kind == "auditor":
+            yield AUDITOR
+        if registered is None or role.study_id != registered.id:
+            continue
+        if role.kind == "researcher":
+            yield RESEARCHER
+        elif role.kind == "reviewer":
+            yield REVIEWER
+        elif uploader in (None, role.party) and role.party in registered.config.uploaders:
+            yield STAFF
+        # Contributors get nothing back, so nobody is a steward of one; the study may drop a party.
+        if role.kind == "steward" and role.party in {p.id for p in registered.config.party}:
+            yield STEWARD
+        elif role.kind == "operator" and role.party in registered.config.actors:
+            yield OPERATOR

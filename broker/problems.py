@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from linkage import certificate, errors, messages
+from linkage import account_messages, certificate, errors, messages
 
 STATUS: Mapping[type[errors.LinkageError], int] = {
     errors.NotAuthenticated: 401,
@@ -34,6 +34,8 @@ STATUS: Mapping[type[errors.LinkageError], int] = {
     errors.SchemaRefused: 422,
     errors.EncodingRefused: 422,
     errors.MatchingFailed: 422,
+    errors.TooManyRequests: 429,
+    errors.TooSlow: 408,
     errors.Unreachable: 503,
     errors.LinkageError: 400,
 }
@@ -42,7 +44,11 @@ STATUS: Mapping[type[errors.LinkageError], int] = {
 _ABOUT = "https://commons-linkage.example/problems/"
 _OUR_FIELDS = frozenset(
     name
-    for model in (*vars(messages).values(), *vars(certificate).values())
+    for model in (
+        *vars(messages).values(),
+        *vars(certificate).values(),
+        *vars(account_messages).values(),
+    )
     if isinstance(model, type) and issubclass(model, BaseModel)
     for name in model.model_fields
 ) | {
@@ -52,6 +58,7 @@ _OUR_FIELDS = frozenset(
     "header",
     "custodian_fingerprint",
     "allow_missing",
+    "everywhere",
     "allow_changed_parties",
     "study_toml",
     "certificate",
@@ -65,6 +72,8 @@ def of_error(error: errors.LinkageError) -> JSONResponse:
     headers = {"www-authenticate": "Bearer"} if status == 401 else {}
     if status == 503:
         headers["retry-after"] = "2"
+    if isinstance(error, errors.TooManyRequests):
+        headers["retry-after"] = str(error.retry_after)
     return _document(status, error.code, error.message, error.hint, headers)
 
 
@@ -113,6 +122,7 @@ def _document(
         detail=detail,
         code=code,
         hint=hint,
+        request=structlog.contextvars.get_contextvars().get("request", ""),
     )
     return JSONResponse(
         problem.model_dump(),

@@ -5,26 +5,33 @@ The end of a run: person IDs for every record, written whole in one transaction 
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from broker import audit
+from broker import audit, decided_again, run_reuse
 from broker.container import Broker
+from broker.services import agreements
+from broker.services.runs import require_newest
 from broker.store import links as link_rows
 from broker.store import people, runs
 from broker.withdrawn import require_inputs
-from linkage.errors import Conflict
 from linkage.matching.dataset import Shape
+from linkage.matching.estimates import points_for
 from linkage.matching.identity import assign
 from linkage.matching.links import Links
 from linkage.matching.planning import Chunk, pairs_compared
 from linkage.matching.solve import Entities
 from linkage.matching.weights import MODEL_VERSION, Weights
 from linkage.records import Bytes2D
+
+WANTED = (0.95, 0.98, 0.99, 0.995, 0.999)
+"""Precisions of which a report says what they would take."""
 
 
 def report_of(
@@ -48,12 +55,26 @@ def report_of(
         "estimated_f1": chosen.f1,
         "overall": made.overall.to_json(),
         "comparisons": [
-            {"parties": list(c.parties), "estimate": c.estimate.to_json()} for c in made.comparisons
+            {
+                "parties": list(c.parties),
+                "estimate": c.estimate.to_json(),
+                "wanted": [
+                    {"wanted": wanted, **asdict(point)}
+                    for wanted, point in zip(
+                        WANTED,
+                        points_for(c.left, c.right, c.probability, c.estimate, WANTED),
+                        strict=True,
+                    )
+                ],
+            }
+            for c in made.comparisons
         ],
         "persons": entities.count,
         "overlaps": _overlaps(entities),
         "warnings": list(made.warnings),
         "seed": seed,
+        # Of the worker since its start, so of the largest run that it has made.
+        "worker_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
@@ -66,11 +87,12 @@ def publish(
     links: Links,
     digest: str,
     report: Mapping[str, Any],
+    keep: Collection[str] = (),
 ) -> None:
     """
     Assign person IDs and make the run's result visible, with what ties each person's records
-    together. A run that is done stays as it is. Raises Conflict where an uploader has withdrawn
-    its dataset meanwhile.
+    together. A run that has ended stays as it is. keep: names of intermediate results that stay.
+    Raises Conflict where an uploader has withdrawn its dataset meanwhile.
 
     The assignment is computed before the transaction; if another run of the study ends
     meanwhile, it is computed again. Raises Conflict where that one is over newer dataset versions:
@@ -88,8 +110,9 @@ def publish(
                 return
             if runs.next_sequence(connection, row.study_id) != sequence:
                 continue
-            _require_newest(row, runs.newest_finished(connection, row.study_id))
+            require_newest(row, runs.newest_finished(connection, row.study_id))
             require_inputs(connection, row.study_id, json.loads(row.inputs))
+            agreements.require_run(connection, row, today=agreements.utc_today())
             people.write(connection, row.study_id, sequence, known, pseudonyms, changes)
             link_rows.write(connection, row.study_id, sequence, facts)
             counts = {
@@ -108,7 +131,10 @@ def publish(
                 report=json.dumps({**report, "links": links.counts(), "person_changes": counts}),
                 finished_at=int(time.time()),
             )
-            blobs = runs.drop_intermediates(connection, row.id)
+            told = run_reuse.staying(connection, row.id)
+            blobs = runs.drop_intermediates(connection, row.id, keep=(*keep, *told))
+            blobs += decided_again.drop_outdated(connection, row)
+            blobs += run_reuse.drop_older(connection, row)
             audit.record(
                 connection,
                 actor="worker",
@@ -120,18 +146,6 @@ def publish(
         for blob_id in blobs:
             broker.blobs.delete(blob_id)
         return
-
-
-def _require_newest(row: runs.RunRow, newest: runs.RunRow | None) -> None:
-    if newest is None:
-        return
-    mine, theirs = json.loads(row.inputs), json.loads(newest.inputs)
-    newer = any(number > mine.get(uploader, number) for uploader, number in theirs.items())
-    if newest.epoch > row.epoch or (newest.epoch == row.epoch and newer):
-        raise Conflict(
-            f"{newest.id} is over newer dataset versions and has ended meanwhile",
-            hint="its result stands; nothing is to be done",
-        )
 
 
 def named(links: Links, pseudonyms: Mapping[str, Bytes2D]) -> link_rows.LinkRows:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from broker.run_work import work_of as work_of
 from broker.scratch import Scratch
 from linkage.matching import candidates, planning, staging
 from linkage.matching.candidates import CandidateChunk
@@ -24,11 +25,11 @@ from linkage.matching.planning import Chunk, Comparison, RowSets
 
 TASK_COMPARISONS = 1_000_000_000
 """Comparisons of CLKs in a task: about a second on one core (docs/performance.md)."""
-KEY_COMPARISONS = 1_000
-"""As many comparisons take as long as joining one key of one record: about a microsecond."""
 
 _FIRST, _WHOLE, _ROWS = "plan", "plan-whole", "plan-rows"
 _LOSSES = "losses"
+REPORTED = (_FIRST, _WHOLE, _LOSSES)
+"""Names of what a run's report is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +141,6 @@ def tasks_of(chunks: Sequence[Chunk], *, first: int = 0) -> list[list[int]]:
         tasks[-1].append(number)
         size += work_of(chunk)
     return tasks
-
-
-def work_of(chunk: Chunk) -> int:
-    """Return how much there is to do for a chunk, in comparisons of CLKs."""
-    joined = sum(chunk.people) * len(chunk.keys) if chunk.kind == "keys" else 0
-    return chunk.comparisons + joined * KEY_COMPARISONS
 
 
 def _to_json(plan: Plan) -> bytes:

@@ -14,30 +14,46 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
-from broker import audit, durable, rehearsed, results, run_plan, run_progress, second_look
+from broker import (
+    audit,
+    decided_again,
+    durable,
+    opted_out,
+    rehearsed,
+    results,
+    review_cases,
+    run_plan,
+    run_progress,
+    run_reuse,
+    second_look,
+)
 from broker.asserted import settled
 from broker.container import Broker
 from broker.durable import StepFailed
 from broker.packages import OpenedDatasets, open_dataset
 from broker.registered import RegisteredStudy
 from broker.run_progress import FIRST, REST
+from broker.run_reuse import Reused
 from broker.scratch import Scratch, stream_of
 from broker.second_look import LookingRun, SecondLooker
+from broker.services import agreements
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
 from linkage.matching import candidates, links, solve, weights
-from linkage.matching.candidates import Finder
 from linkage.matching.dataset import Dataset, representatives, shape_of
 from linkage.matching.identity import result_digest
 from linkage.matching.loss import losses
 from linkage.matching.planning import AFFORDABLE, SAMPLE, drawn
-from linkage.sealing import Identity
+from linkage.matching.reusing import ReusingFinder
+from linkage.matching.reviewed import Reviewed, over
+from linkage.sealing import KeyHolder
 
 RUNS = "linkage-runs"
 TASKS = "linkage-tasks"
@@ -56,14 +72,16 @@ class OpenRun:
     inputs: dict[str, int]
     scratch: Scratch
     datasets: OpenedDatasets
-    finder: Finder
+    finder: ReusingFinder
 
 
 class RunMaker:
     """Makes linkage runs. identity: the broker's own private keys."""
 
-    def __init__(self, broker: Broker, identity: Identity) -> None:
-        self._broker, self._identity = broker, identity
+    def __init__(
+        self, broker: Broker, identity: KeyHolder, *, today: agreements.Today = agreements.utc_today
+    ) -> None:
+        self._broker, self._identity, self._today = broker, identity, today
         self._looks = SecondLooker(broker, identity)
         self._open: dict[str, OpenRun] = {}
         self._lock = threading.Lock()
@@ -75,28 +93,51 @@ class RunMaker:
         """
         try:
             if part == second_look.PART:
-                durable.step("look", self._look, run_id)
+                self._step("look", self._look, run_id)
             else:
-                for uploader in durable.step("begin", self._begin, run_id):
-                    durable.step(f"open {uploader}", self._open_dataset, run_id, uploader)
-                durable.all_of(TASKS, run_id, durable.step("plan", self._plan, run_id))
-                first, count = durable.step("rest", self._rest, run_id)
-                durable.all_of(TASKS, run_id, count, first=first)
-                durable.step("weights", self._weights, run_id)
-                if durable.step("ask", self._ask, run_id):
-                    return
-            durable.step("solve", self._solve, run_id)
-            durable.step("identity", self._identity_stage, run_id)
+                for uploader in self._step("begin", self._begin, run_id):
+                    self._step(f"open {uploader}", self._open_dataset, run_id, uploader)
+                if not self._step("take over", self._take_over, run_id):
+                    durable.all_of(TASKS, run_id, self._step("plan", self._plan, run_id))
+                    first, count = self._step("rest", self._rest, run_id)
+                    durable.all_of(TASKS, run_id, count, first=first)
+                    self._step("weights", self._weights, run_id)
+                    if self._step("ask", self._ask, run_id):
+                        return
+            self._step("solve", self._solve, run_id)
+            self._step("identity", self._identity_stage, run_id)
         except StepFailed as failed:
             self._fail(run_id, failed.failure)
 
     def run_task(self, run_id: str, number: int) -> None:
         """The workflow of one task: the candidates of a few chunks."""
-        durable.step("candidates", self._candidates, run_id, number)
+        self._step("candidates", self._candidates, run_id, number)
 
     def give_up(self, run_id: str, cause: str) -> None:
         """Fail a run whose workflow will give no result any more."""
         self._fail(run_id, f"{cause}. Hint: start it again; the worker's log may say more")
+
+    def end_what_is_over(self) -> None:
+        """Fail the runs, waiting ones too, of which an agreement ended or the study was closed."""
+        with self._broker.database.read() as connection:
+            ended = agreements.ended_runs(connection, today=self._today())
+        for run_id, cause in ended.items():
+            self._fail(run_id, cause)
+
+    def _step(self, name: str, function: Callable[..., Any], run_id: str, *args: Any) -> Any:
+        return durable.step(name, self._unless_over, function, run_id, *args)
+
+    def _unless_over(self, function: Callable[..., Any], run_id: str, *args: Any) -> Any:
+        """Do a step; raises Conflict where the run was cancelled, so that its workflow ends."""
+        self._require_going(run_id)
+        return function(run_id, *args)
+
+    def _require_going(self, run_id: str) -> None:
+        with self._broker.database.read() as connection:
+            row = runs.find(connection, run_id)
+            if row is None or row.state in runs.OVER:
+                raise Conflict("the run has ended", hint="start another one")
+            agreements.require_run(connection, row, today=self._today())
 
     # Steps. Each takes and returns JSON.
 
@@ -117,6 +158,15 @@ class RunMaker:
         opened = self._opened(run_id)
         with self._stage(run_id, "open", done=sorted(opened.inputs).index(uploader)):
             return len(self._dataset(opened, uploader).records)
+
+    def _take_over(self, run_id: str) -> bool:
+        opened = self._opened(run_id)
+        if opened.row.of_run is None:
+            return False
+        with self._stage(run_id, "weights"):
+            source = Scratch(self._broker, self._identity, opened.study.id, opened.row.of_run)
+            decided_again.take_over(source, opened.scratch, opened.row.precision)
+        return True
 
     def _plan(self, run_id: str) -> int:
         opened = self._opened(run_id)
@@ -143,9 +193,11 @@ class RunMaker:
         opened = self._opened(run_id)
         plan = run_plan.read(opened.scratch)
         for one in plan.tasks[number]:
+            self._require_going(run_id)
             if not opened.finder.knows(plan.chunks[one]):
                 opened.finder.know(run_plan.rows(opened.scratch))
             found = opened.finder.find(plan.chunks[one])
+            run_reuse.keep(opened.scratch, opened.finder, plan.chunks[one], one)
             name = run_plan.candidates_name(one)
             counted = run_progress.of_chunk(run_id, plan, one, found)
             opened.scratch.put_all({name: stream_of(candidates.to_arrow(found))}, counted)
@@ -156,14 +208,21 @@ class RunMaker:
             plan = run_plan.read(opened.scratch)
             found = run_plan.found(opened.scratch, plan)
             rules = {rule.id: rule.fields for rule in opened.study.config.match_key}
-            made = weights.weigh(plan.shapes, found, rules=rules, precision=opened.row.precision)
+            decided = self._reviewed(opened).weights
+            made = weights.weigh(
+                plan.shapes,
+                found,
+                rules=rules,
+                looks=over(None, decided),
+                precision=opened.row.precision,
+            )
             opened.scratch.put_table("weights", weights.to_arrow(made))
             sampled = {
                 c.one.party: drawn(self._dataset(opened, c.one.party), SAMPLE, opened.row.seed)
                 for c in plan.in_two
             }
             run_plan.put_losses(opened.scratch, losses(plan.in_two, found, made, sampled))
-            tiers = links.tiers_of(made, found)
+            tiers = links.tiers_of(made, found, reviewed=second_look.pairs_of(decided))
             opened.scratch.put_table("tiers", links.tiers_to_arrow(tiers))
 
     def _ask(self, run_id: str) -> bool:
@@ -178,7 +237,8 @@ class RunMaker:
         opened = self._opened(run_id)
         with self._stage(run_id, second_look.STAGE):
             plan = run_plan.read(opened.scratch)
-            self._looks.look(_looking(opened), run_plan.found(opened.scratch, plan))
+            found, decided = run_plan.found(opened.scratch, plan), self._reviewed(opened).weights
+            self._looks.look(_looking(opened), found, decided)
 
     def _solve(self, run_id: str) -> int:
         opened = self._opened(run_id)
@@ -189,6 +249,8 @@ class RunMaker:
             said = settled(self._broker, self._identity, opened.study, opened.row, datasets)
             opened.scratch.put("asserted", json.dumps(said.report).encode())
             entities = solve.solve(made, groups, asserted=said.asserted)
+            told = self._reviewed(opened).report(entities)
+            opened.scratch.put("reviewed", json.dumps(told).encode())
             opened.scratch.put_table("entities", solve.to_arrow(entities))
             tiers = second_look.final_tiers(opened.scratch)
             made_links = links.links_of(made, tiers, entities, groups, asserted=said.asserted.same)
@@ -209,7 +271,12 @@ class RunMaker:
             )
             report["second_look"] = second_look.report_of(opened.scratch)
             report["losses"] = run_plan.losses(opened.scratch)
+            report["reuse"] = run_reuse.report_of(self._broker, opened.scratch, run_id)
             report["asserted"] = json.loads(opened.scratch.get("asserted"))
+            report["reviewed"] = json.loads(opened.scratch.get("reviewed"))
+            report["review"] = review_cases.prepare(
+                opened.scratch, opened.study, made, entities, pseudonyms
+            )
         results.publish(
             self._broker,
             opened.row,
@@ -218,6 +285,7 @@ class RunMaker:
             links=links.from_arrow(opened.scratch.get_table("links")),
             digest=result_digest(entities, pseudonyms),
             report=report,
+            keep=(*decided_again.kept(home.config.worker), *review_cases.KEPT),
         )
         _log.info("run done", run=run_id)
 
@@ -241,15 +309,31 @@ class RunMaker:
             study = studies.find_study_at(connection, row.study_id, row.epoch) if row else None
         if row is None or study is None:
             raise NotFound("the run is gone", hint="start another one")
-        if row.state in ("done", "failed"):
+        if row.state in runs.OVER:
             raise Conflict(f"the run is {row.state} already", hint="start another one")
         scratch = Scratch(self._broker, self._identity, study.id, run_id)
         registered, inputs = RegisteredStudy.of(study), json.loads(row.inputs)
-        datasets = OpenedDatasets(
-            lambda one: open_dataset(self._broker, self._identity, registered, one, inputs[one])
-        )
-        finder = Finder(datasets.of, seed=row.seed)
+        lists: dict[str, int] = json.loads(row.opted_out)
+
+        def opened(uploader: str) -> Dataset:
+            whole = open_dataset(
+                self._broker, self._identity, registered, uploader, inputs[uploader]
+            )
+            if uploader not in lists:
+                return whole
+            names = opted_out.opted_out(
+                self._broker, self._identity, study.id, uploader, lists[uploader]
+            )
+            return opted_out.without(whole, names)
+
+        datasets = OpenedDatasets(opened)
+        earlier = Reused(self._broker, self._identity, row).earlier
+        finder = ReusingFinder(datasets.of, seed=row.seed, earlier=earlier)
         return OpenRun(row, registered, inputs, scratch, datasets, finder)
+
+    def _reviewed(self, opened: OpenRun) -> Reviewed:
+        datasets = {p: self._dataset(opened, p) for p in opened.inputs}
+        return review_cases.reviewed(self._broker, self._identity, opened.row, datasets)
 
     def _dataset(self, opened: OpenRun, uploader: str) -> Dataset:
         return opened.datasets.of(uploader)
@@ -269,7 +353,7 @@ class RunMaker:
     def _fail(self, run_id: str, failure: str) -> None:
         with self._broker.database.change() as connection:
             row = runs.find(connection, run_id)
-            if row is None or row.state in ("done", "failed"):
+            if row is None or row.state in runs.OVER:
                 return
             blobs = runs.drop_intermediates(connection, run_id)
             now = int(time.time())

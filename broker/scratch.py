@@ -15,9 +15,15 @@ from broker.store import runs
 from broker.store.engine import Connection
 from linkage.errors import MatchingFailed
 from linkage.messages import BROKER
-from linkage.sealing import Context, Identity, seal, unseal
+from linkage.sealing import Context, KeyHolder, seal, unseal
 
 PURPOSE = "run-intermediate"
+
+
+def _takes(connection: Connection, run_id: str) -> bool:
+    """May a run still get results? Nothing may lie about that no run's end would delete."""
+    row = runs.find(connection, run_id)
+    return row is not None and row.state not in ("failed", "cancelled")
 
 
 def stream_of(table: pa.Table | pa.RecordBatch) -> bytes:
@@ -31,7 +37,7 @@ def stream_of(table: pa.Table | pa.RecordBatch) -> bytes:
 class Scratch:
     """The intermediate results of one run of `study_id`."""
 
-    def __init__(self, broker: Broker, identity: Identity, study_id: str, run_id: str) -> None:
+    def __init__(self, broker: Broker, identity: KeyHolder, study_id: str, run_id: str) -> None:
         self._broker, self._identity = broker, identity
         self._study_id, self._run_id = study_id, run_id
 
@@ -46,7 +52,7 @@ class Scratch:
         """
         new = {name: self._blob(name, data) for name, data in found.items()}
         with self._broker.database.change() as connection:
-            kept = within(connection)
+            kept = _takes(connection, self._run_id) and within(connection)
             changes = new.items() if kept else ()
             old = [runs.set_intermediate(connection, self._run_id, *one) for one in changes]
         # Where the transaction failed, it may have been done all the same: the sweep decides.

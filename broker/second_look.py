@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from broker import audit
 from broker.container import Broker
 from broker.look_answers import AnswerReader, questions_name
 from broker.registered import RegisteredStudy
+from broker.review_cases import POOL
 from broker.scratch import Scratch, stream_of
 from broker.store import runs, second_looks, studies
 from broker.store.engine import Connection
@@ -36,9 +38,11 @@ from linkage.matching import links, weights
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Shape
 from linkage.matching.field_weights import weigh_looks
+from linkage.matching.look_cover import Draw, forms_of
 from linkage.matching.looked_at import LookWeights
+from linkage.matching.review_cases import pool_to_arrow, pooled
+from linkage.matching.reviewed import over
 from linkage.matching.second_look import (
-    Draw,
     Limits,
     LookLevels,
     Looks,
@@ -49,19 +53,21 @@ from linkage.matching.second_look import (
     looks_to_arrow,
     questions,
 )
-from linkage.matching.weights import Comparison, Weights
+from linkage.matching.weights import Comparison, Weights, redecide
 from linkage.messages import BROKER, SECOND_LOOK
 from linkage.records import Bytes2D
-from linkage.sealing import Context, Identity, seal
-from linkage.study import SecondLook
+from linkage.sealing import Context, KeyHolder, seal
+from linkage.study import SecondLook, StudyConfig
 
 STAGE = "second look"
 PART = "looked"
 """Name of the workflow that a run goes on as."""
 
-_LOOKS, _BEFORE, _AFTER, _REPORT = "looks", "weights", "weights-looked", "look-report"
+_LOOKS, _BEFORE, _AFTER, _REPORT = "looks", runs.WEIGHTS, "weights-looked", "look-report"
 _NONCES = b"commons-linkage/second-look/nonces/v1\n"
 _TIERS, _TIERS_AFTER = "tiers", "tiers-looked"
+PAIRS = (_BEFORE, _AFTER, _TIERS, _TIERS_AFTER, _REPORT)
+"""Names of all that another run needs to decide anew about the pairs of one."""
 
 
 def questions_context(study: RegisteredStudy, uploader: str, run_id: str) -> Context:
@@ -82,7 +88,7 @@ class LookingRun:
 class SecondLooker:
     """Asks, and weighs again. identity: the broker's own private keys."""
 
-    def __init__(self, broker: Broker, identity: Identity) -> None:
+    def __init__(self, broker: Broker, identity: KeyHolder) -> None:
         self._broker, self._identity = broker, identity
         self._reader = AnswerReader(broker, identity)
 
@@ -100,8 +106,8 @@ class SecondLooker:
                 return True
             why_not = _hindrance(connection, run, looks)
         if not why_not:
-            chosen = _chosen(run, looks, self._draw(run))
-            why_not = self._place(run, chosen, questions(chosen, pseudonyms), looks)
+            chosen, asked = _chosen(run, looks, self._draw(run), pseudonyms)
+            why_not = self._place(run, chosen, asked, looks)
         if why_not:
             report = {"pairs_asked": 0, "reason": why_not}
             run.scratch.put(_REPORT, json.dumps(report).encode())
@@ -117,7 +123,7 @@ class SecondLooker:
         remembers is what it sent.
         """
         if not asked:
-            return "no pair is uncertain that the study lets the broker ask about"
+            return "no two parties of the run may be asked about a field that both hold"
         rows = [self._sealed(run, uploader, one) for uploader, one in asked.items()]
         why_not = ""
 
@@ -129,7 +135,8 @@ class SecondLooker:
             if why_not := _hindrance(connection, run, looks):
                 return False
             now = time.time()
-            until = now + 3600 * looks.wait_hours
+            # Whole seconds: how many digits a site is sent must tell nothing, not even the clock.
+            until = float(math.ceil(now + 3600 * looks.wait_hours))
             look = LookRow(run_id=run.row.id, asked_at=now, until=until)
             second_looks.add(connection, look, rows)
             audit.record(
@@ -181,8 +188,11 @@ class SecondLooker:
             questions=len(asked),
         )
 
-    def look(self, run: LookingRun, chunks: Sequence[CandidateChunk]) -> None:
-        """Weigh the run's pairs with what was answered, and keep what there is to say of it."""
+    def look(self, run: LookingRun, chunks: Sequence[CandidateChunk], decided: LookWeights) -> None:
+        """
+        Weigh the run's pairs with what was answered, and keep what there is to say of it. decided:
+        by reviewers of earlier runs, who stand over what is answered now.
+        """
         before = weights.from_arrow(run.scratch.get_table(_BEFORE))
         chosen = looks_from_arrow(run.scratch.get_table(_LOOKS))
         with self._broker.database.read() as connection:
@@ -196,10 +206,18 @@ class SecondLooker:
             known = _weighed(chosen, levels, run.shapes, before)
             rules = {rule.id: rule.fields for rule in run.study.config.match_key}
             after = weights.weigh(
-                run.shapes, chunks, rules=rules, looks=known, precision=run.row.precision
+                run.shapes,
+                chunks,
+                rules=rules,
+                looks=over(known, decided),
+                precision=run.row.precision,
             )
-            looked = {parties: (one.left, one.right) for parties, one in known.comparisons.items()}
-            tiers = links.tiers_of(after, chunks, looked=looked)
+            tiers = links.tiers_of(
+                after, chunks, looked=pairs_of(known), reviewed=pairs_of(decided)
+            )
+            if run.study.config.reviews is not None:
+                pool = pooled(chosen, levels, after)
+                run.scratch.put_table(POOL, pool_to_arrow(pool))
             run.scratch.put_table(_TIERS_AFTER, links.tiers_to_arrow(tiers))
             # Last: where it lies, the look is done (`final_weights`).
             run.scratch.put_table(_AFTER, weights.to_arrow(after))
@@ -225,13 +243,7 @@ class SecondLooker:
             if look
             else 0,
             **_changed(before, after),
-            "before": {
-                "overall": before.overall.to_json(),
-                "comparisons": [
-                    {"parties": list(c.parties), "estimate": c.estimate.to_json()}
-                    for c in before.comparisons
-                ],
-            },
+            "before": _estimates(before),
         }
         run.scratch.put(_REPORT, json.dumps(report).encode())
 
@@ -248,12 +260,33 @@ def _hindrance(connection: Connection, run: LookingRun, looks: SecondLook) -> st
     return ""
 
 
-def _chosen(run: LookingRun, looks: SecondLook, draw: Draw) -> Looks:
+def _chosen(
+    run: LookingRun, looks: SecondLook, draw: Draw, pseudonyms: Mapping[str, Bytes2D]
+) -> tuple[Looks, dict[str, Questions]]:
+    """Return the pairs to ask about, and what each site is asked, cover questions among it."""
     made = weights.from_arrow(run.scratch.get_table(_BEFORE))
-    study = run.study.config
-    shared = {c.parties: fields_between(study, *c.parties, looks.fields) for c in made.comparisons}
-    limits = Limits(looks.most_per_record, looks.most_per_run, looks.decoys)
-    return choose(made, run.shapes, shared, limits, seed=run.row.seed, draw=draw)
+    study, seed = run.study.config, run.row.seed
+    shared = {
+        c.parties: fields
+        for c in made.comparisons
+        if all(_may_be_asked(study, one, run.row.purpose) for one in c.parties)
+        if (fields := fields_between(study, *c.parties, looks.fields))
+    }
+    forms = forms_of(
+        made,
+        run.shapes,
+        shared,
+        most_per_record=looks.most_per_record,
+        most_per_run=looks.most_per_run,
+    )
+    limits = Limits(looks.most_per_run, looks.decoys)
+    chosen = choose(made, forms, shared, limits, seed=seed, draw=draw)
+    return chosen, questions(chosen, pseudonyms, forms, seed=seed, draw=draw)
+
+
+def _may_be_asked(study: StudyConfig, uploader: str, purpose: str) -> bool:
+    party = study.party_of_uploader(uploader).id
+    return study.agreed.takes_part(party, "second-looks", purpose)
 
 
 def final_weights(scratch: Scratch) -> Weights:
@@ -268,6 +301,26 @@ def final_tiers(scratch: Scratch) -> list[links.Tiers]:
     )
 
 
+def decide_again(source: Scratch, target: Scratch, precision: float | None) -> None:
+    """
+    Give a run the pairs of another, with the thresholds for this precision; None for the best F1.
+
+    Raises MatchingFailed where they are gone.
+    """
+    before = redecide(weights.from_arrow(source.get_table(_BEFORE)), precision)
+    target.put_table(_BEFORE, weights.to_arrow(before))
+    target.put_table(_TIERS, source.get_table(_TIERS))
+    report, after = report_of(source), before
+    if source.count(_AFTER):
+        after = redecide(weights.from_arrow(source.get_table(_AFTER)), precision)
+        target.put_table(_TIERS_AFTER, source.get_table(_TIERS_AFTER))
+        target.put_table(_AFTER, weights.to_arrow(after))
+    if report is not None:
+        if "before" in report:
+            report |= {**_changed(before, after), "before": _estimates(before)}
+        target.put(_REPORT, json.dumps(report).encode())
+
+
 def report_of(scratch: Scratch) -> dict[str, Any] | None:
     """Return what a run's second look did, None where it asked nothing; numbers and uploaders."""
     if not scratch.count(_REPORT):
@@ -276,11 +329,25 @@ def report_of(scratch: Scratch) -> dict[str, Any] | None:
     return found
 
 
+def pairs_of(known: LookWeights) -> dict[tuple[str, str], links.Pairs]:
+    """Return the pairs that these weights are about, by comparison."""
+    return {parties: (one.left, one.right) for parties, one in known.comparisons.items()}
+
+
 def _weighed(
     looks: Looks, levels: Sequence[LookLevels], shapes: Sequence[Shape], before: Weights
 ) -> LookWeights:
     expected = {c.parties: float(c.probability.sum()) for c in before.comparisons}
     return weigh_looks(looks, levels, shapes, expected)
+
+
+def _estimates(made: Weights) -> dict[str, Any]:
+    return {
+        "overall": made.overall.to_json(),
+        "comparisons": [
+            {"parties": list(c.parties), "estimate": c.estimate.to_json()} for c in made.comparisons
+        ],
+    }
 
 
 def _changed(before: Weights, after: Weights) -> dict[str, int]:

@@ -20,21 +20,28 @@ from pathlib import Path
 
 import structlog
 
-from broker import durable, logs, problems
+from broker import durable, logs, metrics, problems
 from broker.audit_heads import HeadSigner
 from broker.config import Home
 from broker.container import Broker
+from broker.decided_again import forget_old
 from broker.durable import Life, Queue, part_of
+from broker.governor import Governor
 from broker.jobs import JOBS, JobMaker
+from broker.keys import key_holder_of
 from broker.look_answers import AnswerReader
+from broker.quarantine import UploadChecker
+from broker.reviewing import ReviewTender
 from broker.runs import RUNS, TASKS, RunMaker
 from broker.second_look import PART
 from broker.store import jobs, runs, second_looks
 from linkage.errors import Conflict, LinkageError
-from linkage.sealing import Identity
+from linkage.sealing import KeyHolder
 
 _CHECK_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
+_NICE = 3
+"""Where processors are short, those who ask the server come first; more would starve a run."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ENDED = "the worker gave up after many attempts"
 _OUTDATED = "the software was changed in the middle of it"
@@ -46,13 +53,18 @@ def work(home: Home, name: str) -> None:
     Work until SIGTERM or SIGINT. Raises BrokerRefused on a database that is not migrated,
     KeyRefused without the broker's keys, Conflict if a worker of this name is running here.
     """
-    logs.set_up()
+    logs.set_up(home.config.logs.level)
+    os.nice(_NICE)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with _only_one(home, name):
-        worker = Worker(Broker.at(home), Identity.load(home.identity_file), name)
-        worker.run(stop)
+        broker = Broker.at(home)
+        broker.blobs.store.require_usable()
+        watched = home.config.metrics
+        if watched.worker_port:
+            metrics.listen(broker, host=watched.host, port=watched.worker_port)
+        Worker(broker, key_holder_of(home), name).run(stop)
     # A step may still run in a thread of DBOS; it is repeated at the next start.
     os._exit(0)
 
@@ -68,13 +80,17 @@ class Looked:
 class Worker:
     """One worker of this broker, under a name of its own."""
 
-    def __init__(self, broker: Broker, identity: Identity, name: str) -> None:
+    def __init__(self, broker: Broker, identity: KeyHolder, name: str) -> None:
         self._broker, self._name = broker, name
         self._settings = broker.home.config.worker
         self._runs, self._jobs = RunMaker(broker, identity), JobMaker(broker, identity)
         self._answers = AnswerReader(broker, identity)
+        self._governor = Governor(broker, identity)
+        self._reviews = ReviewTender(broker, identity)
+        self._checker = UploadChecker(broker, identity)
         self._heads = HeadSigner(broker.database, identity, every=self._settings.head_seconds)
         self._queued: set[str] = set()
+        self._stopped: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set."""
@@ -87,14 +103,19 @@ class Worker:
         ]
         durable.launch(self._broker.home, self._name, queues)
         threading.Thread(target=self._beat, args=(stop,), daemon=True).start()
+        # Opening a large upload takes minutes, in which everything else goes on.
+        threading.Thread(target=self._check_uploads, args=(stop,), daemon=True).start()
         _log.info("worker started", worker=self._name)
-        checked = signed = swept = float("-inf")
+        checked = signed = swept = governed = float("-inf")
         while not stop.wait(self._settings.poll_seconds):
             now = time.monotonic()
             if not self._survive(self._look_for_work):
                 stop.wait(_CHECK_SECONDS)
             if now - checked > _CHECK_SECONDS and self._survive(self._look_after):
                 checked = now
+            if now - governed > _CHECK_SECONDS:
+                self._survive(self._governor.tend)
+                governed = now
             if now - signed > _CHECK_SECONDS:
                 self._survive(self._sign_heads)
                 signed = now
@@ -110,6 +131,7 @@ class Worker:
                     durable.enqueue(queue, one)
                     self._queued.add(one)
         self._answers.tend()
+        self._reviews.tend()
         for one in self._looked().over:
             if part_of(one, PART) in self._queued:
                 continue
@@ -121,6 +143,7 @@ class Worker:
     def _look_after(self) -> None:
         """Nothing may wait for ever: not for a workflow that ended, nor for a dead worker's."""
         unfinished = self._unfinished()
+        self._runs.end_what_is_over()
         # A run that waits for answers has no workflow, and needs nothing in memory.
         waiting = self._looked().waiting
         self._runs.forget_all_but([one for one in unfinished[RUNS] if one not in waiting])
@@ -129,9 +152,20 @@ class Worker:
         for one in unfinished[JOBS]:
             if cause := _gave_up(durable.life_of(one)):
                 self._jobs.give_up(one, cause)
+        self._jobs.tend()
+        self._stop_cancelled()
         alive = {self._name, *self._broker.oversight.alive(self._settings.take_over_seconds)}
-        for dead in durable.take_over(alive):
+        for dead in durable.take_over(alive, self._name):
             _log.warning("took over work", worker=dead)
+
+    def _stop_cancelled(self) -> None:
+        """Cancelled runs do nothing more by themselves (broker.runs); this empties the queues."""
+        with self._broker.database.read() as connection:
+            found = runs.cancelled_since(connection, int(time.time() - _SWEEP_SECONDS))
+        for one in found:
+            if one not in self._stopped:
+                durable.cancel(one, part_of(one, PART))
+                self._stopped.add(one)
 
     def _look_after_run(self, run_id: str) -> None:
         before = self._looked()
@@ -158,7 +192,22 @@ class Worker:
         self._heads.tend()
 
     def _sweep(self) -> None:
+        forget_old(self._broker)
         self._broker.sweep(older_than=_SWEEP_SECONDS)
+
+    def _check_uploads(self, stop: threading.Event) -> None:
+        while not stop.wait(_CHECK_SECONDS):
+            while not stop.is_set() and self._survive_checking():
+                pass
+
+    def _survive_checking(self) -> bool:
+        """Open one upload; say whether there was one."""
+        found = [False]
+
+        def check() -> None:
+            found[0] = self._checker.tend()
+
+        return self._survive(check) and found[0]
 
     def _beat(self, stop: threading.Event) -> None:
         while True:
@@ -171,9 +220,11 @@ class Worker:
         try:
             do()
         except LinkageError as error:
+            metrics.HINDERED.inc()
             _log.error("worker is hindered", code=error.code, message=error.message)
             return False
         except Exception as error:
+            metrics.HINDERED.inc()
             _log.error("worker is hindered", **problems.described(error))
             return False
         return True

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from broker.blobs import Receiving
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services, receive
-from broker.services.assertions import Announced
+from broker.services.sealed_lists import Announced
 from linkage.assertions import AssertionListState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/assertions")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from broker.routes.common import Services
+from broker.services.oversight import Probe
 from broker.services.runs import SOFTWARE
+from linkage.errors import Unreachable
 from linkage.messages import Message
 
+_REMEDY = "the broker's admin looks at database and disk; docs/operations.md"
 router = APIRouter()
+_PROBE = "probe"
 
 
 class Health(Message):
@@ -19,6 +23,22 @@ class Health(Message):
     status: Literal["ok", "degraded"]
     software: str
     database: bool
+    worker: bool
+
+
+class Live(Message):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Message):
+    """
+    The database answers and has this version's tables, packages can be stored, and the disk has its
+    reserve. status: "degraded" where no worker was heard of, so that what callers ask for waits.
+    """
+
+    status: Literal["ready", "degraded"]
     worker: bool
 
 
@@ -32,3 +52,22 @@ def health(broker: Services) -> Health:
         database=signs.database,
         worker=signs.worker,
     )
+
+
+@router.get("/health/live")
+def live() -> Live:
+    """Say that the process answers: where it does not, start it again."""
+    return Live()
+
+
+@router.get("/health/ready")
+def ready(request: Request, broker: Services) -> Ready:
+    """Say whether callers can be served; where not, refuse (503) and say what is missing."""
+    state = request.app.state
+    if not hasattr(state, _PROBE):
+        setattr(state, _PROBE, Probe())
+    found = broker.oversight.readiness(broker.home, broker.blobs, getattr(state, _PROBE))
+    if not found.ready:
+        missing = ", ".join(text for text, there in found.reasons() if not there)
+        raise Unreachable(f"the broker cannot serve callers: {missing}", hint=_REMEDY)
+    return Ready(status="ready" if found.worker else "degraded", worker=found.worker)

@@ -8,7 +8,10 @@ from fastapi import APIRouter, Depends
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, OnceKey, Services
+from broker.routes.relay import RawBytes, raw
 from linkage.messages import Approval, JobState, QuestionRequest, QuestionState, ReleaseRequest
+from linkage.question_messages import Remark, RemarkState
+from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
 
 router = APIRouter(prefix="/v1/studies/{study_id}")
 
@@ -24,6 +27,44 @@ def release(
 ) -> JobState:
     """Queue a release of cross-commons IDs."""
     return broker.releases.ask(grant, body, key=key)
+
+
+@router.get("/releases")
+def releases(
+    grant: Annotated[Grant, Depends(May(Action.READ_RELEASE))], broker: Services
+) -> list[ReleaseState]:
+    """Return the releases that give the caller IDs or need its consent, newest first."""
+    return broker.releases.all(grant)
+
+
+@router.get("/releases/{release_id}")
+def release_state(
+    grant: Annotated[Grant, Depends(May(Action.READ_RELEASE))], broker: Services, release_id: str
+) -> ReleaseState:
+    """Return a release: its terms, who consented, whether it may still be used."""
+    return broker.releases.one(grant, release_id)
+
+
+@router.post("/releases/{release_id}/consents")
+def consent(
+    body: ReleaseConsent,
+    grant: Annotated[Grant, Depends(May(Action.CONSENT))],
+    broker: Services,
+    release_id: str,
+) -> ReleaseState:
+    """Take a steward's signed decision about a release."""
+    return broker.consents.decide(grant, release_id, body)
+
+
+@router.post("/releases/{release_id}/pins")
+def pin(
+    body: ReleasePin,
+    grant: Annotated[Grant, Depends(May(Action.PIN_RELEASE))],
+    broker: Services,
+    release_id: str,
+) -> ReleaseState:
+    """Keep what uses a release, or forget it."""
+    return broker.releases.pin(grant, release_id, body)
 
 
 @router.get("/jobs/{job_id}")
@@ -66,6 +107,31 @@ def decide(
 ) -> QuestionState:
     """Take a steward's signed decision."""
     return broker.questions.decide(grant, question_id, body)
+
+
+@router.get("/questions/{question_id}/remarks")
+def remarks(grant: Reader, broker: Services, question_id: str) -> list[RemarkState]:
+    """Return what stewards asked back about a question, and the answers."""
+    return broker.remarks.all(grant, question_id)
+
+
+@router.post("/questions/{question_id}/remarks")
+def say(
+    body: Remark,
+    grant: Annotated[Grant, Depends(May(Action.REMARK))],
+    broker: Services,
+    question_id: str,
+) -> list[RemarkState]:
+    """Take a steward's signed question back, or the answer to one."""
+    return broker.remarks.say(grant, question_id, body)
+
+
+@router.get("/questions/{question_id}/counts", response_class=RawBytes)
+def counts(
+    grant: Annotated[Grant, Depends(May(Action.READ_COUNTS))], broker: Services, question_id: str
+) -> RawBytes:
+    """Return the counts, sealed to the question's reader, raw."""
+    return raw(*broker.relay.open_counts(grant, question_id))
 
 
 @router.post("/questions/{question_id}/delivery", status_code=202)

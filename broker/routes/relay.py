@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -19,13 +19,18 @@ router = APIRouter(prefix="/v1/studies/{study_id}")
 Reader = Annotated[Grant, Depends(May(Action.READ_INBOX))]
 Sender = Annotated[Grant, Depends(May(Action.SEND))]
 Text = Annotated[str, Query(pattern=ID)]
-_CHUNK = 1 << 18
 
 
 class RawBytes(StreamingResponse):
     """A sealed object as it is."""
 
     media_type = "application/octet-stream"
+
+
+def raw(item: SealedItem, pieces: Iterator[bytes]) -> RawBytes:
+    """Return a sealed object's bytes as an answer."""
+    headers = {"content-length": str(item.size), "etag": f'"{item.digest}"'}
+    return RawBytes(pieces, headers=headers)
 
 
 @router.get("/inbox")
@@ -42,9 +47,7 @@ def inbox(
 @router.get("/inbox/{item_id}", response_class=RawBytes)
 def inbox_item(grant: Reader, broker: Services, item_id: str) -> RawBytes:
     """Return one sealed object, raw."""
-    item, file = broker.relay.open(grant, item_id)
-    headers = {"content-length": str(item.size), "etag": f'"{item.digest}"'}
-    return RawBytes(chunks(file), headers=headers)
+    return raw(*broker.relay.open(grant, item_id))
 
 
 def announced(
@@ -75,10 +78,3 @@ def send(
     item, new = broker.relay.take(coming, received)
     response.status_code = 201 if new else 200
     return item
-
-
-def chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield an open file piece by piece, and close it."""
-    with file:
-        while chunk := file.read(_CHUNK):
-            yield chunk

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services
-from linkage.run_messages import RunRequest, RunState
+from linkage.run_messages import RunForecast, RunRequest, RunState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/runs")
 
@@ -36,3 +36,22 @@ def runs(grant: Reader, broker: Services) -> list[RunState]:
 def run_state(grant: Reader, broker: Services, run_id: str) -> RunState:
     """Return how far a run is, and its report when done."""
     return broker.runs.state(grant, run_id)
+
+
+@router.post("/dry-run")
+def dry_run(
+    body: RunRequest,
+    grant: Annotated[Grant, Depends(May(Action.START_RUN))],
+    broker: Services,
+    allow_missing: bool = False,
+) -> RunForecast:
+    """Say what a run would do: datasets, comparisons, time and memory; start none."""
+    return broker.forecasts.of(grant, body, allow_missing=allow_missing)
+
+
+@router.post("/{run_id}/cancel")
+def cancel_run(
+    grant: Annotated[Grant, Depends(May(Action.CANCEL_RUN))], broker: Services, run_id: str
+) -> RunState:
+    """End a run that is queued, running or waiting; what it has found so far is forgotten."""
+    return broker.runs.cancel(grant, run_id)

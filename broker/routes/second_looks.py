@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from broker.blobs import Receiving
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services, receive
-from broker.routes.relay import RawBytes, chunks
+from broker.routes.relay import RawBytes
 from broker.services.second_looks import Expected
 from linkage.run_messages import LookState
 
@@ -30,9 +30,9 @@ def second_looks(grant: Reader, broker: Services) -> list[LookState]:
 @router.get("/{run_id}", response_class=RawBytes)
 def questions(grant: Reader, broker: Services, run_id: str) -> RawBytes:
     """Return the sealed questions of one run."""
-    state, file = broker.second_looks.open(grant, run_id)
+    state, pieces = broker.second_looks.open(grant, run_id)
     headers = {"content-length": str(state.size), "etag": f'"{state.digest}"'}
-    return RawBytes(chunks(file), headers=headers)
+    return RawBytes(pieces, headers=headers)
 
 
 def expected(grant: Answerer, broker: Services, run_id: str) -> Expected:

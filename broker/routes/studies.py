@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from broker.policy import Action, Grant
-from broker.routes.common import May, Services
+from broker.routes.common import Address, May, Services
 from linkage.messages import Deactivation, StudyState, Token, TokenRequest
 from linkage.signed_study import SignedStudy
 
@@ -15,9 +15,9 @@ router = APIRouter(prefix="/v1")
 
 
 @router.post("/token")
-def token(body: TokenRequest, broker: Services) -> Token:
+def token(body: TokenRequest, broker: Services, address: Address) -> Token:
     """Exchange a signed assertion (RFC 7523) for an access token."""
-    return broker.sign_in.token(body)
+    return broker.door.token(body, address=address)
 
 
 @router.post("/studies", status_code=201)

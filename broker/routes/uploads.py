@@ -11,6 +11,7 @@ from broker.blobs import Receiving
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services, receive
 from broker.services.uploads import ExpectedPart
+from linkage.governance import Withdrawal
 from linkage.messages import DatasetState, Manifest
 
 router = APIRouter(prefix="/v1/studies/{study_id}/datasets")
@@ -46,9 +47,9 @@ def announce(body: Manifest, grant: Uploader, broker: Services, response: Respon
 
 
 @router.post("/{uploader}/withdraw")
-def withdraw(grant: Withdrawer, broker: Services) -> list[DatasetState]:
+def withdraw(body: Withdrawal, grant: Withdrawer, broker: Services) -> list[DatasetState]:
     """Take back every dataset version: nothing is linked or released of them any more."""
-    return broker.uploads.withdraw(grant)
+    return broker.uploads.withdraw(grant, body)
 
 
 @router.put("/{uploader}/{dataset}/parts/{part}", status_code=204)
@@ -65,7 +66,8 @@ def complete(grant: Uploader, broker: Services, dataset: Number) -> DatasetState
     return broker.uploads.complete(grant, dataset)
 
 
-@router.get("/{uploader}/{dataset}")
+# A number, so that this is not the address of `withdraw` with another method.
+@router.get("/{uploader}/{dataset:int}")
 def dataset_state(
     grant: Annotated[Grant, Depends(May(Action.READ_DATASET))],
     broker: Services,

@@ -7,34 +7,26 @@ study, epoch and number; what it says is settled when a run is solved (broker.as
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-from broker import audit
 from broker.blobs import Blobs, Receiving
 from broker.policy import Grant
-from broker.services.uploads import require_key_in_use
+from broker.services import lifecycle, sealed_lists
+from broker.services.sealed_lists import Announced
+from broker.services.upload_rules import require_key_in_use
 from broker.store import assertions
 from broker.store.assertions import ListRow
 from broker.store.engine import Connection, Database
 from linkage.assertions import AssertionListState
-from linkage.errors import Conflict, PackageRefused
 from linkage.messages import ASSERTIONS, BROKER, PART_BYTES
-from linkage.sealing import Context, verify_sealed_stream
+from linkage.sealing import Context
+
+_KIND = "assertion list"
 
 
 def list_context(study_id: str, uploader: str, epoch: int, number: int) -> Context:
     """Return what an assertion list is sealed for."""
     return Context(study_id, uploader, BROKER, ASSERTIONS, (str(epoch), str(number)))
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """A list that is about to come. cap: bytes that it may have."""
-
-    grant: Grant
-    number: int
-    cap: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,62 +61,30 @@ class Assertions:
         another one has its number.
         """
         grant, number = announced.grant, announced.number
-        study, uploader = grant.study, grant.uploader
-        epoch = study.config.study.epoch
-        if not received.size:
-            raise PackageRefused("the body is empty", hint="send the sealed list")
-        context = list_context(study.id, uploader, epoch, number)
-        with received.reader() as file:
-            verify_sealed_stream(file, sender=study.pin(uploader), context=context)
-        blob = received.keep()
-        row = ListRow(
-            study_id=study.id,
-            uploader=uploader,
-            number=number,
-            epoch=epoch,
-            blob_id=blob.blob_id,
-            size=blob.size,
-            digest=blob.digest,
-            placed_at=int(time.time()),
+        epoch = grant.study.config.study.epoch
+        row, new = sealed_lists.take(
+            self.database,
+            self.blobs,
+            announced,
+            received,
+            kind=_KIND,
+            context=list_context(grant.study.id, grant.uploader, epoch, number),
+            row=ListRow,
+            here=lambda connection: _require_next(connection, grant, number),
+            add=assertions.add,
         )
-        kept = False
-        try:
-            with self.database.change() as connection:
-                found = _require_next(connection, grant, number)
-                if found is None:
-                    assertions.add(connection, row)
-                    audit.record(
-                        connection,
-                        actor=grant.caller.actor,
-                        action="assertion list received",
-                        study_id=study.id,
-                        subject=f"{uploader}/{number}",
-                        detail={"digest": row.digest, "bytes": row.size},
-                    )
-            kept = found is None
-        finally:
-            if not kept:
-                self.blobs.delete(blob.blob_id)
-        if found and found.digest != row.digest:
-            raise Conflict(
-                f"another assertion list has the number {number}",
-                hint="send it as the next one: run the same command again",
-            )
-        return _state(found or row), found is None
+        return _state(row), new
 
 
 def _require_next(connection: Connection, grant: Grant, number: int) -> ListRow | None:
     """Return the list of this number, if it is here."""
     study = grant.study
+    lifecycle.require(connection, study.id)
     require_key_in_use(connection, study)
     found = assertions.find(connection, study.id, grant.uploader, number)
     rows = assertions.of_study(connection, study.id)
-    after = 1 + max((row.number for row in rows if row.uploader == grant.uploader), default=0)
-    if found is None and number != after:
-        raise Conflict(
-            f"the next assertion list of {grant.uploader!r} is number {after}",
-            hint="send it with that number",
-        )
+    newest = max((row.number for row in rows if row.uploader == grant.uploader), default=0)
+    sealed_lists.require_next(found, number, newest, kind=_KIND, uploader=grant.uploader)
     return found
 
 

@@ -5,28 +5,35 @@ each other; it checks who sealed it, for whom and for what.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from broker import audit
 from broker.blobs import Blobs, Receiving
 from broker.config import Limits
 from broker.policy import Grant
+from broker.services import lifecycle, standing
 from broker.services.questions import two_sides
+from broker.services.quotas import require_room
+from broker.services.releases import require_usable
 from broker.store import jobs, studies
-from broker.store.engine import Database
+from broker.store.engine import Connection, Database
+from linkage.case_map_names import read_case_map_subject
 from linkage.errors import Conflict, NotAllowed, NotFound, PackageRefused
 from linkage.messages import (
+    BROKER,
     CASE_MAP,
     DELIVERY_ROWS,
     PART_BYTES,
     QUESTION_ANSWER,
+    QUESTION_COUNTS,
+    READER,
     Inbox,
     SealedItem,
-    read_case_map_subject,
 )
 from linkage.sealing import Context, verify_sealed_stream
 
@@ -35,6 +42,11 @@ RECORDS_PER_CHUNK = 1000
 
 RELAYED = {QUESTION_ANSWER: "question", DELIVERY_ROWS: "delivery"}
 """What the imaging party may send to the enclave, and which kind of subject it is about."""
+
+COUNTED = {QUESTION_COUNTS: "question"}
+"""Likewise what the enclave may send to the imaging party, and to the question's reader."""
+
+COUNTS_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +76,27 @@ class Relay:
             )
         return Inbox(items=tuple(_message(row) for row in rows))
 
-    def open(self, grant: Grant, item_id: str) -> tuple[SealedItem, BinaryIO]:
-        """Return one sealed object of the calling party's inbox. Raises NotFound."""
+    def open(self, grant: Grant, item_id: str) -> tuple[SealedItem, Iterator[bytes]]:
+        """Return one sealed object of the calling party's inbox, in pieces. Raises NotFound."""
         with self.database.read() as connection:
             row = jobs.find_item(connection, grant.study.id, item_id)
-        if row is None or row.recipient != grant.party:
-            raise NotFound("there is no such item in your inbox", hint="GET .../inbox lists them")
-        return _message(row), self.blobs.open(row.blob_id)
+            if row is None or row.recipient != grant.party:
+                raise NotFound(
+                    "there is no such item in your inbox", hint="GET .../inbox lists them"
+                )
+            _require_given(connection, grant, row)
+        return _message(row), self.blobs.verified(row.blob_id, row.digest)
+
+    def open_counts(self, grant: Grant, question_id: str) -> tuple[SealedItem, Iterator[bytes]]:
+        """Return a question's counts, sealed to its reader, in pieces. Raises NotFound."""
+        with self.database.read() as connection:
+            row = jobs.find_sent(connection, question_id, READER, QUESTION_COUNTS)
+            if row is None or row.study_id != grant.study.id:
+                raise NotFound(
+                    "there are no counts of this question yet",
+                    hint="linkage-cohort status says what it waits for",
+                )
+        return _message(row), self.blobs.verified(row.blob_id, row.digest)
 
     def announce(self, grant: Grant, recipient: str, purpose: str, subject: str) -> Announced:
         """
@@ -80,20 +106,31 @@ class Relay:
         """
         if purpose == CASE_MAP:
             return self._announce_case_map(grant, recipient, subject)
-        _, enclave = two_sides(grant.study)
-        allowed = any(p.id == grant.party and p.kind == "imaging" for p in grant.study.config.party)
-        if not allowed or recipient != enclave or purpose not in RELAYED:
+        imaging, enclave = two_sides(grant.study)
+        ways = {
+            imaging: (RELAYED, (enclave,), self.limits.relayed_bytes),
+            enclave: (COUNTED, (READER, imaging), COUNTS_BYTES),
+        }
+        relayed, recipients, cap = ways.get(grant.party, ({}, (), 0))
+        if recipient not in recipients or purpose not in relayed:
             raise NotAllowed(
-                "only answers and rows for the enclave are relayed, and contributors' case maps",
+                "only answers and rows for the enclave are relayed, the counts that it makes of"
+                " them, and contributors' case maps",
                 hint=f"recipient {enclave!r}, purpose {' or '.join(RELAYED)}",
             )
+        if purpose == DELIVERY_ROWS:
+            standing.require_rows(grant.study)
         with self.database.read() as connection:
             about = jobs.find(connection, subject)
-        if about is None or about.study_id != grant.study.id or about.kind != RELAYED[purpose]:
-            raise NotFound(
-                f"there is no such {RELAYED[purpose]} in this study", hint="check the subject"
-            )
-        return Announced(grant, recipient, purpose, subject, self.limits.relayed_bytes)
+            if about is None or about.study_id != grant.study.id or about.kind != relayed[purpose]:
+                raise NotFound(
+                    f"there is no such {relayed[purpose]} in this study", hint="check the subject"
+                )
+            question = standing.about(connection, subject)
+            if question is not None:
+                today = dt.datetime.now(dt.UTC).date()
+                standing.require_progress(connection, grant.study, question, today=today)
+        return Announced(grant, recipient, purpose, subject, cap)
 
     def _announce_case_map(self, grant: Grant, recipient: str, subject: str) -> Announced:
         """A contributor names its cases to its own party; nobody else learns them."""
@@ -131,7 +168,7 @@ class Relay:
         Keep a sealed object; return it, and whether it is new. The same again is one.
 
         Raises PackageRefused where the party did not seal it for exactly this, Conflict where
-        another one is there already.
+        another one is there already, TooLarge where it passes a quota.
         """
         study, sender = announced.grant.study, announced.grant.party
         context = Context(
@@ -154,11 +191,12 @@ class Relay:
             digest=blob.digest,
             placed_at=int(time.time()),
         )
-        kept = False
-        try:
+        with self.blobs.unless_kept(blob.blob_id) as fate:
             with self.database.change() as connection:
+                lifecycle.require(connection, row.study_id)
                 found = jobs.same_item(connection, row)
                 if found is None:
+                    require_room(connection, self.limits, study, sender, row.size)
                     jobs.add_item(connection, row)
                     audit.record(
                         connection,
@@ -168,16 +206,25 @@ class Relay:
                         subject=row.subject,
                         detail={"recipient": row.recipient, "digest": row.digest},
                     )
-            kept = found is None
-        finally:
-            if not kept:
-                self.blobs.delete(blob.blob_id)
+            fate.kept = found is None
         if found and found.digest != row.digest:
             raise Conflict(
                 f"another {row.purpose} was sent for this subject already",
                 hint="the first one stands; a new question or delivery takes a new one",
             )
         return _message(found or row), found is None
+
+
+def _require_given(connection: Connection, grant: Grant, row: jobs.ItemRow) -> None:
+    """Raises where what an object belongs to is given out no more; counts stay readable."""
+    today = dt.datetime.now(dt.UTC).date()
+    if row.purpose == QUESTION_COUNTS:
+        return
+    if (question := standing.about(connection, row.subject)) is not None:
+        standing.require_use(connection, question, today=today)
+    if row.sender == BROKER or row.purpose == DELIVERY_ROWS:
+        about = jobs.find(connection, row.subject)
+        require_usable(connection, grant.study, about, party=grant.party, today=today)
 
 
 def _message(row: jobs.ItemRow) -> SealedItem:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from broker import audit
 from broker.blobs import Blobs, Receiving
@@ -72,12 +71,12 @@ class SecondLooks:
             found = second_looks.of_study(connection, grant.study.id)
             return [state for run_id in found for state in self._states(connection, grant, run_id)]
 
-    def open(self, grant: Grant, run_id: str) -> tuple[LookState, BinaryIO]:
-        """Return the sealed questions of a run to the calling uploader. Raises NotFound."""
+    def open(self, grant: Grant, run_id: str) -> tuple[LookState, Iterator[bytes]]:
+        """Return the sealed questions of a run to their uploader, in pieces. Raises NotFound."""
         with self.database.read() as connection:
             look, row, study = _asked(connection, grant, run_id)
             state = _state(connection, look, row, study)
-        return state, self.blobs.open(row.blob_id)
+        return state, self.blobs.verified(row.blob_id, row.digest)
 
     def expect(self, grant: Grant, run_id: str) -> Expected:
         """
@@ -107,8 +106,7 @@ class SecondLooks:
         with received.reader() as file:
             verify_sealed_stream(file, sender=study.pin(row.uploader), context=context)
         blob = received.keep()
-        replaced: str | None = blob.blob_id
-        try:
+        with self.blobs.unless_kept(blob.blob_id) as fate:
             with self.database.change() as connection:
                 look, row, study = _asked(connection, grant, run_id)
                 _require_open(connection, look, row, study)
@@ -131,10 +129,7 @@ class SecondLooks:
                 )
                 _, row, _ = _asked(connection, grant, run_id)
                 state = _state(connection, look, row, study)
-            replaced = None
-        finally:
-            if replaced:
-                self.blobs.delete(replaced)
+            fate.kept = True
         return state, True
 
     def end(self, grant: Grant, run_id: str) -> list[LookState]:

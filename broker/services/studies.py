@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker import audit
-from broker.config import Home
-from broker.policy import ADMIN, Action, Caller, Grant, check
+from broker.config import Home, Limits
+from broker.policy import ADMIN, PERSON, Action, Caller, Grant, check
 from broker.registered import RegisteredStudy
+from broker.services import lifecycle
 from broker.services.epochs import next_epoch
+from broker.services.quotas import usage_of
 from broker.store import access, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import NotAllowed, NotFound, PackageRefused, StudyRefused
@@ -36,7 +39,10 @@ class Studies:
                 row = studies.find_study(connection, study_id)
         registered = RegisteredStudy.of(row) if row else None
         today = dt.datetime.now(dt.UTC).date()
-        return check(caller, action, registered, study_id=study_id, uploader=uploader, today=today)
+        grant = check(caller, action, registered, study_id=study_id, uploader=uploader, today=today)
+        if row is not None:
+            lifecycle.require_allowed(action, row)
+        return grant
 
     def register(
         self,
@@ -70,12 +76,12 @@ class Studies:
                 "the signed study names another broker's keys",
                 hint="send the custodian this broker's public.json, compare fingerprints",
             )
-        if config.study.id == ADMIN:
+        if config.study.id in (ADMIN, PERSON):
             raise StudyRefused(
                 file="signed study",
                 line=0,
                 key="study.id",
-                rule="the name 'admin' is taken by the broker's admins",
+                rule="the names 'admin' and 'person' are taken by the broker's admins and people",
                 hint="choose another study id",
             )
         return self._add(actor, signed, config.study.id, allow_changed_parties)
@@ -88,6 +94,8 @@ class Studies:
             study_hash=signed.study_hash,
             signed=signed.model_dump_json(),
             registered_at=int(time.time()),
+            state=lifecycle.first_state(signed.rehearsal),
+            state_since=int(time.time()),
         )
         action, detail = "study registered", dict[str, str | int]()
         with self.database.change() as connection:
@@ -96,10 +104,11 @@ class Studies:
             if new:
                 # Studies registered before there was a gate stay readable; none comes in without.
                 signed.require_gate()
-                detail = {"release gate": signed.release_gate}
+                detail = {"release gate": signed.release_gate, "state": made.state}
             if found is None:
                 studies.add_study(connection, made)
             elif new:
+                lifecycle.require(connection, study_id, lifecycle.DRAFT, *lifecycle.IN_USE)
                 old = RegisteredStudy.of(found)
                 detail |= next_epoch(old, signed, allow_changed_parties=allow_changed_parties)
                 action = "study epoch registered"
@@ -152,22 +161,28 @@ class Studies:
 
     def state(self, grant: Grant) -> StudyState:
         """Return the study and each uploader's newest complete dataset version."""
-        return self._state(grant.study, viewer=None if grant.is_admin else grant.uploader)
+        return self._state(grant.study, viewer=None if grant.is_admin else grant.viewer)
 
     def _state(self, study: RegisteredStudy, *, viewer: str | None) -> StudyState:
         header = study.config.study
         with self.database.read() as connection:
+            newest = studies.newest_numbers(connection, study.id)
+            away = access.suspended(connection, study.id)
             parties = tuple(
-                _uploader_state(connection, study, uploader, viewer)
+                _uploader_state(
+                    connection, self.home.config.limits, study, uploader, viewer, newest, away
+                )
                 for uploader in study.config.uploaders
             )
             notice = studies.find_deactivation(connection, study.id, header.epoch)
+            row = studies.find_study(connection, study.id)
         return StudyState(
             study_id=study.id,
             title=header.title,
             study_hash=study.study_hash,
             rehearsal=study.signed.rehearsal,
             release_gate=study.release_gate,
+            state=row.state if row else lifecycle.DESTROYED,
             epoch=header.epoch,
             deactivated=Deactivation.model_validate_json(notice).said if notice else None,
             parties=parties,
@@ -175,19 +190,32 @@ class Studies:
 
 
 def _uploader_state(
-    connection: Connection, study: RegisteredStudy, uploader: str, viewer: str | None
+    connection: Connection,
+    limits: Limits,
+    study: RegisteredStudy,
+    uploader: str,
+    viewer: str | None,
+    newest: Mapping[tuple[str, str, int], int],
+    away: frozenset[str],
 ) -> PartyState:
     party, epoch = study.config.party_of_uploader(uploader), study.config.study.epoch
-    row = studies.newest_dataset(connection, study.id, uploader, state="complete", epoch=epoch)
-    older = None
-    if row is None:
-        older = studies.newest_dataset(connection, study.id, uploader, state="complete")
-    # How many records another party holds is no party's business.
-    shown = row is not None and viewer in (None, uploader, party.id)
+    here, bad = (newest.get((uploader, one, epoch)) for one in ("complete", "quarantined"))
+    older = [n for (who, state, _), n in newest.items() if (who, state) == (uploader, "complete")]
+    # How many records another party holds, and what is wrong with them, is no party's business.
+    own = viewer in (None, uploader, party.id)
+    # Every site asks often, of a study with many: only what is shown is read.
+    row = studies.find_dataset(connection, study.id, uploader, here) if own and here else None
+    why = studies.find_dataset(connection, study.id, uploader, bad) if own and bad else None
+    usage = usage_of(connection, limits, study, party.id) if own else None
     return PartyState(
         party=party.id,
         uploader=uploader,
-        dataset=row.number if row else None,
-        records=json.loads(row.manifest)["records"] if row and shown else None,
-        outdated=older.number if older else None,
+        dataset=here,
+        records=json.loads(row.manifest)["records"] if row else None,
+        outdated=max(older) if older and here is None else None,
+        suspended=uploader in away,
+        quarantined=bad,
+        reason=why.quarantine if why else "",
+        bytes_kept=usage.datasets + usage.other if usage else None,
+        bytes_allowed=usage.quota if usage else None,
     )

@@ -1,8 +1,8 @@
 """
 Uploads: a signed manifest first, then its sealed parts in any order, then `complete`.
 
-The server verifies every seal's signature but can open nothing: it has no private key. What
-is inside is checked by the worker, at the start of a run.
+The server verifies every seal's signature but can open nothing: it has no private key. What is
+inside the worker checks soon afterwards (broker.quarantine), and at the start of a run.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from broker import audit
 from broker.blobs import Blobs, Receiving
 from broker.config import Limits
 from broker.policy import Grant
-from broker.registered import RegisteredStudy
-from broker.services.manifests import check_manifest, require_declared
-from broker.store import studies
+from broker.services.manifests import check_manifest
+from broker.services.quotas import require_room
+from broker.services.upload_rules import (
+    require_base,
+    require_in_use,
+    require_same_normalisation,
+    require_wanted,
+    require_within_declared,
+)
+from broker.store import runs, studies, uploads
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound, PackageRefused
-from linkage.messages import BROKER, DATASET_PART, DatasetState, Deactivation, Manifest, Part
+from linkage.governance import Withdrawal
+from linkage.messages import BROKER, DATASET_PART, DatasetState, Manifest, Part
 from linkage.sealing import Context, verify_sealed_stream
-
-MOST_DELTAS = 50
-"""Deltas that may follow one another; the worker opens them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Uploads:
         Take a manifest; return the version's state, and whether it is new. The same again is one.
 
         Raises what `check_manifest` raises, TooLarge where the party's contributors together pass
-        the declared size, and Conflict for a second upload of a version, for a
+        the declared size or the parts a quota, and Conflict for a second upload of a version, for a
         version older than the newest, or once the epoch's study key is deactivated.
         """
         study = grant.study
@@ -73,16 +78,18 @@ class Uploads:
             state="receiving",
             announced_at=int(time.time()),
             completed_at=None,
+            bytes=sum(part.size for part in manifest.parts),
         )
         with self.database.change() as connection:
-            _in_use(connection, study, row)
+            require_in_use(connection, study, row)
             found = studies.find_dataset(connection, study.id, row.uploader, row.number)
             if found:
                 return self._again(connection, found, row), False
-            _same_normalisation(connection, study, row.uploader, manifest)
-            _base_is_here(connection, row, manifest)
-            _within_declared(connection, study, manifest)
+            require_same_normalisation(connection, study, row.uploader, manifest)
+            require_base(connection, row, manifest)
+            require_within_declared(connection, study, manifest)
             abandoned = self._make_room(connection, row)
+            require_room(connection, self.limits, study, row.uploader, row.bytes)
             studies.add_dataset(connection, row)
             audit.record(
                 connection,
@@ -101,8 +108,8 @@ class Uploads:
         """Return the announced part. Raises NotFound, or Conflict where it cannot come any more."""
         with self.database.read() as connection:
             row = _existing(connection, grant.study.id, grant.uploader, dataset)
-            _in_use(connection, grant.study, row)
-        _require_wanted(row)
+            require_in_use(connection, grant.study, row)
+        require_wanted(row)
         parts = Manifest.model_validate_json(row.manifest).parts
         if not 1 <= number <= len(parts):
             raise NotFound(f"the manifest announces parts 1 to {len(parts)}", hint="check it")
@@ -140,10 +147,10 @@ class Uploads:
         with self.database.change() as connection:
             row = _existing(connection, grant.study.id, grant.uploader, dataset)
             state = _state(connection, row)
-            if state.state == "complete":
+            if state.state in ("complete", "quarantined"):
                 return state
-            _in_use(connection, grant.study, row)
-            _require_wanted(row)
+            require_in_use(connection, grant.study, row)
+            require_wanted(row)
             if state.missing:
                 first = ", ".join(str(n) for n in state.missing[:10])
                 raise Conflict(
@@ -152,8 +159,9 @@ class Uploads:
                 )
             # Another contributor may have completed since this one announced.
             manifest = Manifest.model_validate_json(row.manifest)
-            _within_declared(connection, grant.study, manifest)
+            require_within_declared(connection, grant.study, manifest)
             studies.set_dataset_state(connection, row, "complete", completed_at=int(time.time()))
+            replaced = _lift_quarantine(connection, row)
             audit.record(
                 connection,
                 actor=grant.caller.actor,
@@ -162,17 +170,64 @@ class Uploads:
                 subject=f"{row.uploader}/{row.number}",
                 detail={"manifest": row.manifest_hash},
             )
+        for blob_id in replaced:
+            self.blobs.delete(blob_id)
         return state.model_copy(update={"state": "complete"})
 
-    def withdraw(self, grant: Grant) -> list[DatasetState]:
+    def all(self, grant: Grant) -> list[studies.DatasetRow]:
+        """Return every dataset version of the study, by uploader and number; for the console."""
+        with self.database.read() as connection:
+            uploaders = uploads.uploaders(connection, grant.study.id)
+            rows = [studies.datasets_of(connection, grant.study.id, one) for one in uploaders]
+        return [row for some in rows for row in some]
+
+    def recheck(self, grant: Grant, uploader: str, dataset: int | None = None) -> DatasetState:
         """
-        Take back every dataset version of the uploader and delete its parts; return those that
-        were not withdrawn before. A run under way fails; what is released stays released.
+        Have the worker open a version again, the newest by default, after blobs were restored or
+        the software was mended. A quarantine stays until that succeeds; nobody can lift it by hand.
+
+        Raises NotAllowed unless an admin asks, NotFound, or Conflict for what is not complete.
+        """
+        grant.require_admin()
+        study_id = grant.study.id
+        with self.database.change() as connection:
+            newest = studies.newest_dataset(connection, study_id, uploader)
+            number = dataset or (newest.number if newest else 1)
+            row = _existing(connection, study_id, uploader, number)
+            if row.state not in ("complete", "quarantined"):
+                raise Conflict(
+                    f"dataset version {number} of {uploader!r} is {row.state}",
+                    hint="only what has come whole can be opened",
+                )
+            uploads.set_checked(
+                connection, row, state=row.state, quarantine=row.quarantine, checked_at=None
+            )
+            audit.record(
+                connection,
+                actor=grant.caller.actor,
+                action="dataset to be checked again",
+                study_id=study_id,
+                subject=f"{uploader}/{number}",
+            )
+            return _state(connection, row)
+
+    def withdraw(self, grant: Grant, said: Withdrawal) -> list[DatasetState]:
+        """
+        Take back the uploader's dataset versions up to the newest that it names, and delete their
+        parts; return those that were not withdrawn before. A run under way fails; what is released
+        stays released. Raises PackageRefused for what is not signed by the uploader's key (a token
+        alone is not enough to undo its work), Conflict where it is about another uploader.
         """
         study, blobs = grant.study, list[str]()
+        said.verify(study.pin(grant.uploader))
+        if (said.study_id, said.uploader) != (study.id, grant.uploader):
+            raise Conflict(
+                "the withdrawal is about another study or uploader",
+                hint="linkage-site withdraw --everything makes the right one",
+            )
         with self.database.change() as connection:
             rows = studies.datasets_of(connection, study.id, grant.uploader)
-            rows = [row for row in rows if row.state != "withdrawn"]
+            rows = [r for r in rows if r.state != "withdrawn" and r.number <= said.newest]
             for row in rows:
                 blobs += studies.drop_parts(connection, row)
                 studies.set_dataset_state(
@@ -185,6 +240,7 @@ class Uploads:
                     study_id=study.id,
                     subject=f"{row.uploader}/{row.number}",
                 )
+            blobs += _pairs(connection, study.id)
             states = [_state(connection, replace(row, state="withdrawn")) for row in rows]
         for blob_id in blobs:
             self.blobs.delete(blob_id)
@@ -197,7 +253,7 @@ class Uploads:
 
     def _keep(self, expected: ExpectedPart, received: Receiving) -> None:
         blob = received.keep()
-        try:
+        with self.blobs.unless_kept(blob.blob_id) as fate:
             with self.database.change() as connection:
                 row = _existing(
                     connection, expected.row.study_id, expected.row.uploader, expected.row.number
@@ -215,11 +271,7 @@ class Uploads:
                         subject=f"{row.uploader}/{row.number}/{expected.part.number}",
                         detail={"digest": blob.digest},
                     )
-        except BaseException:
-            self.blobs.delete(blob.blob_id)
-            raise
-        if not kept:
-            self.blobs.delete(blob.blob_id)
+            fate.kept = kept
 
     def _again(
         self, connection: Connection, found: studies.DatasetRow, row: studies.DatasetRow
@@ -230,7 +282,8 @@ class Uploads:
                 " same version",
                 hint="tokenize with the next version number",
             )
-        _require_wanted(found)
+        if found.state != "quarantined":
+            require_wanted(found)
         return _state(connection, found)
 
     def _make_room(self, connection: Connection, row: studies.DatasetRow) -> list[str]:
@@ -249,87 +302,27 @@ class Uploads:
         return studies.drop_parts(connection, newest)
 
 
-def _in_use(connection: Connection, study: RegisteredStudy, row: studies.DatasetRow) -> None:
-    """Raises Conflict where the dataset's epoch is over or its study key deactivated."""
-    epoch = study.config.study.epoch
-    if row.epoch != epoch:
-        raise Conflict(
-            f"dataset version {row.number} is of epoch {row.epoch}, the study of {epoch}",
-            hint="take the newest signed study and key from the custodian, tokenize again",
-        )
-    require_key_in_use(connection, study)
-
-
-def require_key_in_use(connection: Connection, study: RegisteredStudy) -> None:
-    """Raises Conflict where the study key of the study's epoch is deactivated."""
-    epoch = study.config.study.epoch
-    notice = studies.find_deactivation(connection, study.id, epoch)
-    if notice:
-        said = Deactivation.model_validate_json(notice).said
-        raise Conflict(
-            f"the study key of epoch {epoch} was deactivated {said}",
-            hint="ask the custodian for the next epoch's signed study and key",
-        )
-
-
-def _same_normalisation(
-    connection: Connection, study: RegisteredStudy, uploader: str, manifest: Manifest
-) -> None:
-    """For studies signed before they named the version: whoever came first has set it."""
-    if study.signed.normalisation:
-        return
-    epoch = study.config.study.epoch
-    for other in study.config.uploaders:
-        row = studies.newest_dataset(connection, study.id, other, state="complete", epoch=epoch)
-        if other == uploader or row is None:
-            continue
-        if json.loads(row.manifest)["normalisation"] != manifest.normalisation:
-            raise Conflict(
-                f"the normalisation version differs from that of {other!r}; the same person"
-                " would not match",
-                hint="all parties tokenize with the same software version",
+def _lift_quarantine(connection: Connection, row: studies.DatasetRow) -> list[str]:
+    """A newer version is complete: give up quarantined ones before it; return their blobs."""
+    blobs = []
+    for older in studies.datasets_of(connection, row.study_id, row.uploader):
+        if older.state == "quarantined" and older.number < row.number:
+            blobs += studies.drop_parts(connection, older)
+            studies.set_dataset_state(
+                connection, older, "abandoned", completed_at=older.completed_at
             )
+    return blobs
 
 
-def _within_declared(connection: Connection, study: RegisteredStudy, manifest: Manifest) -> None:
-    """All newest complete versions of a party's contributors count together; TooLarge."""
-    elsewhere = {}
-    for other in study.config.uploaders_of(study.config.party_named(manifest.party)):
-        row = studies.newest_dataset(
-            connection, study.id, other, state="complete", epoch=manifest.epoch
-        )
-        if row is not None and other != manifest.uploader:
-            elsewhere[other] = Manifest.model_validate_json(row.manifest).records
-    require_declared(manifest, study, elsewhere=elsewhere)
-
-
-def _base_is_here(connection: Connection, row: studies.DatasetRow, manifest: Manifest) -> None:
-    """A delta needs the complete version that it changes, and not too many deltas before it."""
-    number, deltas = manifest.base, 0
-    while number:
-        base = studies.find_dataset(connection, row.study_id, row.uploader, number)
-        if base is None or base.state != "complete" or base.epoch != row.epoch:
-            raise Conflict(
-                f"the broker has no complete dataset version {number} of this epoch for the delta",
-                hint=f"submit version {number} first, or tokenize again without --delta",
-            )
-        number, deltas = Manifest.model_validate_json(base.manifest).base, deltas + 1
-        if deltas > MOST_DELTAS:
-            raise Conflict(
-                f"more than {MOST_DELTAS} deltas follow one another",
-                hint="tokenize again without --delta",
-            )
-
-
-def _require_wanted(row: studies.DatasetRow) -> None:
-    """Raises Conflict for a version that a newer one replaced, or that was withdrawn."""
-    if row.state == "abandoned":
-        raise Conflict("a newer dataset version replaced this one", hint="upload the newer one")
-    if row.state == "withdrawn":
-        raise Conflict(
-            f"dataset version {row.number} was withdrawn",
-            hint="tokenize again; that makes the next version",
-        )
+def _pairs(connection: Connection, study_id: str) -> list[str]:
+    """Forget what finished runs of a study kept of their pairs; return the blobs."""
+    kept = (runs.REVIEW_CASES, runs.REVIEW_DECISIONS)
+    return [
+        blob_id
+        for row in runs.of_study(connection, study_id)
+        if row.state == "done"
+        for blob_id in runs.drop_intermediates(connection, row.id, keep=kept)
+    ]
 
 
 def _existing(
@@ -345,7 +338,7 @@ def _existing(
 
 def _state(connection: Connection, row: studies.DatasetRow) -> DatasetState:
     missing: tuple[int, ...] = ()
-    if row.state not in ("complete", "withdrawn"):
+    if row.state in ("receiving", "abandoned"):
         there = studies.part_blobs(connection, row)
         announced = len(json.loads(row.manifest)["parts"])
         missing = tuple(n for n in range(1, announced + 1) if n not in there)
@@ -356,5 +349,6 @@ def _state(connection: Connection, row: studies.DatasetRow) -> DatasetState:
             "dataset": row.number,
             "state": "receiving" if row.state == "abandoned" else row.state,
             "missing": missing,
+            "reason": row.quarantine if row.state == "quarantined" else "",
         }
     )

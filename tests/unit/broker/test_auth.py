@@ -21,7 +21,7 @@ from broker.store.engine import Database
 from linkage.errors import Conflict, KeyRefused, NotAuthenticated, NotFound
 from linkage.messages import TokenRequest
 from linkage.sealing import Identity
-from tests.broker_world import GRANT, World, make_world
+from tests.broker_world import GRANT, Actor, World, make_world
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,25 @@ def test_only_ed25519(world: World, sign_in: SignIn) -> None:
     header = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
     unsigned = f"{header}.{imaging.assertion().split('.')[1]}."
     assert "Ed25519" in refused(sign_in, unsigned)
+
+
+def test_a_clock_does_not_tell_who_is_known(world: World, sign_in: SignIn) -> None:
+    """An unknown name costs as much processor time as a known one with a wrong signature."""
+    import time
+
+    thief = Identity.generate("thief", kem="X25519")
+    study = world.study_id
+    took: dict[str, list[int]] = {}
+    for _ in range(80):
+        for subject in (f"{study}/imaging", f"{study}/nobody", "no-study/x1", "admin/nobody"):
+            assertion = Actor(lambda: "", subject, thief).assertion(iat=1_000_000, exp=1_000_100)
+            request = TokenRequest(grant_type=GRANT, assertion=assertion)
+            began = time.process_time_ns()
+            with pytest.raises(NotAuthenticated, match="unknown caller"):
+                sign_in.token(request)
+            took.setdefault(subject, []).append(time.process_time_ns() - began)
+    known, *unknown = (min(times) for times in took.values())
+    assert all(one > 0.8 * known for one in unknown), took
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "a.b", "....", "é.é.é", "x" * 9000])

@@ -14,11 +14,14 @@ from broker.config import BrokerConfig
 from broker.routes import (
     assertions,
     audit,
+    governance,
     health,
     jobs,
     relay,
+    reviews,
     runs,
     second_looks,
+    sessions,
     studies,
     uploads,
 )
@@ -58,9 +61,19 @@ def test_every_setting_is_documented_and_no_other() -> None:
 def test_every_address_is_documented_and_no_other() -> None:
     told = set(re.findall(r"`((?:GET|POST|PUT) /[^`]*)`", PAGE.split("## The API")[1]))
     known = {
-        f"{method} {route.path}"
-        for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit)
+        f"{method} {route.path_format}"
+        for module in (
+            *(health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit),
+            reviews,
+            governance,
+        )
         for route in module.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    }
+    known |= {
+        f"{method} {route.path}"
+        for route in sessions.router.routes
         if isinstance(route, APIRoute)
         for method in route.methods
     }

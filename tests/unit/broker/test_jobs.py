@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.jobs import Members, crosswalks, delivery_crosswalk, random_order
+from broker.crosswalks import (
+    Members,
+    crosswalks,
+    delivery_crosswalk,
+    draw_ids,
+    link_methods,
+    random_order,
+)
+from broker.store.links import LinkRows
 from linkage import delivery, idtables
 from linkage.pseudonyms import random_ids
 
@@ -131,3 +139,63 @@ def test_duplicates_of_an_imaging_person_all_open() -> None:
     for name in imaging.pseudonyms[:3]:
         assert len(opens(table, name.tobytes())) == 1
     assert opens(table, imaging.pseudonyms[3].tobytes()) == []
+
+
+def linked(left: Members, i: int, right: Members, j: int, tier: int, model: int = 2) -> LinkRows:
+    return LinkRows(
+        left.pseudonyms[i : i + 1],
+        right.pseudonyms[j : j + 1],
+        np.array([tier], np.int64),
+        np.array([model], np.int64),
+    )
+
+
+def joined(*rows: LinkRows) -> LinkRows:
+    return LinkRows(
+        np.concatenate([one.left for one in rows]),
+        np.concatenate([one.right for one in rows]),
+        np.concatenate([one.tier for one in rows]),
+        np.concatenate([one.model for one in rows]),
+    )
+
+
+def test_how_ids_were_linked_says_the_enclaves_own_links_once_each() -> None:
+    who = {"imaging": members(1, 2, 5), "enclave": members(1, 1, 3, 4), "claims": members(1, 2)}
+    imaging, enclave, claims = who.values()
+    gone = members(4)
+    why = joined(
+        linked(imaging, 0, enclave, 0, 0),
+        linked(enclave, 1, imaging, 0, 0),  # the same of the enclave's other record: once
+        linked(enclave, 0, enclave, 1, 6),
+        linked(enclave, 0, claims, 0, 5, model=300),
+        linked(imaging, 1, claims, 1, 0),  # nothing of the enclave's
+        linked(enclave, 3, gone, 0, 1),  # the other record is withdrawn
+        linked(enclave, 2, imaging, 2, -1),  # a tier of newer software
+    )
+    drawn = draw_ids(who, ["enclave"])
+    table = link_methods(why, who, "enclave", drawn)
+    told = sorted(
+        (one.tobytes(), int(tier[0]), int.from_bytes(model.tobytes(), "big"))
+        for one, tier, model in zip(*table.values(), strict=True)
+    )
+    first = drawn.of(np.array([1]))[0].tobytes()
+    assert told == [(first, 0, 2), (first, 5, 300), (first, 6, 2)]
+    assert idtables.unpack(idtables.pack(table, idtables.LINK_METHODS), idtables.LINK_METHODS)
+    nobody = link_methods(why, {"enclave": members()}, "enclave", draw_ids(who, []))
+    assert len(nobody["tier"]) == 0
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 1000])
+def test_a_table_is_as_large_as_its_rows_whatever_they_hold(rows: int) -> None:
+    same = Members(random_ids(rows), np.zeros(rows, np.int64))
+    apart = Members(random_ids(rows), np.arange(rows))
+    sizes = {
+        len(
+            crosswalks(
+                {"a": one, "b": members(0, 3)}, "ab", idtables.CROSSWALK, "cross_commons_id"
+            )["a"]
+        )
+        for one in (same, apart)
+    }
+    assert len(sizes) == 1
+    assert sizes.pop() < 1024 + 32 * rows

@@ -65,6 +65,9 @@ def test_everything_is_there_afterwards(old: Database) -> None:
         other = studies.newest_dataset(connection, "s2", "claims")
         assert other is not None
         assert other.epoch == 1
+        before = studies.find_study(connection, "s1")
+        assert before is not None
+        assert before.state == "open", "its parties had agreed before there was a hash to confirm"
         run = runs.find(connection, "run-1")
         assert run is not None
         assert run.epoch == 3

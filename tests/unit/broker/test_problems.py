@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import structlog
@@ -20,6 +22,32 @@ def all_errors() -> list[type[LinkageError]]:
         found.append(one)
         queue += one.__subclasses__()
     return [one for one in found if one.__module__ == errors.__name__]
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "problems.md"
+
+
+def documented() -> dict[str, set[int]]:
+    """Return the statuses of each code in the table of docs/problems.md."""
+    found: dict[str, set[int]] = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            codes, statuses, meaning, remedy = line.strip("| ").split(" | ")
+            assert meaning
+            assert remedy
+            for code in re.findall(r"`([a-z-]+)`", codes):
+                assert code not in found
+                found[code] = {int(one) for one in statuses.split(", ")}
+    return found
+
+
+def test_every_code_is_documented_with_its_status_and_no_other() -> None:
+    said = documented()
+    for kind in all_errors():
+        assert said.pop(kind.code) == {problems.of_error(made(kind)).status_code}, kind.code
+    assert said.pop("unforeseen-error") == {problems.of_unknown(ValueError()).status_code}
+    assert said.pop("malformed-request") >= {404, 405, 422}
+    assert said == {}
 
 
 def made(kind: type[LinkageError]) -> LinkageError:

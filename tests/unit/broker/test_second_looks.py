@@ -15,9 +15,9 @@ from broker.container import Broker
 from broker.look_answers import AnswerReader, questions_name
 from broker.policy import Action, Caller
 from broker.registered import RegisteredStudy
-from broker.results import _require_newest
 from broker.scratch import Scratch
 from broker.second_look import LookingRun, SecondLooker
+from broker.services.runs import require_newest
 from broker.services.second_looks import answer_context
 from broker.store import runs, second_looks, studies
 from broker.store.second_looks import RequestRow
@@ -156,11 +156,11 @@ def test_two_workers_at_once_ask_once_and_remember_what_was_sent(place: Place) -
         asked = list(pool.map(lambda _: place.looker.ask(place.run, pseudonyms()), range(4)))
     assert asked == [True] * 4
     kept = looks_from_arrow(place.run.scratch.get_table("looks"))
-    nonces = sorted(nonce for one in kept.comparisons for nonce in names_of(one.nonces))
+    nonces = {nonce for one in kept.comparisons for nonce in names_of(one.nonces)}
     for party in PARTIES:
         batch = place.run.scratch.get_batch(questions_name(party))
         asked_of = questions_from_arrow(batch, place.run.study.config, party, most=10_000)
-        assert names_of(asked_of.nonces) == nonces
+        assert nonces < set(names_of(asked_of.nonces)), "cover questions are among them"
         sealed = place.broker.blobs.read(place.request(party).blob_id)
         assert hashlib.sha256(sealed).hexdigest() == place.request(party).digest
     assert blobs(place) == named(place), "what the others made is gone"
@@ -281,13 +281,13 @@ def test_a_key_out_of_use_ends_the_wait(place: Place) -> None:
 
 def test_no_run_takes_the_place_of_one_over_newer_datasets(place: Place) -> None:
     mine = place.run.row
-    _require_newest(mine, None)
-    _require_newest(mine, mine)
-    _require_newest(mine, replace(mine, inputs='{"enclave": 1}'))
+    require_newest(mine, None)
+    require_newest(mine, mine)
+    require_newest(mine, replace(mine, inputs='{"enclave": 1}'))
     for newer in (replace(mine, inputs='{"enclave": 1, "imaging": 2}'), replace(mine, epoch=2)):
         with pytest.raises(Conflict, match="newer dataset versions"):
-            _require_newest(mine, newer)
-        _require_newest(newer, mine)
+            require_newest(mine, newer)
+        require_newest(newer, mine)
 
 
 def test_questions_open_for_their_site_only(place: Place) -> None:

@@ -1,0 +1,86 @@
+"""
+Access of sites: suspended at once where a key or token was stolen, and restored.
+
+A site's key is pinned by the signed study (docs/adr/0003); it is replaced by the next epoch, which
+takes the custodian's signature and days. Suspending takes a moment: tokens end, new ones are
+refused, and nothing else changes. What is complete stays.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from broker import audit
+from broker.registered import RegisteredStudy
+from broker.store import access, studies
+from broker.store.access import SuspensionRow
+from broker.store.engine import Connection, Database
+from linkage.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which parties and contributors may not sign in."""
+
+    database: Database
+
+    def suspend(self, study_id: str, name: str, reason: str) -> int:
+        """
+        End every token of a party or contributor and give it no other; return how many ended.
+        Twice is once, and keeps the first reason. Raises NotFound.
+        """
+        with self.database.change() as connection:
+            _study_of(connection, study_id, name)
+            ended = access.end_tokens(connection, study_id, name)
+            if access.find_suspension(connection, study_id, name) is None:
+                row = SuspensionRow(
+                    study_id=study_id, name=name, since=int(time.time()), reason=reason
+                )
+                access.suspend(connection, row)
+                _record(connection, "access suspended", row, tokens=ended)
+        return ended
+
+    def restore(self, study_id: str, name: str) -> str:
+        """
+        Let it sign in again; return the fingerprint of the key with which. Raises NotFound where
+        it is not suspended.
+        """
+        with self.database.change() as connection:
+            row = access.find_suspension(connection, study_id, name)
+            if row is None:
+                raise NotFound(
+                    f"the access of {name!r} in {study_id!r} is not suspended",
+                    hint="see `linkage-broker access list`",
+                )
+            access.restore(connection, study_id, name)
+            _record(connection, "access restored", row)
+            study = _study_of(connection, study_id, name)
+        return study.pin(name).fingerprint
+
+    def all(self) -> list[SuspensionRow]:
+        """Return what is suspended, by study and name."""
+        with self.database.read() as connection:
+            return access.suspensions(connection)
+
+
+def _study_of(connection: Connection, study_id: str, name: str) -> RegisteredStudy:
+    row = studies.find_study(connection, study_id)
+    study = RegisteredStudy.of(row) if row else None
+    if study is None or name not in study.config.actors:
+        raise NotFound(
+            f"there is no {name!r} in a study {study_id!r} here",
+            hint="see `linkage-broker study list`; for an admin: `linkage-broker admin revoke`",
+        )
+    return study
+
+
+def _record(connection: Connection, action: str, row: SuspensionRow, **detail: int) -> None:
+    audit.record(
+        connection,
+        actor="console",
+        action=action,
+        study_id=row.study_id,
+        subject=row.name,
+        detail={"reason": row.reason, **detail},
+    )

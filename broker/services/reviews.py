@@ -1,0 +1,282 @@
+"""
+Clerical reviews, the server's part: one case after another to each reviewer, and no answer twice.
+
+Two reviewers read each case, a third where they disagree. Nobody sees what another has said, nor
+whether anybody has read a case. The server does not know what a case is about, nor which of them
+have known answers (broker.reviewing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from broker import audit
+from broker.policy import Grant
+from broker.services import uses
+from broker.services.runs import finished
+from broker.store import reviews, runs
+from broker.store.engine import Connection, Database
+from broker.store.reviews import CLOSED, CLOSING, OPEN, OPENING, CaseRow, DecisionRow, ReviewRow
+from linkage.errors import Conflict, NotAllowed, NotFound
+from linkage.review import Answer, Reading, agreement, verdict
+from linkage.review_messages import FieldAgreement, NextCase, ReviewCase, ReviewState
+from linkage.study import FIELDS
+
+CONSOLE = "console/"
+"""Before the name of whoever reviews at the console."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reviews:
+    """The reviews of the studies' runs."""
+
+    database: Database
+
+    def open(self, grant: Grant, run_id: str | None, reviewers: Sequence[str] = ()) -> ReviewState:
+        """
+        Open the review of a finished run, the newest without run_id. reviewers: who may review at
+        the console; opened again, they are added.
+
+        Raises Conflict where the study allows none, or there is nothing to show of the run.
+        """
+        with self.database.change() as connection:
+            run = finished(connection, grant.study.id, run_id or "")
+            uses.require_of_run(connection, grant.study, "review", run)
+            found = reviews.find(connection, run.id)
+            if found is None:
+                found = self._opened(connection, grant, run)
+            named = json.loads(found.reviewers)
+            if added := sorted(set(reviewers) - set(named)):
+                both = json.dumps(sorted({*named, *added}))
+                reviews.change(connection, run.id, reviewers=both)
+                _record(connection, grant, run.id, "reviewers named", names=", ".join(added))
+            return _state(connection, _existing(connection, grant, run.id), grant)
+
+    def _opened(self, connection: Connection, grant: Grant, run: runs.RunRow) -> ReviewRow:
+        if grant.study.config.reviews is None:
+            raise Conflict(
+                "the signed study allows no review",
+                hint="the custodian adds a table [review] and signs the next epoch",
+            )
+        if runs.find_intermediate(connection, run.id, runs.REVIEW_CASES) is None:
+            told = json.loads(run.report or "{}").get("review") or {}
+            why = told.get("reason", "it was made before reviews, or decides anew about another's")
+            raise Conflict(
+                f"there is nothing to show of {run.id}: {why}", hint="review another run, or none"
+            )
+        row = ReviewRow(
+            run_id=run.id,
+            study_id=grant.study.id,
+            state=OPENING,
+            reviewers="[]",
+            opened_at=int(time.time()),
+        )
+        reviews.add(connection, row)
+        _record(connection, grant, run.id, "review opened")
+        return row
+
+    def all(self, grant: Grant) -> list[ReviewState]:
+        """Return the study's reviews, newest first."""
+        with self.database.read() as connection:
+            rows = reviews.of_study(connection, grant.study.id)
+            return [_state(connection, row, grant) for row in rows]
+
+    def state(self, grant: Grant, run_id: str, reviewer: str = "") -> ReviewState:
+        """Return how far a review is, and once closed what came out. Raises NotFound."""
+        with self.database.read() as connection:
+            return _state(connection, _existing(connection, grant, run_id), grant, reviewer)
+
+    def next_case(self, grant: Grant, run_id: str, reviewer: str = "") -> NextCase:
+        """
+        Return a case that the reviewer has not read and that needs another reading.
+
+        reviewer: who reviews at the console; else it is the caller. The order is each reviewer's
+        own. Raises NotFound, Conflict where the review is not open, NotAllowed for who may not.
+        """
+        with self.database.read() as connection:
+            row = _open_one(connection, grant, run_id)
+            who = _reviewer(grant, row, reviewer)
+            left = _left(connection, run_id, who)
+        left.sort(key=lambda one: hashlib.sha256(f"{who}|{one.case_id}".encode()).digest())
+        return NextCase(case=_shown(left[0]) if left else None, left=len(left))
+
+    def decide(
+        self, grant: Grant, run_id: str, case_id: str, answer: Answer, reviewer: str = ""
+    ) -> NextCase:
+        """
+        Keep a reviewer's answer to a case; return the next case.
+
+        The same again is one. Raises NotFound for a case that is not there, Conflict where the
+        reviewer has given another answer before, or the case was decided meanwhile.
+        """
+        with self.database.change() as connection:
+            row = _open_one(connection, grant, run_id)
+            who = _reviewer(grant, row, reviewer)
+            if all(one.case_id != case_id for one in reviews.cases(connection, run_id)):
+                raise NotFound("there is no such case in this review", hint="ask for the next one")
+            before = reviews.decisions_of(connection, run_id, case_id)
+            mine = next((one for one in before if one.reviewer == who), None)
+            if mine and mine.answer != answer:
+                raise Conflict("you have decided about this case", hint="your answer stands")
+            if not mine:
+                self._keep(connection, grant, before, run_id, case_id, who, answer)
+        return self.next_case(grant, run_id, reviewer)
+
+    def _keep(
+        self,
+        connection: Connection,
+        grant: Grant,
+        before: Sequence[DecisionRow],
+        run_id: str,
+        case_id: str,
+        who: str,
+        answer: Answer,
+    ) -> None:
+        if verdict(_answers(before)) is not None:
+            raise Conflict("others have decided this case meanwhile", hint="take the next one")
+        reviews.add_decision(
+            connection,
+            DecisionRow(
+                run_id=run_id,
+                case_id=case_id,
+                reading=len(before) + 1,
+                reviewer=who,
+                answer=answer,
+                decided_at=int(time.time()),
+            ),
+        )
+        # Not what was decided: who reads the log may be a reviewer's colleague.
+        _record(connection, grant, run_id, "case decided", case=case_id, reviewer=who)
+
+    def close(self, grant: Grant, run_id: str) -> ReviewState:
+        """
+        Close a review: a worker judges what was answered. Twice is once.
+
+        Raises NotFound, Conflict before it is open.
+        """
+        with self.database.change() as connection:
+            row = _existing(connection, grant, run_id)
+            if row.state not in (CLOSING, CLOSED):
+                _open_one(connection, grant, run_id)
+                reviews.change(connection, run_id, state=CLOSING)
+                _, readings = reviews.counts(connection, run_id)
+                _record(connection, grant, run_id, "review to be closed", readings=readings)
+            return _state(connection, _existing(connection, grant, run_id), grant)
+
+
+def _reviewer(grant: Grant, row: ReviewRow, name: str) -> str:
+    """Return under which name readings are kept. Raises NotAllowed."""
+    if not name:
+        return grant.caller.actor
+    if name not in json.loads(row.reviewers):
+        raise NotAllowed(
+            f"{name!r} is not named as a reviewer",
+            hint="the admin names reviewers: `linkage-broker review open STUDY --reviewer NAME`",
+        )
+    return CONSOLE + name
+
+
+def _existing(connection: Connection, grant: Grant, run_id: str) -> ReviewRow:
+    row = reviews.find(connection, run_id)
+    if row is None or row.study_id != grant.study.id:
+        raise NotFound("there is no such review in this study", hint="GET .../reviews lists them")
+    return row
+
+
+def _open_one(connection: Connection, grant: Grant, run_id: str) -> ReviewRow:
+    row = _existing(connection, grant, run_id)
+    if row.state != OPEN:
+        raise Conflict(
+            f"the review is {row.state}",
+            hint="a worker opens it within seconds" if row.state == OPENING else "it takes no more",
+        )
+    return row
+
+
+def _answers(rows: Sequence[DecisionRow]) -> list[Any]:
+    return [one.answer for one in rows]
+
+
+def _by_case(connection: Connection, run_id: str) -> Mapping[str, list[DecisionRow]]:
+    found: dict[str, list[DecisionRow]] = {}
+    for one in reviews.decisions(connection, run_id):
+        found.setdefault(one.case_id, []).append(one)
+    return found
+
+
+def _left(connection: Connection, run_id: str, who: str) -> list[CaseRow]:
+    """Return the cases that a reviewer may read."""
+    made = _by_case(connection, run_id)
+    return [
+        one
+        for one in reviews.cases(connection, run_id)
+        if verdict(_answers(made.get(one.case_id, ()))) is None
+        and all(d.reviewer != who for d in made.get(one.case_id, ()))
+    ]
+
+
+def _shown(row: CaseRow) -> ReviewCase:
+    agrees = json.loads(row.fields)
+    fields = [FieldAgreement(field=f, agreement=agrees[f]) for f in FIELDS if f in agrees]
+    return ReviewCase(
+        run_id=row.run_id, case_id=row.case_id, parties=(row.one, row.other), fields=fields
+    )
+
+
+def _state(connection: Connection, row: ReviewRow, grant: Grant, reviewer: str = "") -> ReviewState:
+    who = CONSOLE + reviewer if reviewer else grant.caller.actor
+    made = _by_case(connection, row.run_id)
+    cases, readings = reviews.counts(connection, row.run_id)
+    result = json.loads(row.result) if row.result else None
+    told = {
+        "reviewers": json.loads(row.reviewers),
+        "readers": dict(Counter(one.reviewer for found in made.values() for one in found)),
+        "agreement": [asdict(one) for one in agreement(_readings(made))],
+        "figures": result,
+    }
+    return ReviewState.model_validate(
+        {
+            "run_id": row.run_id,
+            "study_id": row.study_id,
+            "state": row.state,
+            "opened_at": row.opened_at,
+            "closed_at": row.closed_at,
+            "cases": result["cases"] if result else cases,
+            "readings": readings,
+            "undecided": sum(
+                verdict(_answers(made.get(one.case_id, ()))) is None
+                for one in reviews.cases(connection, row.run_id)
+            ),
+            "mine": sum(one.reviewer == who for found in made.values() for one in found),
+            "left": len(_left(connection, row.run_id, who)) if row.state == OPEN else 0,
+            "failure": row.failure,
+            **(told if grant.is_admin else {}),
+        }
+    )
+
+
+def _readings(made: Mapping[str, Sequence[DecisionRow]]) -> list[Reading]:
+    return [
+        Reading(one.case_id, one.reading, one.reviewer, one.answer)  # type: ignore[arg-type]
+        for found in made.values()
+        for one in found
+    ]
+
+
+def _record(
+    connection: Connection, grant: Grant, run_id: str, action: str, **detail: str | int
+) -> None:
+    audit.record(
+        connection,
+        actor=grant.caller.actor,
+        action=action,
+        study_id=grant.study.id,
+        subject=run_id,
+        detail=detail,
+    )
