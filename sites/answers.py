@@ -8,10 +8,18 @@ it who matched, and nothing tells the broker who qualifies.
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 from linkage import delivery, idtables
-from linkage.errors import Conflict, NotAllowed, NotFound, PackageRefused, SiteRefused
+from linkage.commitments import require_shown
+from linkage.errors import (
+    CohortRefused,
+    Conflict,
+    NotAllowed,
+    NotFound,
+    PackageRefused,
+    SiteRefused,
+    SourceRefused,
+)
 from linkage.messages import (
     DELIVERY_KEY,
     DELIVERY_ROWS,
@@ -19,18 +27,18 @@ from linkage.messages import (
     QUESTION_IDS,
     QuestionState,
 )
-from linkage.pseudonyms import random_ids
-from linkage.records import Bytes2D
 from sites import casemaps
-from sites.cohort.attrition import Attrition, attrition_from_bytes
-from sites.cohort.bundle import rows_to_bytes
+from sites.allowing import require_answerable
+from sites.answer_parts import encrypt_days, pack_answer, pack_delivery
+from sites.cohort.config import ImagingConfig
+from sites.cohort.dates import require_countable
 from sites.cohort.imaging import ImagingAnswer, evaluate
-from sites.cohort.manifest import cover_manifest, cover_manifest_from_bytes
+from sites.cohort.manifest import cover_manifest
 from sites.cohort.spec import imaging_criteria
-from sites.questions import require_approved
+from sites.cohort.spec_imaging import ImagingCriteria
+from sites.outbox import send_once
+from sites.questions import require_approved, require_delivering, require_epoch, require_usable
 from sites.session import Session
-
-_ANSWER_BLOCK = 64 * 1024
 
 
 def answer_everything(session: Session) -> dict[str, str]:
@@ -44,21 +52,30 @@ def answer_everything(session: Session) -> dict[str, str]:
         ready = question.state == "done"
         if ready and _unsent(session, question.question_id):
             try:
+                require_shown(question)
+            except PackageRefused as fault:
+                done[question.question_id] = f"NOT ANSWERED: {fault.message}"
+                continue
+            try:
                 fits = len(answer_imaging(session, question.question_id).record_ids)
             except NotAllowed:
                 done[question.question_id] = "NOT ANSWERED: waits for this party's steward"
                 continue
+            # One that has ended, or that this commons cannot evaluate, keeps no other waiting.
+            except (Conflict, CohortRefused, SourceRefused) as fault:
+                done[question.question_id] = f"NOT ANSWERED: {fault.message}"
+                continue
             done[question.question_id] = f"answered: {fits:,} subjects fit"
-            _sent(session, question.question_id)
+            mark_answered(session, question.question_id)
         delivery_id = question.delivery_id or ""
         if delivery_id and _unsent(session, delivery_id):
             try:
                 rows = send_rows(session, question.question_id, delivery_id)
-            except NotAllowed as fault:
+            except (NotAllowed, Conflict) as fault:  # also of which records were withdrawn since
                 done[delivery_id] = f"NOT SENT: {fault.message}"
                 continue
             done[delivery_id] = f"rows of {rows:,} subjects sent"
-            _sent(session, delivery_id)
+            mark_answered(session, delivery_id)
     return done
 
 
@@ -66,6 +83,8 @@ def waiting(session: Session) -> dict[str, str]:
     """Return what `answer_everything` would answer or send now, by question or delivery."""
     found: dict[str, str] = {}
     for question in session.broker.questions(session.study_id):
+        if question.stopped:
+            continue
         if question.state == "done" and _unsent(session, question.question_id):
             found[question.question_id] = f"answer: {question.title}"
         if question.delivery_id and _unsent(session, question.delivery_id):
@@ -76,10 +95,16 @@ def waiting(session: Session) -> dict[str, str]:
 def _unsent(session: Session, subject: str) -> bool:
     """Has the broker prepared `subject` for this party, and did this party not answer it yet?"""
     waits = session.broker.inbox(session.study_id, subject=subject)
-    return bool(waits) and not (session.vault.folder / "answered" / subject).exists()
+    return bool(waits) and not is_answered(session, subject)
 
 
-def _sent(session: Session, subject: str) -> None:
+def is_answered(session: Session, subject: str) -> bool:
+    """Has this site done its part in a question or delivery?"""
+    return (session.vault.folder / "answered" / subject).exists()
+
+
+def mark_answered(session: Session, subject: str) -> None:
+    """Remember that this site has done its part in a question or delivery."""
     mark = session.vault.folder / "answered" / subject
     mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     mark.touch(mode=0o600)
@@ -90,18 +115,31 @@ def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
     Evaluate the imaging criteria of a question and send the qualifying IDs to the enclave.
 
     From these IDs the enclave learns which of its own persons have images that fit, so this
-    party's steward comes first: raises NotAllowed without an approval of the question.
+    party says yes first: raises NotAllowed without (sites.allowing).
     """
     question = session.broker.question(session.study_id, question_id)
-    require_approved(session, question)
-    answer = _evaluate(session, question)
+    require_shown(question)
+    require_answerable(session, question)
+    require_usable(question)
+    require_epoch(session, question)
+    config, criteria = _asked_of(session, question)
+    answer = evaluate(config, criteria)
+    if criteria.dates:
+        require_countable(answer.frame, answer.index_event)
     _, opened = session.receive(QUESTION_IDS, subject=question_id)
     table = idtables.unpack(opened, idtables.QUESTION_IDS)
     record_ids = casemaps.covering(session, table["record_pseudonym"])
     fits = set(answer.record_ids)
     qualifies = [record_ids.get(p.tobytes()) in fits for p in table["record_pseudonym"]]
-    ids = table["question_id"][np.array(qualifies, dtype=bool)]
-    packed = pack_answer(answer.attrition, ids, size=len(qualifies))
+    mine = {name: column[np.array(qualifies, dtype=bool)] for name, column in table.items()}
+    days = None
+    if criteria.dates:
+        of = [record_ids[pseudonym.tobytes()] for pseudonym in mine["record_pseudonym"]]
+        each = [answer.study_days(record_id) for record_id in of]
+        days = encrypt_days(mine, each, frame=answer.frame, index_event=answer.index_event)
+    # In numbers only: before a delivery the enclave is not shown what was asked of the images.
+    steps = answer.attrition.numbered()
+    packed = pack_answer(steps, mine["question_id"], size=len(qualifies), days=days)
     _send(session, QUESTION_ANSWER, question_id, packed)
     return answer
 
@@ -113,65 +151,25 @@ def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
     Raises NotAllowed unless this party's own steward approved the question as it now reads.
     """
     question = session.broker.question(session.study_id, question_id)
+    require_shown(question)
     require_approved(session, question)
-    answer = _evaluate(session, question)
+    require_epoch(session, question)
+    require_delivering(session)
+    config, criteria = _asked_of(session, question)
+    answer = evaluate(config, criteria)
     _, key = session.receive(DELIVERY_KEY, subject=delivery_id)
     record_ids = casemaps.newest(session)
     pseudonyms = {record_id: pseudonym for pseudonym, record_id in record_ids.items()}
     rows = [
-        delivery.encrypt_rows(key, pseudonyms[record_id], rows_to_bytes(table))
-        for record_id, table in answer.subjects()
+        delivery.encrypt_rows(key, pseudonyms[record_id], content)
+        for record_id, content in answer.packed()
         if record_id in pseudonyms
     ]
     covers = session.signed.study.study.image_retrieval == "cover"
-    cover = cover_manifest(answer.rows) if covers else b""
-    packed = _pack(answer.attrition.to_bytes(), cover, delivery.pack_rows(rows))
+    cover = cover_manifest(answer.rows, answer.files) if covers else b""
+    packed = pack_delivery(answer.attrition, cover, delivery.pack_rows(rows), config.use)
     _send(session, DELIVERY_ROWS, delivery_id, packed)
     return len(rows)
-
-
-def pack_answer(attrition: Attrition, question_ids: Bytes2D, *, size: int) -> bytes:
-    """
-    Return attrition and qualifying question IDs (uint8[N, 16]) as one message.
-
-    Filled up to `size` IDs with random ones, which are nobody's, and to whole blocks: the broker,
-    which sees how long the sealed message is, must not learn how many qualify.
-    """
-    filled = np.concatenate([question_ids, random_ids(size - len(question_ids))])
-    shuffled = filled[np.lexsort(filled.T)]
-    ids = idtables.pack({"question_id": shuffled}, idtables.QUALIFYING)
-    packed = _pack(attrition.to_bytes(), ids)
-    return packed.ljust(-(-len(packed) // _ANSWER_BLOCK) * _ANSWER_BLOCK, b"\0")
-
-
-def unpack_answer(data: bytes) -> tuple[Attrition, Bytes2D]:
-    """
-    Return what `pack_answer` packed; IDs that nobody has are fillers. Raises PackageRefused.
-    """
-    attrition, ids = _unpack(data, 2)
-    return attrition_from_bytes(attrition), idtables.unpack(ids, idtables.QUALIFYING)["question_id"]
-
-
-def unpack_delivery(data: bytes) -> tuple[Attrition, pa.Table | None, bytes]:
-    """Return attrition, cover manifest (None unless the study covers) and bundle of rows."""
-    attrition, cover, bundle = _unpack(data, 3)
-    made = cover_manifest_from_bytes(cover) if cover else None
-    return attrition_from_bytes(attrition), made, bundle
-
-
-def _pack(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-
-
-def _unpack(data: bytes, count: int) -> list[bytes]:
-    parts, at = [], 0
-    for _ in range(count):
-        end = at + 8 + int.from_bytes(data[at : at + 8], "big")
-        if at + 8 > len(data) or end > len(data):
-            raise PackageRefused("the imaging party's answer is truncated", hint="ask again")
-        parts.append(data[at + 8 : end])
-        at = end
-    return parts
 
 
 def enclave_of(session: Session) -> str:
@@ -185,12 +183,7 @@ def imaging_of(session: Session) -> str:
 
 
 def _send(session: Session, purpose: str, subject: str, data: bytes) -> None:
-    try:
-        session.send(enclave_of(session), purpose, subject, data)
-    except Conflict:
-        # An earlier answer arrived though we did not hear so: sealed anew, it looks different.
-        if not session.broker.inbox(session.study_id, subject=subject):
-            raise
+    send_once(session, enclave_of(session), purpose, subject, lambda: data)
 
 
 def _party_of(session: Session, kind: str) -> str:
@@ -202,7 +195,8 @@ def _party_of(session: Session, kind: str) -> str:
     return party.id
 
 
-def _evaluate(session: Session, question: QuestionState) -> ImagingAnswer:
+def _asked_of(session: Session, question: QuestionState) -> tuple[ImagingConfig, ImagingCriteria]:
+    """Return what to evaluate, and on what. Raises SiteRefused at another party."""
     if session.site.imaging is None or question.imaging is None:
         raise SiteRefused(
             file="site file",
@@ -211,4 +205,4 @@ def _evaluate(session: Session, question: QuestionState) -> ImagingAnswer:
             rule=f"{session.party!r} cannot answer imaging criteria",
             hint="only the imaging party answers them; it needs [imaging] in its site file",
         )
-    return evaluate(session.site.imaging, imaging_criteria(question.imaging))
+    return session.site.imaging, imaging_criteria(question.imaging)

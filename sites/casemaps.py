@@ -21,14 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from linkage.case_map_names import MOST_CHUNKS, case_map_subject, read_case_map_subject
 from linkage.errors import Conflict, NotFound, PackageRefused
 from linkage.messages import (
     CASE_MAP,
-    MOST_CHUNKS,
     PART_BYTES,
     SealedItem,
-    case_map_subject,
-    read_case_map_subject,
 )
 from linkage.plain_arrow import read_stream
 from linkage.records import Bytes2D

@@ -5,18 +5,27 @@ from __future__ import annotations
 import typer
 
 from sites.commands import (
+    agent,
     answer,
     audit,
+    bench,
     cohort,
     data,
+    dicom,
+    export,
+    ids,
     interchange,
     keys,
+    omop,
     profile,
     rehearse,
+    release,
+    reuse,
     start,
     study,
 )
 from sites.commands.assertions import assert_
+from sites.commands.governance import certificate, confirm, opt_out
 from sites.commands.withdraw import withdraw
 
 app = typer.Typer(
@@ -29,21 +38,36 @@ app = typer.Typer(
 )
 app.command()(start.init)
 app.command()(profile.profile)
+app.command()(confirm)
 app.command()(data.tokenize)
 app.command()(data.submit)
 app.command()(data.status)
 app.command()(data.ids)
+app.command()(export.export)
 app.command()(answer.answer)
+app.command()(agent.agent)
+app.command()(agent.allow)
 app.command("assert")(assert_)
 app.command()(withdraw)
+app.command("opt-out")(opt_out)
+app.command()(certificate)
 app.command()(cohort.counts)
+app.command()(cohort.counted)
 app.command()(cohort.join)
+app.command()(omop.check_omop)
+app.command()(bench.bench_cohort)
+app.command()(dicom.read_dicom)
+app.command()(reuse.performance)
+app.command()(reuse.refresh)
 app.command()(audit.audit)
+app.command()(audit.accept_restored)
 app.command()(interchange.clkhash)
 app.command()(rehearse.rehearse)
 app.command()(rehearse.demo)
 app.add_typer(keys.app, name="keys")
 app.add_typer(study.app, name="study")
+app.add_typer(release.app, name="release")
+app.add_typer(ids.app, name="id")
 
 
 if __name__ == "__main__":

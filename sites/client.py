@@ -4,9 +4,9 @@ The HTTP client of the broker: signs in with the site's key, resumes what was in
     with BrokerClient(url, study_id, identity, audience=...) as broker:
         state = broker.open_dataset(manifest)
 
-Every problem document comes back as the LinkageError it was. GETs and PUTs, which the broker
-takes as the same again, are repeated after a lost connection; a POST only where no connection
-was made at all. A token that expires meanwhile is renewed.
+Every problem document comes back as the LinkageError it was. After a lost connection, and while the
+broker says that it is busy, requests are repeated a few times: GETs and PUTs are the same again by
+themselves, POSTs by their Idempotency-Key. A token that expires meanwhile is renewed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ from linkage import errors, messages
 from linkage.assertions import AssertionListState
 from linkage.audit_chain import HEADER, AuditHead
 from linkage.errors import LinkageError, Unreachable
+from linkage.governance import (
+    Confirmation,
+    Confirmations,
+    DestructionCertificate,
+    OptOutState,
+    Withdrawal,
+)
 from linkage.messages import (
     Approval,
     DatasetState,
@@ -40,6 +47,8 @@ from linkage.messages import (
     StudyState,
     Token,
 )
+from linkage.question_messages import Remark, RemarkState
+from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
 from linkage.run_messages import LookState, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
@@ -49,6 +58,8 @@ T = TypeVar("T", bound=Message)
 R = TypeVar("R")
 _TRIES = 6
 _FIRST_WAIT_S = 0.25
+_MOST_WAIT_S = 10.0
+_BUSY = {httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS}
 _ASSERTION_LIFE_S = 120
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -145,15 +156,16 @@ class BrokerClient:
     def complete_dataset(self, manifest: Manifest) -> DatasetState:
         return self._ask(DatasetState, "POST", f"{_dataset(manifest)}/complete")
 
-    def withdraw_datasets(self, study: str, uploader: str) -> list[DatasetState]:
-        """Take back every dataset version; returns those that were not withdrawn before."""
-        response = self._send("POST", f"/v1/studies/{study}/datasets/{uploader}/withdraw")
-        return TypeAdapter(list[DatasetState]).validate_json(response.content)
+    def withdraw_datasets(self, said: Withdrawal) -> list[DatasetState]:
+        """Take back dataset versions; returns those that were not withdrawn before."""
+        path = f"/v1/studies/{said.study_id}/datasets/{said.uploader}/withdraw"
+        content = said.model_dump_json().encode()
+        return self._read(list[DatasetState], self._send("POST", path, content=content, json=True))
 
     def assertion_lists(self, study: str) -> list[AssertionListState]:
         """Return the assertion lists that the caller sent, newest first."""
-        response = self._send("GET", f"/v1/studies/{study}/assertions")
-        return TypeAdapter(list[AssertionListState]).validate_json(response.content)
+        path = f"/v1/studies/{study}/assertions"
+        return self._read(list[AssertionListState], self._send("GET", path))
 
     def put_assertions(self, study: str, number: int, sealed: bytes) -> AssertionListState:
         """Send the caller's next assertion list; it replaces those before."""
@@ -168,16 +180,42 @@ class BrokerClient:
 
     def questions(self, study: str) -> list[QuestionState]:
         """Return the study's questions, newest first."""
-        response = self._send("GET", f"/v1/studies/{study}/questions")
-        return self._read(list[QuestionState], response)
+        return self._read(list[QuestionState], self._send("GET", f"/v1/studies/{study}/questions"))
 
     def approve(self, approval: Approval) -> QuestionState:
         path = f"/v1/studies/{approval.study_id}/questions/{approval.question_id}/approvals"
         return self._ask(QuestionState, "POST", path, body=approval)
 
+    def remarks(self, study: str, question_id: str) -> list[RemarkState]:
+        path = f"/v1/studies/{study}/questions/{question_id}/remarks"
+        return self._read(list[RemarkState], self._send("GET", path))
+
+    def say(self, remark: Remark) -> list[RemarkState]:
+        path = f"/v1/studies/{remark.study_id}/questions/{remark.question_id}/remarks"
+        content = remark.model_dump_json().encode()
+        return self._read(list[RemarkState], self._send("POST", path, content=content, json=True))
+
+    def sealed_counts(self, study: str, question_id: str) -> bytes:
+        return self._send("GET", f"/v1/studies/{study}/questions/{question_id}/counts").content
+
     def start_delivery(self, study: str, question_id: str) -> JobState:
         path = f"/v1/studies/{study}/questions/{question_id}/delivery"
         return self._ask(JobState, "POST", path)
+
+    def releases(self, study: str) -> list[ReleaseState]:
+        """Return the releases that give the caller IDs or need its consent, newest first."""
+        return self._read(list[ReleaseState], self._send("GET", f"/v1/studies/{study}/releases"))
+
+    def release(self, study: str, release_id: str) -> ReleaseState:
+        return self._ask(ReleaseState, "GET", f"/v1/studies/{study}/releases/{release_id}")
+
+    def consent(self, consent: ReleaseConsent) -> ReleaseState:
+        path = f"/v1/studies/{consent.study_id}/releases/{consent.release_id}/consents"
+        return self._ask(ReleaseState, "POST", path, body=consent)
+
+    def pin(self, study: str, release_id: str, pin: ReleasePin) -> ReleaseState:
+        path = f"/v1/studies/{study}/releases/{release_id}/pins"
+        return self._ask(ReleaseState, "POST", path, body=pin)
 
     def inbox(self, study: str, *, purpose: str = "", subject: str = "") -> tuple[SealedItem, ...]:
         asked = {"purpose": purpose, "subject": subject}
@@ -195,8 +233,7 @@ class BrokerClient:
 
     def second_looks(self, study: str) -> list[LookState]:
         """Return what the study's runs ask about single pairs, newest first."""
-        response = self._send("GET", f"/v1/studies/{study}/second-looks")
-        return self._read(list[LookState], response)
+        return self._read(list[LookState], self._send("GET", f"/v1/studies/{study}/second-looks"))
 
     def look_questions(self, study: str, run_id: str) -> bytes:
         """Return a run's questions to the caller; still sealed."""
@@ -206,6 +243,28 @@ class BrokerClient:
         """Send the answer to a run's questions; the same again has no further effect."""
         path = f"/v1/studies/{study}/second-looks/{run_id}/answer"
         return self._read(LookState, self._send("PUT", path, content=sealed))
+
+    def signed_study(self, study: str) -> SignedStudy:
+        """Return the signed study that the broker holds; whoever gets it checks it."""
+        return self._ask(SignedStudy, "GET", f"/v1/studies/{study}/signed")
+
+    def confirm(self, said: Confirmation) -> Confirmations:
+        """Send this party's signed confirmation; the same again has no further effect."""
+        path = f"/v1/studies/{said.study_id}/confirmations"
+        return self._ask(Confirmations, "POST", path, body=said)
+
+    def opt_outs(self, study: str) -> list[OptOutState]:
+        """Return the opt-out lists that the caller sent, newest first."""
+        return self._read(list[OptOutState], self._send("GET", f"/v1/studies/{study}/opt-outs"))
+
+    def put_opt_outs(self, study: str, number: int, sealed: bytes) -> OptOutState:
+        """Send the caller's next opt-out list; it replaces those before."""
+        path = f"/v1/studies/{study}/opt-outs/{number}"
+        return self._read(OptOutState, self._send("PUT", path, content=sealed))
+
+    def destruction(self, study: str) -> DestructionCertificate:
+        """Return the broker's certificate that it has destroyed the study."""
+        return self._ask(DestructionCertificate, "GET", f"/v1/studies/{study}/destruction")
 
     def wish_head(self, study: str) -> None:
         """Have a head of the audit log signed; an answer about a second later carries it."""
@@ -258,10 +317,13 @@ class BrokerClient:
         keep_head: bool = True,
     ) -> httpx.Response:
         kind = "application/json" if json else "application/octet-stream"
+        key = uuid.uuid4().hex
         for fresh in (False, True):
             if self._token is None or fresh:
                 self._token = self._sign_in()
             headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+            if method == "POST":
+                headers["Idempotency-Key"] = key
             request = self._http.build_request(
                 method, path, params=params, content=content, headers=headers
             )
@@ -298,16 +360,21 @@ class BrokerClient:
         return Token.model_validate_json(response.content).access_token
 
     def _repeat(self, request: httpx.Request) -> httpx.Response:
-        again = httpx.TransportError if request.method != "POST" else httpx.ConnectError
+        once = request.method != "POST" or "Idempotency-Key" in request.headers
+        again = httpx.TransportError if once else httpx.ConnectError
         wait = _FIRST_WAIT_S
         for _ in range(_TRIES - 1):
             try:
-                return self._http.send(request)
+                response = self._http.send(request)
             except again:
                 time.sleep(wait)
-                wait *= 2
             except httpx.TransportError as fault:
                 raise self._unreachable(fault) from None
+            else:
+                if response.status_code not in _BUSY or not once:
+                    return response
+                time.sleep(max(wait, _asked_to_wait(response)))
+            wait *= 2
         try:
             return self._http.send(request)
         except httpx.TransportError as fault:
@@ -319,6 +386,12 @@ class BrokerClient:
             hint="check [broker] url (https:// or http://, host, port) and the network; what was"
             " sent before is kept",
         )
+
+
+def _asked_to_wait(response: httpx.Response) -> float:
+    """Return the seconds that the broker, or a proxy before it, asks to wait; not too many."""
+    told = response.headers.get("retry-after", "")
+    return min(float(told), _MOST_WAIT_S) if told.isascii() and told.isdigit() else 0.0
 
 
 def _dataset(manifest: Manifest) -> str:

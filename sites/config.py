@@ -18,7 +18,9 @@ from linkage import strict_toml
 from linkage.errors import SiteRefused
 from linkage.strict_toml import Fault, Place, Strict
 from linkage.study import Identifier
+from sites.agent_config import AgentConfig
 from sites.cohort.config import ImagingConfig, OmopConfig
+from sites.cohort.config_counts import CountsConfig
 from sites.sources.config import DelimitedConfig as DelimitedConfig
 from sites.sources.config import SourceConfig as SourceConfig
 
@@ -54,7 +56,8 @@ class SiteConfig(Strict):
     may be left out by a commons whose contributors tokenize.
 
     private: folder of keys, maps and packages; only the owner can read it. keys: where the
-    secrets are, in files of that folder or in the system's keyring.
+    secrets are, in files of that folder or in the system's keyring. agent: what is answered by
+    itself, and what needs a person.
     """
 
     party: Identifier
@@ -65,6 +68,8 @@ class SiteConfig(Strict):
     broker: BrokerConfig | None = None
     imaging: ImagingConfig | None = None
     omop: OmopConfig | None = None
+    counts: CountsConfig = CountsConfig()
+    agent: AgentConfig = AgentConfig()
 
     @property
     def uploader(self) -> str:

@@ -7,12 +7,15 @@ of the imaging party's subjects it can read just those whose rows open, which ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime as dt
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from linkage import delivery, idtables
+from linkage.commitments import require_shown
 from linkage.errors import NotFound, PackageRefused, SiteRefused
 from linkage.messages import (
     DELIVERY_CROSSWALK,
@@ -22,28 +25,48 @@ from linkage.messages import (
     QuestionState,
 )
 from linkage.pseudonyms import format_id
+from linkage.records import Bytes2D
 from sites import casemaps
-from sites.answers import imaging_of, unpack_answer, unpack_delivery
-from sites.cohort.bundle import rows_from_bytes
-from sites.cohort.counts import Counts, answer_counts
-from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
+from sites.answer_parts import Answer, read_days, unpack_answer, unpack_delivery
+from sites.answers import imaging_of
+from sites.cohort.bundle import unpadded
+from sites.cohort.counts import CountAsked, Counts, answer_counts
+from sites.cohort.dates import CELL_DAYS, imaging_dates, require_comparable
+from sites.cohort.index_dates import index_dates
+from sites.cohort.join import SEED_BYTES, Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec import ClinicalCriteria, clinical_criteria
-from sites.questions import require_approved
+from sites.cohort.saved import open_saved
+from sites.cohort.spec import clinical_criteria
+from sites.cohort.spec_clinical import ClinicalCriteria
+from sites.count_ledger import ledger_of
+from sites.counted import send_counts
+from sites.kept_cohorts import remember
+from sites.link_quality import link_quality_of
+from sites.questions import require_approved, require_delivering, require_usable
 from sites.session import Session
+
+_CUT = (
+    f"of subjects with more than {CELL_DAYS} fitting studies, only the earliest {CELL_DAYS} days"
+    " were compared"
+)
+"""Without a number: how many these are would be one more count."""
 
 
 def count(session: Session, question_id: str) -> Counts:
     """
-    Answer a question with suppressed counts.
+    Answer a question with suppressed counts, and seal them to whoever may read them.
 
-    Raises NotFound while the imaging party has not answered, SiteRefused at another party.
+    Raises NotFound while the imaging party has not answered, SiteRefused at another party,
+    PackageRefused for a question that its hash does not commit to, Conflict for one that has ended.
     """
-    criteria = _clinical(session, session.broker.question(session.study_id, question_id))
+    question = session.broker.question(session.study_id, question_id)
+    require_shown(question)
+    require_usable(question)
+    criteria = _clinical(session, question)
     _, opened = session.receive(QUESTION_IDS, subject=question_id)
     table = idtables.unpack(opened, idtables.QUESTION_IDS)
-    _, answer = session.receive(QUESTION_ANSWER, subject=question_id, sender=imaging_of(session))
-    _, qualifying = unpack_answer(answer)
+    _, packed = session.receive(QUESTION_ANSWER, subject=question_id, sender=imaging_of(session))
+    answer = unpack_answer(packed)
     record_ids = casemaps.covering(session, table["record_pseudonym"])
     by_record = {
         record_ids[pseudonym.tobytes()]: one.tobytes().hex()
@@ -52,40 +75,73 @@ def count(session: Session, question_id: str) -> Counts:
     }
     with open_omop(session) as source:
         persons = source.persons_of(by_record)
-        return answer_counts(
-            {one.tobytes().hex() for one in qualifying},
-            {person: by_record[record_id] for record_id, person in persons.items()},
+        among = {person: by_record[record_id] for record_id, person in persons.items()}
+        days = _calendar(answer, table, source, among) if criteria.needs_imaging_dates else None
+        counts = answer_counts(
+            {one.tobytes().hex() for one in answer.question_ids},
+            among,
             criteria,
             source,
-            minimum_cell=session.signed.study.study.minimum_cell,
+            ledger=ledger_of(session),
+            asked=CountAsked(question=question_id, run=question.run_id, at=time.time()),
+            variables=session.site.counts.variables,
+            names={person: record_id for record_id, person in persons.items()},
+            imaging_days=days,
         )
+    if answer.days and answer.days.cut:
+        counts = replace(counts, notes=(*counts.notes, _CUT))
+    send_counts(session, question, counts.to_json())
+    return counts
+
+
+def _calendar(
+    answer: Answer, table: Mapping[str, Bytes2D], source: OmopSource, among: Mapping[int, str]
+) -> dict[str, tuple[dt.date, ...]]:
+    """Return by question ID, hex, the imaging dates of this enclave's own persons."""
+    days = read_days(answer, table)
+    frame = answer.days.frame if answer.days else "unknown"
+    event = answer.days.index_event if answer.days else None
+    config = source.config
+    require_comparable(
+        frame, event, omop_frame=config.date_frame, mapped=config.index_events.keys()
+    )
+    starts = index_dates(source, among, {event}).get(event) if event else None
+    return imaging_dates(days, frame, index_dates=starts)
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
     """
-    What a delivery brought. images: by cohort ID, series rows that opened.
+    What a delivery brought. images: by cohort ID, bundles that opened.
 
     cohort_of: cohort ID by record id, of records that have rows in the bundle; which further ones
     are matched the enclave cannot tell. not_opened: by cohort ID, why.
     """
 
-    images: dict[str, list[pa.Table]]
+    images: dict[str, list[bytes]]
     cohort_of: dict[str, str]
     not_opened: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A cohort as delivered, and the enclave's record id of each cohort ID, for its own eyes."""
+    """
+    A cohort as delivered. For the enclave's own eyes: record_of: a record id of each cohort ID;
+    cohort_of: the cohort ID of each record id.
+    """
 
     delivery: Delivery
     record_of: dict[str, str]
+    cohort_of: dict[str, str]
 
 
-def join(session: Session, question_id: str, out: Path) -> Joined:
+def join(
+    session: Session, question_id: str, out: Path, *, earlier: Sequence[Mapping[str, int]] = ()
+) -> Joined:
     """
     Build the approved cohort of a question in the new folder `out`.
+
+    earlier: of a refreshed cohort, the counts that its earlier reports showed.
 
     Raises NotAllowed unless this party's own steward approved the question as it now reads,
     NotFound while no delivery was prepared or rows have not come, PackageRefused for what does
@@ -93,7 +149,9 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
     """
     question = session.broker.question(session.study_id, question_id)
     criteria = _clinical(session, question)
+    require_shown(question)
     require_approved(session, question)
+    require_delivering(session)
     if question.delivery_id is None:
         raise NotFound(
             "no delivery of this question was prepared",
@@ -102,7 +160,8 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
     _, packed = session.receive(
         DELIVERY_ROWS, subject=question.delivery_id, sender=imaging_of(session)
     )
-    attrition, cover, bundle = unpack_delivery(packed)
+    attrition, cover, bundle, notice = unpack_delivery(packed)
+    seed, made_at = _made_of(session, question.delivery_id)
     received = _open_rows(session, question.delivery_id, bundle)
     header = session.signed.study.study
     with open_omop(session) as source:
@@ -126,6 +185,7 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
                     "question": question_id,
                     "delivery": question.delivery_id,
                 },
+                notices={imaging_of(session): notice, session.party: source.config.use},
             ),
             matches=matches,
             images=received.images,
@@ -134,8 +194,30 @@ def join(session: Session, question_id: str, out: Path) -> Joined:
             imaging_attrition=attrition,
             not_opened=received.not_opened,
             cover=cover,
+            seed=seed,
+            made_at=made_at,
+            links=link_quality_of(session, question.run_id, received.cohort_of),
+            earlier=earlier,
         )
-    return Joined(made, {one: record_id for record_id, one in received.cohort_of.items()})
+    delivered = open_saved(made.folder).persons
+    remember(session, question.delivery_id, received.cohort_of, delivered)
+    record_of = {one: record_id for record_id, one in received.cohort_of.items()}
+    return Joined(made, record_of, received.cohort_of)
+
+
+def _made_of(session: Session, delivery_id: str) -> tuple[bytes, dt.datetime]:
+    """
+    Return the seed of a delivery and when it was first joined, from the vault; drawn there once.
+
+    With them a delivery that is joined again gives the same ids and the same bytes.
+    """
+    name = f"delivery-made-{delivery_id}"
+    kept = session.vault.kept(name)
+    if kept is None:
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        kept = secrets.token_bytes(SEED_BYTES) + now.isoformat().encode()
+        session.vault.keep(name, kept)
+    return kept[:SEED_BYTES], dt.datetime.fromisoformat(kept[SEED_BYTES:].decode())
 
 
 def _open_rows(session: Session, delivery_id: str, bundle: bytes) -> Received:
@@ -162,7 +244,7 @@ def _open_rows(session: Session, delivery_id: str, bundle: bytes) -> Received:
         except PackageRefused as fault:
             received.not_opened[cohort_id] = fault.message
             continue
-        received.images.setdefault(cohort_id, []).append(rows_from_bytes(rows))
+        received.images.setdefault(cohort_id, []).append(unpadded(rows))
     return received
 
 

@@ -32,7 +32,7 @@ from linkage.encoding.duplicates import (
 )
 from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser
-from linkage.encoding.fillers import Fillers
+from linkage.encoding.fillers import Fillers, fields_of, pool
 from linkage.encoding.keys import StudyKey
 from linkage.encoding.spelt import Spelt, joined
 from linkage.encoding.tags import Tagger
@@ -81,7 +81,11 @@ class Prepared:
     @cached_property
     def fillers(self) -> Fillers:
         """What stands for nulls, in a study that fills them."""
-        return Fillers(self.study, self.key, self.secret, self.encoder.clks)
+        people = {
+            field: np.asarray(self.spool.load(f"made-up-{field}")).astype(object)
+            for field in fields_of(self.encoder.clks)
+        }
+        return Fillers(self.study, self.key, self.secret, self.encoder.clks, people)
 
     @cached_property
     def whole(self) -> Assembled:
@@ -136,7 +140,13 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     return facts
 
 
-def assemble(worker: Prepared, _: None) -> tuple[list[Repeated], dict[str, Any], int, int]:
+def make_up(worker: Prepared) -> None:
+    """Write the people whose values fill nulls: the same for all workers, and for all datasets."""
+    for field, texts in pool(fields_of(worker.encoder.clks)).items():
+        worker.spool.save(f"made-up-{field}", texts.astype(str))
+
+
+def assemble(worker: Prepared) -> tuple[list[Repeated], dict[str, Any], int, int]:
     """
     Order and group the whole dataset; return repeated record ids, what the records left out for
     them count for, groups and records kept.

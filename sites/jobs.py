@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NUMBER, RECORD_ID = "number", "record_id"
 """Columns of a raw batch beside its fields."""
+ASSEMBLE, MAKE_UP = "assemble", "make up"
+"""What is done once all batches are there: `of_the_whole`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,19 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     return encoding_worker.encode_batch(worker, raw)
 
 
-def assemble(worker: Prepared, _: None) -> tuple[list[Repeated], dict[str, Any], int, int]:
+def of_the_whole(
+    worker: Prepared, what: str
+) -> tuple[list[Repeated], dict[str, Any], int, int] | None:
+    """
+    ASSEMBLE: see there. MAKE_UP: nothing is returned. Side by side: the first is one process's
+    work, and while it lasts another one has nothing else to do.
+    """
     from sites import encoding_worker
 
-    return encoding_worker.assemble(worker, None)
+    if what == MAKE_UP:
+        encoding_worker.make_up(worker)
+        return None
+    return encoding_worker.assemble(worker)
 
 
 def find_repeats(worker: Prepared, place: int) -> tuple[int, int, int]:

@@ -13,7 +13,6 @@ machine do not meet. Choose it with `keys = "keyring"` in the site file.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,7 +50,7 @@ class Keystore:
         text = self._ask(name)
         try:
             return base64.b64decode(text or "", validate=True) if text else self._missing(name)
-        except binascii.Error:
+        except ValueError:  # also for letters beyond ASCII
             raise KeyRefused(
                 f"{self.where(name)} is garbled", hint="restore it from your backup"
             ) from None

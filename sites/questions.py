@@ -1,47 +1,60 @@
 """
-A cohort question on its way: what a researcher asks, and what a steward decides.
+A cohort question at a party: what its steward decides, and what that lets go.
+
+What a site is shown is checked against the hash that all stewards approve (linkage.commitments).
+What it remembers of its own decisions, not what the broker says of them, lets its rows go.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
-from typing import Literal
 
 import rfc8785
 
-from linkage.errors import LinkageError, NotAllowed, PackageRefused
-from linkage.messages import Approval, QuestionRequest, QuestionState
+from linkage.commitments import require_shown
+from linkage.errors import Conflict, LinkageError, NotAllowed, PackageRefused
+from linkage.messages import Approval, Decision, QuestionState
+from linkage.question_messages import Remark, RemarkState
 from linkage.sealing import read_secret, write_secret
-from sites.cohort.spec import CohortSpec
 from sites.session import Session
 
 
 def decide(
-    session: Session, question_id: str, decision: Literal["approve", "deny"]
+    session: Session, question_id: str, decision: Decision, *, expires: str = ""
 ) -> QuestionState:
     """
     Send a party's signed decision about a question, remember it here, return what it is about.
 
-    What is remembered, not what the broker says, lets this party's rows go (`require_approved`).
+    expires: of an approval, its last day, UTC, YYYY-MM-DD. Raises PackageRefused where what is
+    shown is not what the question's hash commits to, NotAllowed for an approval where a side of
+    the study delivers no rows.
     """
     question = session.broker.question(session.study_id, question_id)
+    if decision == "approve":
+        require_shown(question)
+        require_delivering(session)
     approval = Approval(
         study_id=session.study_id,
         question_id=question_id,
         spec_hash=question.spec_hash,
         party=session.party,
         decision=decision,
+        study_hash=session.signed.study_hash,
+        expires=expires,
+        decided_at=int(time.time()),
     )
     signed = approval.sign(session.identity)
     record: dict[str, object] = {
         "asked": asked_hash(question),
         "approval": signed.model_dump(mode="json"),
     }
-    # A denial counts from here on, an approval once the broker has it.
-    if decision == "deny":
+    # A no counts from here on, an approval once the broker has it.
+    if decision != "approve":
         _remember(_file_of(session, question_id), record)
     session.broker.approve(signed)
     if decision == "approve":
@@ -51,24 +64,93 @@ def decide(
 
 def require_approved(session: Session, question: QuestionState) -> None:
     """
-    Raises NotAllowed unless this party approved the question exactly as it now reads.
+    Raises NotAllowed unless this party approved the question exactly as it now reads, and that
+    holds today; Conflict where another party took its approval back, or the question has ended.
 
     Whoever runs the broker can neither skip the steward nor exchange the criteria afterwards.
     """
-    try:
-        record = json.loads(read_secret(_file_of(session, question.question_id)))
-        approval = Approval.model_validate(record["approval"])
-        approval.verify(session.identity.public())
-        told = (approval.study_id, approval.question_id, approval.party, approval.decision)
-        approved = told == (session.study_id, question.question_id, session.party, "approve")
-        same = record["asked"] == asked_hash(question)
-    except (ValueError, KeyError, TypeError, LinkageError):
-        approved = same = False
-    if not approved or not same:
+    if decided(session, question) != "approve":
         raise NotAllowed(
-            f"{session.party!r} did not approve this question as it now reads",
-            hint="its steward reads it with `linkage-cohort status`, then approves it from here",
+            f"{session.party!r} did not approve this question as it now reads, or not until today",
+            hint="its steward reads it with `linkage-cohort show`, then approves it from here",
         )
+    require_usable(question)
+
+
+def require_usable(question: QuestionState) -> None:
+    """Raises Conflict where nobody may use a question any more; the hint names the newer one."""
+    last = question.expires
+    over = f"its last day was {last}" if last and today().isoformat() > last else ""
+    if reason := question.stopped or over:
+        newer = question.newer
+        raise Conflict(
+            f"nobody uses {question.question_id} any more: {reason}",
+            hint=f"take {newer}, which asks the same"
+            if newer
+            else "ask it anew: linkage-cohort request",
+        )
+
+
+def require_epoch(session: Session, question: QuestionState) -> None:
+    """
+    Raises Conflict where a question was asked, or approved here, under another signed study than
+    this site has now: in one epoch it is approved, in that one it is answered and delivered.
+    """
+    now = session.signed.study_hash
+    own = _approval(session, question)
+    if question.study_hash not in ("", now) or (own is not None and own.study_hash != now):
+        raise Conflict(
+            f"{question.question_id} was asked or approved under another signed study than"
+            f" today's, which is epoch {session.signed.study.study.epoch}",
+            hint="ask it anew: linkage-cohort request; its stewards then approve it anew",
+        )
+
+
+def require_delivering(session: Session) -> None:
+    """Raises NotAllowed where a side of the study answers with counts only."""
+    sides = [p for p in session.signed.study.party if p.kind in ("imaging", "enclave")]
+    if apart := [party.id for party in sides if party.sequestered]:
+        raise NotAllowed(
+            f"the signed study has {', '.join(apart)} sequestered: counts only, no rows",
+            hint="`linkage-site allow` lets a question be answered with counts",
+        )
+
+
+def decided(session: Session, question: QuestionState) -> str | None:
+    """
+    Return what this party's steward decided about the question exactly as it now reads.
+
+    None: nothing, or about another one, or an approval whose last day is over; what was not signed
+    with this party's key counts for none.
+    """
+    own = _approval(session, question)
+    if own is None or (own.decision == "approve" and over(own.expires)):
+        return None
+    return own.decision
+
+
+def over(last: str) -> bool:
+    """Is a last day, YYYY-MM-DD, over? "": there is none."""
+    return bool(last) and today().isoformat() > last
+
+
+def today() -> dt.date:
+    """Return the day it is, UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def ask_back(session: Session, question_id: str, text: str) -> list[RemarkState]:
+    """Ask the researcher something about a question, signed by this party; return all remarks."""
+    question = session.broker.question(session.study_id, question_id)
+    remark = Remark(
+        study_id=session.study_id,
+        question_id=question_id,
+        spec_hash=question.spec_hash,
+        author=session.party,
+        text=text,
+        said_at=int(time.time()),
+    )
+    return session.broker.say(remark.sign(session.identity))
 
 
 def asked_hash(question: QuestionState) -> str:
@@ -83,6 +165,20 @@ def asked_hash(question: QuestionState) -> str:
         ) from None
 
 
+def _approval(session: Session, question: QuestionState) -> Approval | None:
+    """Return this party's own decision about exactly this question, as it signed it."""
+    try:
+        record = json.loads(read_secret(_file_of(session, question.question_id)))
+        approval = Approval.model_validate(record["approval"])
+        approval.verify(session.identity.public())
+        told = (approval.study_id, approval.question_id, approval.party)
+        mine = told == (session.study_id, question.question_id, session.party)
+        same = record["asked"] == asked_hash(question)
+    except (ValueError, KeyError, TypeError, LinkageError):
+        return None
+    return approval if mine and same else None
+
+
 def _file_of(session: Session, question_id: str) -> Path:
     return session.vault.folder / "decisions" / f"{question_id}.json"
 
@@ -92,15 +188,3 @@ def _remember(path: Path, record: dict[str, object]) -> None:
     making.unlink(missing_ok=True)
     write_secret(making, json.dumps(record, indent=1).encode())
     os.replace(making, path)
-
-
-def request_of(spec: CohortSpec, run_id: str) -> QuestionRequest:
-    """Return the question that asks a specification of a run's links."""
-    return QuestionRequest(
-        run_id=run_id,
-        title=spec.cohort.title,
-        purpose=spec.cohort.purpose,
-        spec_hash=spec.hash,
-        imaging=spec.imaging.model_dump(mode="json"),
-        clinical=spec.clinical.model_dump(mode="json"),
-    )

@@ -221,8 +221,8 @@ def _run(people: Actors, *, second_look: bool = True) -> tuple[RunState, dict[st
         watch.observer.progress(run.progress)
         if run.stage == SECOND_LOOK_STAGE:
             _answer(people, looks)
-    if run.state == "failed":
-        raise LinkageError(f"the run failed: {run.failure}")
+    if run.state != "done":
+        raise LinkageError(f"the run {run.state}: {run.failure}")
     return run, looks
 
 

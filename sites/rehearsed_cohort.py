@@ -13,13 +13,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from linkage.errors import LinkageError
 from sites.answers import answer_imaging, enclave_of, imaging_of, send_rows
+from sites.asking import ask, read_counts
 from sites.cohort.clinical import evaluate
 from sites.cohort.counts import Counts
 from sites.cohort.imaging import ImagingAnswer
 from sites.cohort.spec import CohortSpec, load_spec
 from sites.enclave import Joined, count, join, open_omop
-from sites.questions import decide, request_of
+from sites.questions import decide
 from sites.rehearsal import Actors, Rehearsed, wait_for_job
 from sites.session import Session
 
@@ -96,10 +98,13 @@ def deliver_cohort(
     first = next(iter(people.sessions.values()))
     imaging, enclave = people.sessions[imaging_of(first)], people.sessions[enclave_of(first)]
     with people.watch.stage("cohort: question"):
-        question = _ask(people, enclave, rehearsed.run.run_id, spec)
+        question = _ask(people, enclave, rehearsed.run.run_id, spec, out / "questions")
         decide(imaging, question, "approve")
         answer = answer_imaging(imaging, question)
         counts = count(enclave, question)
+        told = read_counts(enclave, question, out / "questions")
+        if told != counts.to_json():
+            raise LinkageError("the researcher was told other counts than the enclave made")
     with people.watch.stage("cohort: delivery"):
         decide(enclave, question, "approve")
         job = enclave.broker.start_delivery(enclave.study_id, question)
@@ -111,9 +116,9 @@ def deliver_cohort(
     return RehearsedCohort(spec, counts, joined, traced)
 
 
-def _ask(people: Actors, asker: Session, run_id: str, spec: CohortSpec) -> str:
-    job = asker.broker.ask_question(asker.study_id, request_of(spec, run_id))
-    return wait_for_job(people, job).job_id
+def _ask(people: Actors, asker: Session, run_id: str, spec: CohortSpec, folder: Path) -> str:
+    asked = ask(asker, spec, run_id, folder=folder)
+    return wait_for_job(people, asked.job).job_id
 
 
 def _trace(

@@ -67,6 +67,14 @@ class Session:
         """The study's ID."""
         return self.signed.study.study.id
 
+    def require_commons(self) -> None:
+        """Raises NotAllowed at a contributor."""
+        if self.site.contributor:
+            raise NotAllowed(
+                f"{self.uploader!r} tokenizes for {self.party!r} and receives nothing itself",
+                hint=f"the commons {self.party!r} asks for IDs, questions and deliveries",
+            )
+
     def receive(
         self, purpose: str, *, subject: str = "", sender: str = BROKER
     ) -> tuple[str, bytes]:
@@ -76,11 +84,7 @@ class Session:
         Raises NotFound where none waits, PackageRefused where it was not sealed by `sender` for
         this site and subject, NotAllowed at a contributor: the commons alone receives.
         """
-        if self.site.contributor:
-            raise NotAllowed(
-                f"{self.uploader!r} tokenizes for {self.party!r} and receives nothing itself",
-                hint=f"the commons {self.party!r} asks for IDs, questions and deliveries",
-            )
+        self.require_commons()
         waiting = self.broker.inbox(self.study_id, purpose=purpose, subject=subject)
         if not waiting:
             raise NotFound(
@@ -107,8 +111,12 @@ class Session:
         self.broker.relay(self.study_id, recipient, purpose, subject, sealed)
 
 
-def session_of(site_file: Path) -> Session:
-    """Return the session of a site file. Raises SiteRefused if it names no broker, KeyRefused."""
+def session_of(site_file: Path, *, expired_too: bool = False) -> Session:
+    """
+    Return the session of a site file. Raises SiteRefused if it names no broker, KeyRefused.
+
+    expired_too: also after the study's last day, for what takes back or only reads.
+    """
     site = load_site(site_file)
     if site.broker is None:
         raise SiteRefused(
@@ -118,7 +126,7 @@ def session_of(site_file: Path) -> Session:
             rule="names no broker",
             hint='add [broker] with url = "https://..."',
         )
-    vault, signed = trusted_study(site)
+    vault, signed = trusted_study(site, expired_too=expired_too)
     identity = vault.identity()
     require_actor(site, signed.study, site_file)
     require_own_keys(signed, site.uploader, identity)
@@ -138,10 +146,11 @@ def kept_heads(vault: Vault, signed: SignedStudy) -> KeptHeads:
     return KeptHeads(vault.folder / HEADS, signed.pin(BROKER))
 
 
-def trusted_study(site: SiteConfig) -> tuple[Vault, SignedStudy]:
+def trusted_study(site: SiteConfig, *, expired_too: bool = False) -> tuple[Vault, SignedStudy]:
     """Return a site's vault and the signed study in it, which its custodian signed: KeyRefused."""
     vault = Vault(site.private, site.keys)
-    return vault, vault.signed_study(site.broker.custodian if site.broker else None)
+    custodian = site.broker.custodian if site.broker else None
+    return vault, vault.signed_study(custodian, expired_too=expired_too)
 
 
 def require_actor(site: SiteConfig, study: StudyConfig, site_file: Path) -> None:

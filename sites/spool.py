@@ -31,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,14 @@ class Batch:
 
     def column(self, name: str) -> Array:
         """Return a column, memory-mapped and read-only."""
-        return _mapped(self.folder / f"{name}.npy")
+        path = self.folder / f"{name}.npy"
+        if name not in self._layout:
+            with path.open("rb") as file:
+                self._learn(name, file)
+        offset, shape, dtype = self._layout[name]
+        if not self.rows:  # nothing can be mapped of a file that ends with its head
+            return np.zeros((0, *shape), dtype)
+        return np.memmap(path, dtype, "r", offset, (self.rows, *shape))
 
     def read(self, name: str, start: int, stop: int) -> Array:
         """
@@ -69,15 +76,19 @@ class Batch:
         """
         with (self.folder / f"{name}.npy").open("rb") as file:
             if name not in self._layout:
-                version = np.lib.format.read_magic(file)
-                assert version == (1, 0)  # noqa: S101 (np.save writes it for every plain dtype)
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-                self._layout[name] = (file.tell(), shape[1:], dtype)
+                self._learn(name, file)
             offset, shape, dtype = self._layout[name]
             size = dtype.itemsize * math.prod(shape)
             file.seek(offset + start * size)
             data = file.read((stop - start) * size)
         return np.frombuffer(data, dtype).reshape(stop - start, *shape)
+
+    def _learn(self, name: str, file: BinaryIO) -> None:
+        # Once a column: to read a head takes longer than a few rows do.
+        version = np.lib.format.read_magic(file)
+        assert version == (1, 0)  # noqa: S101 (np.save writes it for every plain dtype)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        self._layout[name] = (file.tell(), shape[1:], dtype)
 
     @cached_property
     def _layout(self) -> dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]]:

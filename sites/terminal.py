@@ -70,6 +70,9 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
                 err.print(
                     f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False, soft_wrap=True
                 )
+            for other in getattr(fault, "others", ()):
+                also = f"[bold red]Also:[/] {_plain(other.message)}\n  {_plain(other.hint)}"
+                err.print(also, highlight=False, soft_wrap=True)
             raise typer.Exit(exit_code(fault)) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise

@@ -203,7 +203,8 @@ class _Making:
     def _assemble(self, pool: Workers) -> tuple[int, int]:
         """Leave out repeated record ids, order and group the rest: groups and records kept."""
         self.progress("order", 0, 0)
-        ((repeated, off, groups, kept),) = pool.each(jobs.assemble, [None])
+        work = [jobs.ASSEMBLE, *([jobs.MAKE_UP] if self.study.study.fills_nulls else [])]
+        ((repeated, off, groups, kept),) = filter(None, pool.each(jobs.of_the_whole, work))
         self.tally.count(off)
         for one in repeated:
             self.intake.repeated_id(one.earlier, one.later)

@@ -93,9 +93,18 @@ def check_package(session: Session, dataset: int) -> dict[str, object]:
     }
 
 
+_STATES = {
+    "draft": "draft: no uploads before every party has run `linkage-site confirm`",
+    "open": "open",
+    "linking": "open, runs have begun",
+    "closed": "closed: nothing new is taken",
+    "destroyed": "DESTROYED: see `linkage-site certificate`",
+}
+
+
 def status_rows(state: StudyState) -> dict[str, object]:
     """Return how far everybody is, in words; who has to do what comes first."""
-    rows: dict[str, object] = {}
+    rows: dict[str, object] = {"state": _STATES.get(state.state, state.state)}
     if state.deactivated:
         rows["STUDY KEY DEACTIVATED"] = f"{state.deactivated}; uploads wait for the next epoch"
     for one in state.parties:
@@ -110,6 +119,14 @@ def status_rows(state: StudyState) -> dict[str, object]:
             )
         else:
             rows[name] = "not submitted yet"
+        if one.suspended:
+            rows[name] = f"{rows[name]}; ACCESS SUSPENDED by the broker's admin"
+        if one.quarantined:
+            why = one.reason or "it must submit again"
+            rows[f"{name}, version {one.quarantined}"] = f"IN QUARANTINE: {why}"
+        if one.bytes_kept and one.bytes_allowed:
+            share = f"{one.bytes_kept / 1e6:,.0f} of {one.bytes_allowed / 1e6:,.0f} MB"
+            rows[f"kept for {one.party}"] = share
     return rows
 
 

@@ -124,12 +124,15 @@ class Vault:
         """Destroy this site's copy of the study key."""
         self.keystore.destroy(STUDY_KEY)
 
-    def signed_study(self, custodian_fingerprint: str | None) -> SignedStudy:
+    def signed_study(
+        self, custodian_fingerprint: str | None, *, expired_too: bool = False
+    ) -> SignedStudy:
         """
         Read and verify the signed study that the custodian sent.
 
         Without the fingerprint whoever relays the file could play custodian, study key included.
-        A rehearsal's study and an expired one are refused as well.
+        A rehearsal's study is refused as well, and an expired one unless `expired_too`: taking back
+        and reading what was destroyed stay possible.
         """
         if not self.signed_study_file.exists():
             command = f"cp FROM_CUSTODIAN {self.signed_study_file}"
@@ -147,7 +150,7 @@ class Vault:
                 "the signed study is a rehearsal's", hint="rehearse with `linkage-site rehearse`"
             )
         expires = signed.study.study.expires
-        if expires and dt.date.today() > expires:
+        if expires and dt.date.today() > expires and not expired_too:
             raise KeyRefused(
                 f"the study expired after {expires}",
                 hint="ask the custodian for a study that runs longer",

@@ -12,14 +12,19 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from linkage.errors import RowRejected, SourceRefused
+from linkage.governance import Withdrawal
 from sites.listed_file import read_listed
 from sites.sources.base import RawBatch
 from sites.vault import Vault
+
+if TYPE_CHECKING:
+    from sites.session import Session
 
 NAME = "withdrawn"
 """Of the list among what a vault keeps."""
@@ -32,6 +37,20 @@ class Listed:
     named: int
     changed: int
     all: int
+
+
+def everything(session: Session) -> Withdrawal:
+    """
+    Return the signed withdrawal of all dataset versions there are: of what this site made, and of
+    what the broker has where the private folder was lost.
+    """
+    states = session.broker.study(session.study_id).parties
+    there = [one.dataset or one.outdated or 0 for one in states if one.uploader == session.uploader]
+    return Withdrawal(
+        study_id=session.study_id,
+        uploader=session.uploader,
+        newest=max([session.vault.newest_dataset(), *there]),
+    ).sign(session.identity)
 
 
 class Withdrawn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from linkage.errors import PackageRefused
@@ -42,6 +42,17 @@ class Attrition:
     side: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+
+    def numbered(self) -> Attrition:
+        """
+        Return the figures without words: labels and notes say what was asked, which the other
+        party is not shown before the delivery.
+        """
+        steps = tuple(
+            replace(step, label=f"step {number}", reason="")
+            for number, step in enumerate(self.steps, start=1)
+        )
+        return Attrition(side=self.side, steps=steps)
 
     def to_bytes(self) -> bytes:
         """Return UTF-8 JSON, to be sealed to the enclave together with the rows."""

@@ -166,12 +166,20 @@ CONCEPT_ANCESTOR = _table(
     "ancestor_concept_id:c! descendant_concept_id:c! min_levels_of_separation:k "
     "max_levels_of_separation:k",
 )
+CONCEPT = _table(
+    "concept",
+    None,
+    "concept_id:c! concept_name:s domain_id:s vocabulary_id:s concept_class_id:s "
+    "standard_concept:s concept_code:s invalid_reason:s",
+)
 COHORT = _table(
     "cohort",
     None,
     "cohort_definition_id:i! subject_id:i! cohort_start_date:d! cohort_end_date:d!",
 )
-BY_NAME: Mapping[str, Table] = {table.name: table for table in (*TABLES, CONCEPT_ANCESTOR, COHORT)}
+BY_NAME: Mapping[str, Table] = {
+    table.name: table for table in (*TABLES, CONCEPT_ANCESTOR, CONCEPT, COHORT)
+}
 
 RENAMED: Mapping[str, str] = {
     "admitting_source_concept_id": "admitted_from_concept_id",
@@ -187,6 +195,8 @@ DOMAINS: Mapping[str, tuple[str, str, str]] = {
     "drug": ("drug_exposure", "drug_concept_id", "drug_exposure_start_date"),
     "measurement": ("measurement", "measurement_concept_id", "measurement_date"),
     "observation": ("observation", "observation_concept_id", "observation_date"),
+    "visit": ("visit_occurrence", "visit_concept_id", "visit_start_date"),
+    "death": ("death", "cause_concept_id", "death_date"),
 }
 """By domain of a cohort specification: table, concept column, date column."""
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-import ibis
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,7 +100,12 @@ def _free_base(source: OmopSource) -> int:
 
 
 class Deliverer:
-    """Builds the delivered tables, visits first because the others refer to them."""
+    """
+    Builds the delivered tables, visits first because the others refer to them.
+
+    The source only picks the persons' rows, of columns that are delivered; the rest is done on
+    Arrow columns, so that no engine is asked for more than that.
+    """
 
     def __init__(
         self,
@@ -113,18 +118,14 @@ class Deliverer:
         """units: cohort ID by person_id of the source, for the persons to deliver."""
         self._source, self._base, self._minimum = source, numbering.base, minimum_cell
         firsts: dict[str, int] = {}
-        for person in sorted(units):
+        persons = sorted(units)
+        for person in persons:
             firsts.setdefault(units[person], person)
-        self._persons = source.person_rows(
-            {
-                "person_id": pa.array(list(units), pa.int64()),
-                "new_person_id": pa.array(
-                    [numbering.persons[u] for u in units.values()], pa.int64()
-                ),
-                "first": pa.array([firsts[u] == p for p, u in units.items()], pa.bool_()),
-            }
-        )
-        self._visits: Any = None
+        self._old = pa.array(persons, pa.int64())
+        self._new = pa.array([numbering.persons[units[p]] for p in persons], pa.int64())
+        self._first = pa.array([firsts[units[p]] == p for p in persons], pa.bool_())
+        self._wanted = source.person_rows({"person_id": self._old})
+        self._visits = _Visits.none()
 
     def all_tables(self) -> tuple[dict[str, pa.Table], dict[str, TableFacts]]:
         """Return every table of cdm.TABLES by name, and what happened to each."""
@@ -137,115 +138,163 @@ class Deliverer:
         return {name: made[name] for name in names}, {name: facts[name] for name in names}
 
     def _deliver(self, table: cdm.Table) -> tuple[pa.Table, TableFacts]:
-        rows = self._source.table(table.name).inner_join(self._persons, "person_id")
-        if table.name in _ONE_ROW_A_PERSON:
-            rows = rows.filter(rows.first)
-        all_rows = count_of(rows.count())
-        rows = self._dated(rows, table)
+        rows = self._renumbered(self._fetch(table), table)
+        dated = _dated(rows, table)
+        found = _ordered(dated, table)
         if table.name == "visit_occurrence":
-            self._visits = self._number_visits(rows)
-        rows, orphans = self._link_visits(rows, table)
-        made, left_out, filled = self._columns(rows, table)
-        keys = [name for name in (table.start, table.key) if name]
-        ordered = rows.order_by(["new_person_id", *(rows[name] for name in keys)])
-        found = ordered.select(
-            **made, orphans__=orphans, left_out__=left_out, filled__=filled
-        ).to_pyarrow()
+            self._visits = _Visits.of(found, self._base)
+        made: dict[str, Any] = {}
+        orphans = left_out = filled = 0
+        for column in table.columns:
+            name = column.name
+            if name not in found.column_names:
+                continue
+            values = found[name].combine_chunks()
+            if name == table.key and name != "person_id":
+                values = _numbers(self._base, found.num_rows)
+            elif name in _VISIT_LINKS:
+                values, lost = self._visits.link(values, found["person_id"].combine_chunks())
+                orphans += lost
+            elif column.kind == "text":
+                values, lost = self._common(table, name, values, found["person_id"])
+                left_out += lost
+            elif column.kind == "concept" and column.required:
+                filled += values.null_count
+                values = pc.fill_null(values, 0)
+            made[name] = values
         facts = TableFacts(
             rows=found.num_rows,
             persons=len(pc.unique(found["person_id"])),
-            orphan_visits=_sum(found["orphans__"]),
-            texts_left_out=_sum(found["left_out__"]),
-            concepts_filled=_sum(found["filled__"]),
-            undated=all_rows - found.num_rows,
+            orphan_visits=orphans,
+            texts_left_out=left_out,
+            concepts_filled=filled,
+            undated=rows.num_rows - found.num_rows,
         )
-        return self._numbered(found, table), facts
+        return _typed(made, table, found.num_rows), facts
 
-    def _dated(self, rows: Any, table: cdm.Table) -> Any:
-        ends = {c.name: _END_OF[c.name] for c in table.columns if c.name in _END_OF}
-        rows = rows.mutate(**{end: rows[end].coalesce(rows[start]) for end, start in ends.items()})
-        for column in table.columns:
-            if column.required and column.kind == "date":
-                rows = rows.filter(rows[column.name].notnull())
-        return rows
+    def _fetch(self, table: cdm.Table) -> pa.Table:
+        """Return the persons' rows from the source, of the columns that are delivered."""
+        rows = self._source.table(table.name)
+        names = [c.name for c in table.columns if not self._is_left(c.name)]
+        return rows.select(names).semi_join(self._wanted, "person_id").to_pyarrow()
 
-    def _number_visits(self, rows: Any) -> Any:
-        """Return old visit id, new person_id and new visit id of the delivered visits."""
-        ordered = rows.order_by("new_person_id", "visit_start_date", "visit_occurrence_id")
-        old = ordered.select("visit_occurrence_id", "new_person_id").to_pyarrow()
-        new = pa.array(range(self._base + 1, self._base + 1 + old.num_rows), pa.int64())
-        visits = ibis.memtable(old.append_column("new_visit_id", new))
-        return visits.group_by("visit_occurrence_id", "new_person_id").agg(
-            new_visit_id=visits.new_visit_id.min()  # a visit id that occurs twice means the first
+    def _is_left(self, name: str) -> bool:
+        hidden = name in _BIRTH_PARTS and self._source.config.birth == "year"
+        return hidden or name in _NOT_DELIVERED or name in _NEVER
+
+    def _renumbered(self, rows: pa.Table, table: cdm.Table) -> pa.Table:
+        """Return the rows with their new person_id; of several persons of one unit, the first's."""
+        at = pc.index_in(rows["person_id"].cast(pa.int64()), value_set=self._old).combine_chunks()
+        place = rows.schema.get_field_index("person_id")
+        renumbered = rows.set_column(place, "person_id", self._new.take(at))
+        if table.name not in _ONE_ROW_A_PERSON:
+            return renumbered
+        return renumbered.filter(self._first.take(at))
+
+    def _common(
+        self, table: cdm.Table, name: str, values: pa.Array, persons: pa.ChunkedArray
+    ) -> tuple[pa.Array, int]:
+        """Return the texts that enough persons of the whole source have; count the others."""
+        encoded = values.dictionary_encode()
+        if not len(encoded.dictionary):
+            return values, 0
+        pairs = pa.table({"text": encoded.indices, "person": persons}).filter(
+            pc.is_valid(encoded.indices)
         )
+        counted = pairs.group_by(["text", "person"]).aggregate([]).group_by("text")
+        here = counted.aggregate([("person", "count")])
+        # Whom the delivered rows show often enough need not be looked for in the whole source.
+        enough = here.filter(pc.greater_equal(here["person_count"], self._minimum))["text"]
+        common = set(enough.to_pylist())
+        texts = encoded.dictionary.to_pylist()
+        rare = [text for code, text in enumerate(texts) if code not in common]
+        elsewhere = self._common_elsewhere(table, name, rare) if rare else set()
+        kept = pa.array([code in common or text in elsewhere for code, text in enumerate(texts)])
+        fits = kept.take(encoded.indices)
+        left = pc.if_else(fits, values, pa.scalar(None, values.type))
+        return left, left.null_count - values.null_count
 
-    def _link_visits(self, rows: Any, table: cdm.Table) -> tuple[Any, Any]:
-        """Point references at the delivered visits; return also the count of orphans a row."""
-        orphans = ibis.literal(0, "int64")
-        for link in _VISIT_LINKS:
-            if link not in rows.columns or link == table.key:
-                continue
-            visits = self._visits.select(
-                **{f"{link}__old": "visit_occurrence_id", f"{link}__new": "new_visit_id"},
-                **{f"{link}__person": "new_person_id"},
-            )
-            rows = rows.left_join(
-                visits,
-                [
-                    rows[link] == visits[f"{link}__old"],
-                    rows.new_person_id == visits[f"{link}__person"],
-                ],
-            )
-            lost = (rows[link].fill_null(0) != 0) & rows[f"{link}__new"].isnull()
-            orphans = orphans + lost.cast("int64")
-        return rows, orphans
-
-    def _columns(self, rows: Any, table: cdm.Table) -> tuple[dict[str, Any], Any, Any]:
-        """Return the delivered columns, and per row the texts left out and concepts filled."""
-        made: dict[str, Any] = {}
-        left_out, filled = ibis.literal(0, "int64"), ibis.literal(0, "int64")
-        for column in table.columns:
-            name, value = column.name, rows[column.name]
-            if name == "person_id":
-                value = rows.new_person_id
-            elif name in _NOT_DELIVERED or name in _NEVER or self._hides_birth(name):
-                value = value.nullif(value)
-            elif name in _VISIT_LINKS and name != table.key:
-                value = rows[f"{name}__new"]
-            elif column.kind == "text":
-                common = value.isin(self._common_texts(table, name))
-                left_out = left_out + (value.notnull() & ~common).cast("int64")
-                value = ibis.ifelse(common, value, ibis.null("string"))
-            elif column.kind == "concept" and column.required:
-                filled = filled + value.isnull().cast("int64")
-                value = value.fill_null(0)
-            made[name] = value
-        return made, left_out, filled
-
-    def _hides_birth(self, name: str) -> bool:
-        return name in _BIRTH_PARTS and self._source.config.birth == "year"
-
-    def _common_texts(self, table: cdm.Table, name: str) -> Any:
-        rows = self._source.known(table.name)
-        counted = rows.group_by(text=rows[name]).agg(persons=rows.person_id.nunique())
-        return counted.filter(counted.persons >= self._minimum).text
-
-    def _numbered(self, found: pa.Table, table: cdm.Table) -> pa.Table:
-        """Give rows their new key, in their order, and the CDM's types."""
-        schema = table.schema()
-        found = found.select(schema.names)
-        if table.key and table.key != "person_id":
-            new = pa.array(range(self._base + 1, self._base + 1 + found.num_rows), pa.int64())
-            found = found.set_column(schema.get_field_index(table.key), table.key, new)
-        try:
-            return found.cast(schema)
-        except (pa.ArrowInvalid, ValueError):
-            raise SourceRefused(
-                file=table.name,
-                rule="holds a number beyond the CDM's integer, or nothing where it is required",
-                hint="check its concept ids and its required columns",
-            ) from None
+    def _common_elsewhere(self, table: cdm.Table, name: str, texts: list[str]) -> set[str]:
+        known = self._source.known(table.name)
+        asked = self._source.person_rows({"text": pa.array(texts, pa.string())})
+        rows = known.select("person_id", text=known[name]).semi_join(asked, "text")
+        counted = rows.group_by("text").agg(persons=rows.person_id.nunique())
+        found = counted.filter(counted.persons >= self._minimum).to_pyarrow()
+        return set(found["text"].to_pylist())
 
 
-def _sum(column: pa.ChunkedArray) -> int:
-    return int(pc.sum(column).as_py() or 0)
+class _Visits:
+    """The delivered visits: their new ids by old id and person; of equal ones the first counts."""
+
+    def __init__(self, old: pa.Array, persons: np.ndarray, base: int) -> None:
+        self._base, self._span = base, int(persons.max(initial=base)) - base + 1
+        self._known = pc.unique(old)
+        codes = pc.index_in(old, value_set=self._known).to_numpy(zero_copy_only=False)
+        pairs = codes.astype(np.int64) * self._span + (persons - base)
+        self._pairs, self._at = np.unique(pairs, return_index=True)
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls(pa.array([], pa.int64()), np.zeros(0, dtype=np.int64), 0)
+
+    @classmethod
+    def of(cls, visits: pa.Table, base: int) -> Self:
+        old = visits["visit_occurrence_id"].combine_chunks().cast(pa.int64())
+        return cls(old, visits["person_id"].to_numpy(), base)
+
+    def link(self, values: pa.Array, persons: pa.Array) -> tuple[pa.Array, int]:
+        """Return the new ids of the visits that `values` name, and how many name none."""
+        asked = pc.fill_null(values.cast(pa.int64()), 0)
+        code = pc.index_in(asked, value_set=self._known)
+        known = pc.is_valid(code).to_numpy(zero_copy_only=False) & (len(self._pairs) > 0)
+        codes = pc.fill_null(code, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        offsets = persons.to_numpy(zero_copy_only=False) - self._base
+        known &= offsets < self._span
+        wanted = codes * self._span + offsets
+        place = np.minimum(np.searchsorted(self._pairs, wanted), max(len(self._pairs) - 1, 0))
+        if len(self._pairs):
+            known &= self._pairs[place] == wanted
+            new = self._base + 1 + self._at[place]
+        else:
+            new = np.zeros(len(wanted), dtype=np.int64)
+        lost = (asked.to_numpy(zero_copy_only=False) != 0) & ~known
+        return pa.array(new, pa.int64(), mask=~known), int(lost.sum())
+
+
+def _dated(rows: pa.Table, table: cdm.Table) -> pa.Table:
+    """Fill missing ends with the start; leave out rows without a date that the CDM requires."""
+    for end, start in _END_OF.items():
+        if end in rows.column_names:
+            ends = pc.coalesce(rows[end], rows[start])
+            rows = rows.set_column(rows.schema.get_field_index(end), end, ends)
+    for column in table.columns:
+        if column.required and column.kind == "date":
+            rows = rows.filter(pc.is_valid(rows[column.name]))
+    return rows
+
+
+def _ordered(rows: pa.Table, table: cdm.Table) -> pa.Table:
+    """Order by person, date and key; by all else, too, where keys of the source are not unique."""
+    names = [name for name in ("person_id", table.start, table.key) if name]
+    if table.key is None or len(pc.unique(rows[table.key])) != rows.num_rows:
+        names += rows.column_names
+    keys = [(name, "ascending") for name in dict.fromkeys(names)]
+    return rows.combine_chunks().sort_by(keys).combine_chunks()
+
+
+def _numbers(base: int, count: int) -> pa.Array:
+    return pa.array(np.arange(base + 1, base + 1 + count), pa.int64())
+
+
+def _typed(columns: Mapping[str, Any], table: cdm.Table, count: int) -> pa.Table:
+    """Return the rows in the CDM's columns and types; what is not delivered is null."""
+    schema = table.schema()
+    made = {f.name: columns.get(f.name, pa.nulls(count, f.type)) for f in schema}
+    try:
+        return pa.table(made).cast(schema)
+    except (pa.ArrowInvalid, ValueError):
+        raise SourceRefused(
+            file=table.name,
+            rule="holds a number beyond the CDM's integer, or nothing where it is required",
+            hint="check its concept ids and its required columns",
+        ) from None

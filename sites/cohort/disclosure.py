@@ -10,8 +10,9 @@ Rules (docs/cohorts.md): 0 is shown; 1 to minimum - 1 never is; a table hides a 
 a margin would give the first away; a step is hidden where it differs from its neighbour by 1 to
 minimum - 1 people; with `rounding`, every count is rounded to a multiple, always the same way.
 Sources: N3C (complementary masking), CMS cell size policy, All of Us. Remaining weakness: a reader
-who asks two questions that differ in one criterion learns their rounded difference; the broker's
-ledger of questions is there for that.
+of two answers that differ in one criterion learns their difference, and who knows all persons but
+one reads that one at a limit. So counts of questions are decided by sites.cohort.shown_sets, and
+this rule alone is for reports inside the enclave.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from linkage.errors import Conflict
 
 HIDDEN = "hidden"
 """Stands for a count that alone would be harmless, but would give another one away."""
+
+TOO_FEW = "too few"
+"""Stands in answers to questions for few persons, and for nobody where the study merges them."""
 
 Shown = int | str
 
@@ -61,8 +65,13 @@ class CellRule:
             return f"<{self.minimum}"
         if count == 0 or self.rounding == 1:
             return count
-        floor = -(-self.minimum // self.rounding) * self.rounding
-        return max(floor, (2 * count + self.rounding) // (2 * self.rounding) * self.rounding)
+        nearest = (2 * count + self.rounding) // (2 * self.rounding) * self.rounding
+        return max(self.lowest, nearest)
+
+    @property
+    def lowest(self) -> int:
+        """The smallest number above 0 that is ever shown."""
+        return -(-self.minimum // self.rounding) * self.rounding
 
     def show_table(self, cells: Mapping[str, int]) -> dict[str, Shown] | None:
         """

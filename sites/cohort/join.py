@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import os
 import secrets
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,27 +23,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import rfc8785
 
-from linkage.errors import Conflict, KeyRefused, PackageRefused
-from sites.cohort import cdm
+from linkage.errors import KeyRefused, PackageRefused
+from sites.cohort.assemble import Assembled, assemble
 from sites.cohort.attrition import Attrition, Step
+from sites.cohort.calendar import Calendar
 from sites.cohort.clinical import evaluate
-from sites.cohort.delivered import Deliverer, Numbering, number_persons
-from sites.cohort.integrity import COHORT_PERSON, OMOP_FOLDER, SIDE_FOLDER, check_delivery
+from sites.cohort.codes import Codebook, load_concepts
+from sites.cohort.delivered import number_persons
+from sites.cohort.dictionary import write_dictionary
+from sites.cohort.disclosure import CellRule
+from sites.cohort.duckdb_file import write_duckdb
+from sites.cohort.index_dates import calendar_of, study_dates
+from sites.cohort.integrity import check_delivery
 from sites.cohort.manifest import Retrieval, write_manifests
-from sites.cohort.mi_cdm import ImageTables, certain_series, image_tables, load_concepts
+from sites.cohort.mi_cdm import ImageTables
+from sites.cohort.notices import UseNotice, write_terms
 from sites.cohort.omop import OmopSource
+from sites.cohort.packaging import new_folder, write_checksums, write_crate, write_provenance
+from sites.cohort.received import OWNER, Bundle, Received, gather
 from sites.cohort.report import Delivered, write_report
-from sites.cohort.spec import (
-    ClinicalCriteria,
-    CohortSpec,
-    ImagingCriteria,
-    clinical_in_words,
-    imaging_in_words,
-)
-
-COHORT_DEFINITION_ID = 1
-"""A delivery holds one cohort; which one says report.json."""
+from sites.cohort.report_links import LinkQuality
+from sites.cohort.report_people import describe, reached
+from sites.cohort.spec import CohortSpec
+from sites.cohort.spec_clinical import ClinicalCriteria
+from sites.cohort.spec_imaging import ImagingCriteria
+from sites.cohort.spec_words import clinical_in_words, imaging_in_words
 
 SEED_BYTES = 32
 
@@ -83,6 +86,7 @@ class Terms:
     Under what the delivery is made. minimum_cell, image_retrieval: as the study says.
 
     trace: what links the delivery to the audit log, such as release, run, result digest.
+    notices: by commons, its terms of use; None where it has given none.
     """
 
     study_id: str
@@ -90,6 +94,7 @@ class Terms:
     image_retrieval: Retrieval
     trace: Mapping[str, str] = field(default_factory=dict)
     commons_url: str | None = None
+    notices: Mapping[str, UseNotice | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +118,7 @@ def deliver(
     asked: Asked,
     terms: Terms,
     matches: pa.Table,
-    images: Mapping[str, Sequence[pa.Table]],
+    images: Mapping[str, Sequence[Bundle]],
     source: OmopSource,
     out: Path,
     imaging_attrition: Attrition | None = None,
@@ -121,16 +126,19 @@ def deliver(
     cover: pa.Table | None = None,
     seed: bytes | None = None,
     made_at: dt.datetime | None = None,
+    links: LinkQuality | None = None,
+    earlier: Sequence[Mapping[str, int]] = (),
 ) -> Delivery:
     """
     Join one approved cohort into the new folder `out`.
 
     matches: cohort_id (string), person_id (integer), one row a matched OMOP person; several
     persons of one cohort ID become one; null: the record is in no OMOP table. images: by cohort
-    ID, series rows (SERIES_SCHEMA), one table a bundle that opened. not_opened: cohort IDs whose
+    ID, what came of the person, one entry a bundle that opened. not_opened: cohort IDs whose
     rows came but did not open. cover: the imaging party's manifest of all that fits. seed: 32
     secret bytes that order the new person ids; fresh by default, so that two deliveries have
-    nothing in common.
+    nothing in common. links: how the matched were linked, where this enclave was told.
+    earlier: of a refreshed cohort, the counts that its earlier reports showed.
 
     Raises Conflict if `out` exists and is not empty, PackageRefused for malformed matches or rows,
     KeyRefused for a short seed, SourceRefused for an unusable source, DeliveryFaulty if the result
@@ -139,50 +147,68 @@ def deliver(
     units, matched = _units(matches)
     if not set(images) <= matched:
         raise PackageRefused("imaging rows came for nobody in the crosswalk", hint=_AGAIN)
-    series, ambiguous = certain_series(images)
+    came = gather(images)
+    made_at = made_at or dt.datetime.now(dt.UTC)
     with new_folder(out) as folder:
-        chosen = _choose(asked, units, matched, images, not_opened, series, source)
+        calendar = calendar_of(source, units, came)
+        chosen = _choose(asked, units, matched, not_opened, came, calendar, source)
         numbering = number_persons(chosen.persons.values(), source, _seed(seed))
-        tables, facts = Deliverer(
-            source, chosen.persons, numbering, minimum_cell=terms.minimum_cell
-        ).all_tables()
-        made = image_tables(
-            series,
-            numbering.persons,
-            load_concepts(source.config.concepts),
-            base=numbering.base,
-            procedures=tables["procedure_occurrence"].num_rows,
+        made = assemble(
+            persons=chosen.persons,
+            described=chosen.described,
+            numbering=numbering,
+            came=came.of_persons(numbering.persons),
+            calendar=calendar,
+            book=Codebook(load_concepts(source.config.concepts), source),
+            source=source,
+            minimum_cell=terms.minimum_cell,
             mirror_root=source.config.mirror_root if terms.image_retrieval == "mirror" else None,
+            hide_addresses=terms.image_retrieval == "cover",
+            definition=_definition(asked),
+            made_on=made_at.date(),
         )
-        _write_tables(folder, tables, made, numbering, chosen.described)
+        for path, table in made.tables.items():
+            _write(folder / f"{path}.parquet", table)
         warnings = write_manifests(
             folder / "images",
             terms.image_retrieval,
-            image_occurrence=made.image_occurrence,
-            rows=made.rows,
+            image_occurrence=made.images.image_occurrence,
+            rows=made.images.rows,
             cover=cover,
+            files=came.files.filter(
+                pc.is_in(
+                    came.files[OWNER], value_set=pa.array(list(numbering.persons), pa.string())
+                )
+            ),
             commons_url=terms.commons_url,
         )
         local_ids = source.table("person").person_id.to_pyarrow()
-        rows = check_delivery(folder, local_person_ids=local_ids.to_pylist())
-        told = _told(asked, terms, chosen, made, source)
+        rows = check_delivery(folder, local_person_ids=local_ids.combine_chunks())
+        _describe(folder, asked, terms, source, made_at)
         report = write_report(
             folder,
             Delivered(
-                **told,
+                **_told(asked, terms, chosen, made.images, source),
                 imaging=imaging_attrition,
                 table_rows=rows,
-                facts=facts,
-                ambiguous=ambiguous,
-                notes=(*warnings, *chosen.notes, *source.notes),
-                made_at=made_at or dt.datetime.now(dt.UTC),
+                facts=made.facts,
+                ambiguous=came.ambiguous,
+                notes=(*warnings, *_notes(made, came), *chosen.notes, *source.notes),
+                people=chosen.people,
+                links=links,
+                earlier=earlier,
+                reference=source.config.reference,
+                made_at=made_at,
             ),
         )
+        write_crate(folder, title=asked.title, purpose=asked.purpose, made_at=made_at)
+        write_checksums(folder)
+        write_duckdb(folder, rows)
     return Delivery(
         folder=out,
         persons=len(numbering.persons),
-        series=made.image_occurrence.num_rows,
-        studies=made.procedures.num_rows,
+        series=made.images.image_occurrence.num_rows,
+        studies=made.images.studies,
         lost=lost_by_reason(chosen.steps),
         report=report,
     )
@@ -204,11 +230,13 @@ class _Chosen:
     """
     Whom to deliver. persons: cohort ID by person_id. described: ClinicalResult.persons of them.
 
-    steps: persons, counted as cohort IDs, from matched to delivered.
+    steps: persons, counted as cohort IDs, from matched to delivered. people: all the matched, see
+    sites.cohort.report_people.
     """
 
     persons: dict[int, str]
     described: pa.Table
+    people: pa.Table
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
 
@@ -241,7 +269,7 @@ def _told(
         "trace": dict(terms.trace),
         "steps": chosen.steps,
         "described": chosen.described,
-        "studies": made.procedures.num_rows,
+        "studies": made.studies,
         "without_concept": made.without_concept,
         "without_date": made.without_date,
         "unknown_persons": source.unknown_persons(),
@@ -270,16 +298,17 @@ def _choose(
     asked: Asked,
     units: Mapping[int, str],
     matched: Collection[str],
-    images: Mapping[str, Sequence[pa.Table]],
     not_opened: Collection[str],
-    series: pa.Table,
+    came: Received,
+    calendar: Calendar,
     source: OmopSource,
 ) -> _Chosen:
-    result = evaluate(asked.clinical, source, among=units)
+    days = study_dates(came, calendar, source) if asked.clinical.needs_imaging_dates else None
+    result = evaluate(asked.clinical, source, among=units, imaging_days=days)
     fits = set(result.persons["unit"].to_pylist())
-    sent = fits & (set(images) | set(not_opened))
-    opened = sent & {unit for unit, tables in images.items() if any(t.num_rows for t in tables)}
-    delivered = opened & set(pc.unique(series["cohort_id"]).to_pylist())
+    sent = fits & (came.persons | set(not_opened))
+    opened = sent & came.persons
+    delivered = opened & set(pc.unique(came.series[OWNER]).to_pylist())
     steps = (
         Step(label="matched persons that the delivery names", subjects=len(matched)),
         *result.attrition.steps,
@@ -300,7 +329,9 @@ def _choose(
         ),
     )
     known = set(source.table("person").person_id.to_pyarrow().to_pylist())
+    stages = (fits, sent, opened, delivered)
     return _Chosen(
+        people=describe(source, units, reached(steps, units.values(), stages)),
         persons={p: u for p, u in units.items() if u in delivered and p in known},
         described=result.persons.filter(
             pc.is_in(result.persons["unit"], value_set=pa.array(sorted(delivered), pa.string()))
@@ -317,78 +348,63 @@ def lost_by_reason(steps: Sequence[Step]) -> dict[str, int]:
     return {reason: count for reason, count in lost.items() if count}
 
 
-def _write_tables(
+def _describe(
     folder: Path,
-    tables: Mapping[str, pa.Table],
-    made: ImageTables,
-    numbering: Numbering,
-    described: pa.Table,
+    asked: Asked,
+    terms: Terms,
+    source: OmopSource,
+    made_at: dt.datetime,
 ) -> None:
-    omop, side = folder / OMOP_FOLDER, folder / SIDE_FOLDER
-    omop.mkdir()
-    side.mkdir()
-    procedures = pa.concat_tables([tables["procedure_occurrence"], made.procedures])
-    for name, table in {**tables, "procedure_occurrence": procedures}.items():
-        pq.write_table(table, omop / f"{name}.parquet")
-    cohort = _cohort_table(described, numbering, tables["observation_period"])
-    pq.write_table(cohort, omop / f"{cdm.COHORT.name}.parquet")
-    pq.write_table(made.image_occurrence, omop / "image_occurrence.parquet")
-    pq.write_table(made.provenance, side / "image_occurrence_provenance.parquet")
-    pq.write_table(made.series, side / "image_series.parquet")
-    by_number = sorted(numbering.persons.items(), key=lambda pair: pair[1])
-    columns = {
-        "cohort_id": pa.array([cohort_id for cohort_id, _ in by_number], pa.string()),
-        "person_id": pa.array([number for _, number in by_number], pa.int32()),
+    """Write what stands beside the tables: dictionary, terms of use, provenance."""
+    write_dictionary(folder)
+    write_terms(folder, terms.notices, purpose=asked.purpose)
+    write_provenance(
+        folder,
+        study=terms.study_id,
+        spec_hash=asked.spec_hash,
+        trace=terms.trace,
+        minimum_cell=terms.minimum_cell,
+        rounding=CellRule(terms.minimum_cell).rounding,
+        image_retrieval=terms.image_retrieval,
+        birth=source.config.birth,
+        made_at=made_at,
+    )
+
+
+def _definition(asked: Asked) -> dict[str, str]:
+    """Return what cohort_definition says: the question in words, and what its hash commits to."""
+    words = ["Persons: " + "; ".join(clinical_in_words(asked.clinical))]
+    halves: dict[str, Any] = {"clinical": asked.clinical.model_dump(mode="json")}
+    if asked.imaging:
+        words.insert(0, "Images: " + "; ".join(imaging_in_words(asked.imaging)))
+        halves["imaging"] = asked.imaging.model_dump(mode="json")
+    return {
+        "name": asked.title,
+        "description": ". ".join([*words, f"Purpose: {asked.purpose}"]),
+        "syntax": rfc8785.dumps({"spec_hash": asked.spec_hash, **halves}).decode(),
     }
-    pq.write_table(pa.table(columns).cast(COHORT_PERSON), side / "cohort_person.parquet")
 
 
-def _cohort_table(described: pa.Table, numbering: Numbering, periods: pa.Table) -> pa.Table:
-    """
-    Return the OMOP cohort: from the index date to the end of the observation period it lies in.
-
-    Without an index date the first observation period counts; a person without either is not in
-    the table. An index date outside all periods ends on the same day.
-    """
-    spans: dict[int, list[tuple[dt.date, dt.date]]] = {}
-    names = ("person_id", "observation_period_start_date", "observation_period_end_date")
-    for person, start, end in zip(*(periods[name].to_pylist() for name in names), strict=True):
-        spans.setdefault(person, []).append((start, end))
-    rows = []
-    for unit, index in zip(
-        described["unit"].to_pylist(), described["index_date"].to_pylist(), strict=True
-    ):
-        person = numbering.persons[unit]
-        known = sorted(spans.get(person, []))
-        start = index or (known[0][0] if known else None)
-        if start is not None:
-            ends = [end for first, end in known if first <= start <= end]
-            rows.append((COHORT_DEFINITION_ID, person, start, max(ends, default=start)))
-    schema = cdm.COHORT.schema()
-    columns = list(zip(*sorted(rows), strict=True)) or [()] * len(schema)
-    return pa.table(
-        {f.name: pa.array(values, f.type) for f, values in zip(schema, columns, strict=True)}
-    ).cast(schema)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """
-    Yield a temporary folder beside `out` that only its owner can read; at the end it becomes `out`.
-
-    Nothing is left if the block fails. Raises Conflict if `out` exists and is not an empty folder.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Conflict(
-            f"{out.name} exists and is not empty",
-            hint="name a new folder: a delivery never mixes with what is already there",
+def _notes(made: Assembled, came: Received) -> tuple[str, ...]:
+    """Return what the report says of features, events and dates; no count of persons."""
+    notes = []
+    if made.images.resolved:
+        notes.append(
+            "some imaging studies are linked to the enclave's own procedures: "
+            "side/image_occurrence_provenance says by which rule and how surely"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    building.mkdir(mode=0o700)
-    try:
-        yield building
-        os.replace(building, out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    if made.features.without_concept:
+        notes.append("some image features have no OMOP concept: image_feature_concept_id is 0")
+    if came.without_study:
+        notes.append("features or files were left out: no series of their study is delivered")
+    if made.tables["side/commons_event"].num_rows:
+        notes.append(
+            "clinical events of the imaging commons are in side/commons_event; in OMOP tables only "
+            "where their day is in the enclave's calendar"
+        )
+    return tuple(notes)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table, path)

@@ -1,112 +1,56 @@
 """
 image_occurrence of the Medical Imaging extension of OMOP (MI-CDM), and its side tables.
 
-One row a DICOM series. Source: Park et al. 2024, doi:10.1007/s10278-024-00982-6; DDL of OHDSI's
-imaging group; column names in lower case.
+One row a DICOM series. Rules, each named in image_occurrence_provenance:
 
-Rule for procedure_occurrence_id, which MI-CDM requires: the dates of images are shifted, so no
-procedure of the enclave can be found by date. Every study gets one synthetic procedure_occurrence
-with procedure_concept_id 0, dated as the imaging commons dates the study. The side table
-image_occurrence_provenance says of each row in what frame that date is and what it is good for.
+- image_occurrence_date: as the commons gives it, placed by sites.cohort.calendar; 1900-01-01 where
+  there is none. In what frame it is and what it is good for stands beside it.
+- procedure_occurrence_id, which MI-CDM requires: the enclave's own procedure where the rule of
+  sites.cohort.procedures finds one, else one synthetic procedure_occurrence a study, with
+  procedure_concept_id 0 and the date of the images.
+- visit_occurrence_id: that of the enclave's own procedure, else null.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
-from linkage import strict_toml
-from linkage.errors import SiteRefused
-from linkage.strict_toml import Strict
 from sites.cohort import cdm
-from sites.cohort.bundle import SERIES_SCHEMA, checked_rows
-
-IMAGE_OCCURRENCE = pa.schema(
-    [
-        pa.field("image_occurrence_id", pa.int32(), nullable=False),
-        pa.field("person_id", pa.int32(), nullable=False),
-        pa.field("procedure_occurrence_id", pa.int32(), nullable=False),
-        pa.field("visit_occurrence_id", pa.int32()),
-        pa.field("anatomic_site_concept_id", pa.int32()),
-        pa.field("wadors_uri", pa.string()),
-        pa.field("local_path", pa.string()),
-        pa.field("image_occurrence_date", pa.date32(), nullable=False),
-        pa.field("image_study_uid", pa.string(), nullable=False),
-        pa.field("image_series_uid", pa.string(), nullable=False),
-        pa.field("modality_concept_id", pa.int32(), nullable=False),
-    ]
+from sites.cohort.calendar import Calendar, place
+from sites.cohort.codes import Codebook
+from sites.cohort.mi_cdm_tables import (
+    DESCRIBED,
+    IMAGE_OCCURRENCE,
+    NO_DATE,
+    PROVENANCE,
+    SERIES,
+    filled,
 )
-"""MI-CDM's columns, in its order and types: integer, date, varchar; required ones not nullable."""
-
-PROVENANCE = pa.schema(
-    [
-        pa.field("image_occurrence_id", pa.int32(), nullable=False),
-        pa.field("procedure_occurrence_id", pa.int32(), nullable=False),
-        pa.field("procedure_rule", pa.string(), nullable=False),
-        pa.field("date_frame", pa.string(), nullable=False),
-        pa.field("date_confidence", pa.string(), nullable=False),
-    ]
-)
-"""procedure_rule: "synthetic". date_frame, date_confidence: see CONFIDENCE."""
-
-CONFIDENCE: Mapping[str, str] = {
-    "true": "exact",
-    "shifted": "intervals within the person only",
-    "unknown": "none",
-    "absent": "none",
-}
-"""By frame of the image's date, what the date is good for. "absent": NO_DATE stands there."""
-
-NO_DATE = dt.date(1900, 1, 1)
-"""Stands for a missing image date, because MI-CDM allows no null there."""
+from sites.cohort.omop import OmopSource
+from sites.cohort.procedures import RESOLVED, SYNTHETIC_RULE, resolve
+from sites.cohort.received import OWNER
 
 SYNTHETIC = "synthetic: imaging study"
 """procedure_source_value of the procedures that are made here."""
 
-DESCRIBED = (
-    *("modality", "collection", "body_part", "manufacturer", "manufacturer_model"),
-    *("study_description", "series_description", "slice_thickness", "kvp", "instances"),
-    "size_bytes",
-)
-"""Columns of SERIES_SCHEMA that MI-CDM has no place for."""
-
-SERIES = pa.schema(
-    [PROVENANCE.field("image_occurrence_id"), *(SERIES_SCHEMA.field(name) for name in DESCRIBED)]
-)
-"""The side table image_series: image_occurrence_id and DESCRIBED."""
-
-
-class Concepts(Strict):
-    """DICOM codes and their OMOP concepts; see modality_concepts.toml."""
-
-    modality: dict[str, int] = Field(min_length=1)
-    anatomic_site: dict[str, int] = Field(default={})
-
-
-def load_concepts(path: Path | None = None) -> Concepts:
-    """Read the map of concepts, by default the one shipped. Raises SiteRefused."""
-    if path is not None:
-        return strict_toml.load(path, Concepts, SiteRefused)
-    shipped = resources.files("sites.cohort") / "modality_concepts.toml"
-    text = shipped.read_text(encoding="utf-8")
-    return strict_toml.parse(text, Concepts, SiteRefused, file="modality_concepts.toml")
+_TEXT = pa.string()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageTables:
     """
-    What becomes of the imaging rows: parallel tables, one row a series, by person and date.
+    What becomes of the series: parallel tables, one row a series, by person and date.
 
-    image_occurrence: IMAGE_OCCURRENCE. provenance: PROVENANCE. series: SERIES.
-    procedures: the synthetic procedure_occurrence rows, one a study. rows: the series as
-    they came (SERIES_SCHEMA, with person_id), in the same order. without_concept, without_date: how
+    image_occurrence: IMAGE_OCCURRENCE. provenance: PROVENANCE. series: SERIES. procedures: the
+    synthetic procedure_occurrence rows, one a study that has none of its own. rows: the series as
+    they came (SERIES_SCHEMA and cohort_id), in the same order, with person_id, image_occurrence_id,
+    anatomic_site_concept_id, image_date, date_confidence and comparable. studies: how many.
+    resolved: of how many the enclave's own procedure was found. without_concept, without_date: how
     many rows' modality has no concept, or whose date is NO_DATE.
     """
 
@@ -115,137 +59,138 @@ class ImageTables:
     series: pa.Table
     procedures: pa.Table
     rows: pa.Table
+    studies: int
+    resolved: int
     without_concept: int
     without_date: int
-
-
-def certain_series(images: Mapping[str, Sequence[pa.Table]]) -> tuple[pa.Table, int]:
-    """
-    Return all series with their `cohort_id` (SERIES_SCHEMA and that), and how many were left out.
-
-    images: by cohort ID, one table a bundle. A series that came twice for a person counts once;
-    series and studies that two persons claim are left out. Raises PackageRefused for other rows.
-    """
-    tables = [
-        checked_rows(table).append_column("cohort_id", pa.array([one] * table.num_rows, _TEXT))
-        for one, several in sorted(images.items())
-        for table in several
-    ]
-    empty = SERIES_SCHEMA.append(pa.field("cohort_id", _TEXT)).empty_table()
-    together = pa.concat_tables([empty, *tables])
-    at = pa.array(range(together.num_rows), pa.int64())
-    keys = ["cohort_id", "study_uid", "series_uid"]
-    first = together.append_column("at", at).group_by(keys).aggregate([("at", "min")])
-    certain = once = together.take(first["at_min"])
-    for uid in ("study_uid", "series_uid"):
-        owners = certain.group_by(uid).aggregate([("cohort_id", "count_distinct")])
-        alone = owners.filter(pc.equal(owners["cohort_id_count_distinct"], 1))[uid]
-        certain = certain.filter(pc.is_in(certain[uid], value_set=alone.combine_chunks()))
-    return certain, once.num_rows - certain.num_rows
-
-
-_TEXT = pa.string()
 
 
 def image_tables(
     series: pa.Table,
     persons: Mapping[str, int],
-    concepts: Concepts,
+    book: Codebook,
     *,
     base: int,
-    procedures: int,
+    procedures: pa.Table,
+    calendar: Calendar | None = None,
+    source: OmopSource | None = None,
     mirror_root: str | None = None,
 ) -> ImageTables:
     """
     Make the MI-CDM tables of the persons to deliver.
 
-    series: as `certain_series` returns it. persons: new person_id by cohort ID; series of other
-    cohort IDs are not used. base: ids count from base + 1. procedures: how many real
-    procedure_occurrence rows are delivered, whose ids precede the synthetic ones. mirror_root:
-    where the enclave's own copies lie; then local_path is mirror_root/study UID/series UID.
+    series: as received.gather returns it. persons: new person_id by cohort ID; series of other
+    cohort IDs are not used. base: ids count from base + 1. procedures: delivered
+    procedure_occurrence rows, whose ids precede the synthetic ones. mirror_root: where the
+    enclave's own copies lie; then local_path is mirror_root/study UID/series UID.
     """
-    wanted = series.filter(pc.is_in(series["cohort_id"], value_set=pa.array(list(persons), _TEXT)))
-    numbers = pa.array([persons[one] for one in wanted["cohort_id"].to_pylist()], pa.int32())
-    certain = wanted.append_column("person_id", numbers)
-    dates = pc.fill_null(certain["study_date"], pa.scalar(NO_DATE, pa.date32()))
-    certain = certain.append_column("image_date", dates)
-    order = [(name, "ascending") for name in ("person_id", "image_date", "study_uid", "series_uid")]
-    certain = certain.sort_by(order)
-    count = certain.num_rows
-    ids = pa.array(range(base + 1, base + 1 + count), pa.int32())
-    numbered, studies = _procedures(certain, first=base + 1 + procedures)
-    modality = _looked_up(certain["modality"], concepts.modality)
+    rows = _placed(series, persons, calendar or Calendar())
+    count = rows.num_rows
+    ids = pa.array(np.arange(base + 1, base + 1 + count), pa.int32())
+    site, _ = book.look_up("anatomic_site", rows["anatomic_site"], rows["body_part"])
+    rows = rows.append_column("image_occurrence_id", ids).append_column(
+        "anatomic_site_concept_id", pc.if_else(pc.equal(site, 0), None, site)
+    )
+    found = resolve(rows, procedures, book.concepts, source)
+    linked, synthetic = _procedures(rows, found, first=base + 1 + procedures.num_rows)
+    modality, _ = book.look_up("modality", rows["modality"])
     occurrences = {
         "image_occurrence_id": ids,
-        "person_id": certain["person_id"],
-        "procedure_occurrence_id": numbered,
-        "visit_occurrence_id": pa.nulls(count, pa.int32()),
-        "anatomic_site_concept_id": _looked_up(certain["body_part"], concepts.anatomic_site),
-        "wadors_uri": certain["wadors_uri"],
-        "local_path": _local_path(certain, mirror_root),
-        "image_occurrence_date": certain["image_date"],
-        "image_study_uid": certain["study_uid"],
-        "image_series_uid": certain["series_uid"],
-        "modality_concept_id": pc.fill_null(modality, 0),
+        "person_id": rows["person_id"],
+        "procedure_occurrence_id": linked["procedure_occurrence_id"],
+        "visit_occurrence_id": linked["visit_occurrence_id"],
+        "anatomic_site_concept_id": rows["anatomic_site_concept_id"],
+        "wadors_uri": rows["wadors_uri"],
+        "local_path": _local_path(rows, mirror_root),
+        "image_occurrence_date": rows["image_date"],
+        "image_study_uid": rows["study_uid"],
+        "image_series_uid": rows["series_uid"],
+        "modality_concept_id": modality,
     }
-    frames = certain["date_frame"].to_pylist()
     provenance = {
-        "image_occurrence_id": ids,
-        "procedure_occurrence_id": numbered,
-        "procedure_rule": pa.array(["synthetic"] * count, pa.string()),
-        "date_frame": certain["date_frame"],
-        "date_confidence": pa.array([CONFIDENCE[frame] for frame in frames], pa.string()),
+        **{name: rows[name] for name in PROVENANCE.names if name in rows.column_names},
+        **{name: linked[name] for name in PROVENANCE.names if name in linked.column_names},
     }
+    described = {name: rows[name] for name in ("image_occurrence_id", *DESCRIBED)}
     return ImageTables(
-        image_occurrence=pa.table(occurrences).cast(IMAGE_OCCURRENCE),
-        provenance=pa.table(provenance).cast(PROVENANCE),
-        series=certain.select(DESCRIBED).add_column(0, SERIES.field(0), ids).cast(SERIES),
-        procedures=studies,
-        rows=certain.select(["person_id", *SERIES_SCHEMA.names]),
-        without_concept=modality.null_count,
-        without_date=frames.count("absent"),
+        image_occurrence=filled(IMAGE_OCCURRENCE, occurrences, count),
+        provenance=filled(PROVENANCE, provenance, count),
+        series=filled(SERIES, described, count),
+        procedures=synthetic,
+        rows=rows,
+        studies=found.num_rows + synthetic.num_rows,
+        resolved=found.num_rows,
+        without_concept=pc.sum(pc.equal(modality, 0)).as_py() or 0,
+        without_date=pc.sum(rows["undated"]).as_py() or 0,
     )
 
 
-def _procedures(certain: pa.Table, *, first: int) -> tuple[pa.Array, pa.Table]:
-    """Return the procedure id of every series, and one synthetic procedure a study."""
-    encoded = certain["study_uid"].combine_chunks().dictionary_encode()
-    numbers = pc.add(encoded.indices.cast(pa.int32()), first)
-    schema = cdm.BY_NAME["procedure_occurrence"].schema()
+def _placed(series: pa.Table, persons: Mapping[str, int], calendar: Calendar) -> pa.Table:
+    """Return the series of `persons` with new person ids and dates, in the order of delivery."""
+    wanted = series.filter(pc.is_in(series[OWNER], value_set=pa.array(list(persons), _TEXT)))
+    wanted = wanted.combine_chunks()
+    numbers = pa.table(
+        {OWNER: pa.array(list(persons), _TEXT), "person_id": pa.array(persons.values(), pa.int32())}
+    )
+    at = pc.index_in(wanted[OWNER], value_set=numbers[OWNER].combine_chunks())
+    placed = place(wanted, calendar, date="study_date", day="study_day")
+    more = {
+        "person_id": numbers["person_id"].combine_chunks().take(at.combine_chunks()),
+        "image_date": pc.fill_null(placed.date, pa.scalar(NO_DATE, pa.date32())),
+        "undated": pc.is_null(placed.date),
+        "date_confidence": placed.confidence,
+        "comparable": placed.comparable,
+    }
+    for name, column in more.items():
+        wanted = wanted.append_column(name, column)
+    order = [(name, "ascending") for name in ("person_id", "image_date", "study_uid", "series_uid")]
+    return wanted.sort_by(order).combine_chunks()
+
+
+def _procedures(rows: pa.Table, found: pa.Table, *, first: int) -> tuple[pa.Table, pa.Table]:
+    """Return, by series, RESOLVED without study_uid, and one synthetic procedure a study."""
+    at = pc.index_in(rows["study_uid"], value_set=found["study_uid"].combine_chunks())
+    at = at.combine_chunks()
+    resolved = found.drop_columns("study_uid").take(at) if found.num_rows else None
+    lacking = rows.filter(pc.is_null(at)).select(["study_uid", "person_id", "image_date"])
+    encoded = lacking["study_uid"].combine_chunks().dictionary_encode()
+    numbers = pc.add(encoded.indices.cast(pa.int32()), pa.scalar(first, pa.int32()))
     studies = (
-        pa.table(
-            {
-                "procedure_occurrence_id": numbers,
-                "person_id": certain["person_id"],
-                "procedure_date": certain["image_date"],
-            }
-        )
-        .group_by("procedure_occurrence_id")
-        .aggregate([("person_id", "min"), ("procedure_date", "min")])
-        .sort_by("procedure_occurrence_id")
+        lacking.append_column("number", numbers)
+        .group_by("number")
+        .aggregate([("person_id", "min"), ("image_date", "min")])
+        .sort_by("number")
     )
     count = studies.num_rows
-    made = {field.name: pa.nulls(count, field.type) for field in schema}
-    zeros = pa.array([0] * count, pa.int32())
-    made |= {
-        "procedure_occurrence_id": studies["procedure_occurrence_id"],
+    zeros = pa.repeat(pa.scalar(0, pa.int32()), count)
+    made = {
+        "procedure_occurrence_id": studies["number"],
         "person_id": studies["person_id_min"],
-        "procedure_date": studies["procedure_date_min"],
+        "procedure_date": studies["image_date_min"],
         "procedure_concept_id": zeros,
         "procedure_type_concept_id": zeros,
-        "procedure_source_value": pa.array([SYNTHETIC] * count, pa.string()),
+        "procedure_source_value": pa.repeat(pa.scalar(SYNTHETIC), count),
     }
-    return numbers, pa.table(made).cast(schema)
+    of_study = pc.index_in(rows["study_uid"], value_set=encoded.dictionary).combine_chunks()
+    own = pc.add(of_study.cast(pa.int32()), pa.scalar(first, pa.int32()))
+    synthetic = {
+        "procedure_occurrence_id": own,
+        "visit_occurrence_id": pa.nulls(rows.num_rows, pa.int32()),
+        "procedure_rule": pa.repeat(pa.scalar(SYNTHETIC_RULE), rows.num_rows),
+        "procedure_confidence": pa.repeat(pa.scalar("none"), rows.num_rows),
+    }
+    if resolved is not None:
+        synthetic = {
+            name: pc.coalesce(resolved[name].combine_chunks(), column)
+            for name, column in synthetic.items()
+        }
+    names = RESOLVED.names[1:]
+    linked = pa.table({name: synthetic[name] for name in names})
+    return linked, filled(cdm.BY_NAME["procedure_occurrence"].schema(), made, count)
 
 
-def _looked_up(codes: pa.ChunkedArray, concepts: Mapping[str, int]) -> pa.Array:
-    known = {code.upper(): concept for code, concept in concepts.items()}
-    found = [known.get(code.upper()) if code else None for code in codes.to_pylist()]
-    return pa.array(found, pa.int32())
-
-
-def _local_path(certain: pa.Table, mirror_root: str | None) -> pa.Array:
+def _local_path(rows: pa.Table, mirror_root: str | None) -> pa.Array:
     if mirror_root is None:
-        return pa.nulls(certain.num_rows, pa.string())
+        return pa.nulls(rows.num_rows, pa.string())
     root = mirror_root.rstrip("/")
-    return pc.binary_join_element_wise(root, certain["study_uid"], certain["series_uid"], "/")
+    return pc.binary_join_element_wise(root, rows["study_uid"], rows["series_uid"], "/")

@@ -1,12 +1,12 @@
 """
-Read OMOP CDM tables, from a folder of csv(.gz) or Parquet files or from a DuckDB file.
+Read OMOP CDM tables: a folder of csv(.gz) or Parquet files, a DuckDB file, PostgreSQL, Spark.
 
     with OmopSource.open(config) as source:
         source.table("condition_occurrence")     Ibis expression, all CDM 5.4 columns, typed
 
 Columns are found case apart and by meaning: a header `date(procedure_date,'unixepoch')` is read as
-procedure_date, CDM 5.3 names as their 5.4 successors. Expressions are Ibis, so that a source on
-PostgreSQL is another constructor and no other change.
+procedure_date, CDM 5.3 names as their 5.4 successors. Expressions are Ibis, the same for every
+place; what differs between places is in sites.cohort.engines.
 """
 
 from __future__ import annotations
@@ -22,14 +22,8 @@ import pyarrow as pa
 from linkage.errors import SourceRefused
 from sites.cohort import cdm
 from sites.cohort.config import OmopConfig
-from sites.cohort.tables import (
-    columns_by_meaning,
-    connect,
-    count_of,
-    no_values_in_errors,
-    read_file,
-    table_names,
-)
+from sites.cohort.engines import Engine, open_engine
+from sites.cohort.tables import columns_by_meaning, count_of, no_values_in_errors, read_file
 
 _IBIS_TYPES: Mapping[cdm.Kind, str] = {
     "id": "int64",
@@ -40,7 +34,7 @@ _IBIS_TYPES: Mapping[cdm.Kind, str] = {
     "datetime": "timestamp",
     "text": "string",
 }
-_FILE_KINDS = (".parquet", ".csv.gz", ".csv", ".tsv.gz", ".tsv", ".txt")
+_WORDS = {"int64": "whole numbers", "float64": "numbers", "date": "dates", "timestamp": "times"}
 
 
 class OmopSource:
@@ -50,35 +44,24 @@ class OmopSource:
     Use as a context manager, or call close().
     """
 
-    def __init__(self, con: Any, raw: Mapping[str, Any], *, config: OmopConfig) -> None:
-        """`raw`: by lower-case table name, what is read lazily: a Path or an Ibis table."""
-        self.con, self.config = con, config
+    def __init__(self, engine: Engine, *, config: OmopConfig) -> None:
+        """`engine`: where the tables are."""
+        self._engine, self.con, self.config = engine, engine.con, config
         self.notes: list[str] = []
-        self._raw = dict(raw)
         self._typed: dict[str, Any] = {}
-        if "person" not in self._raw:
+        self._absent: dict[str, tuple[str, ...]] = {}
+        if "person" not in engine.tables:
+            engine.close()
             raise SourceRefused(
-                file=config.path.name,
+                file=config.place,
                 rule="holds no table person",
-                hint="name the folder or DuckDB file of the OMOP CDM tables in [omop]",
+                hint="name the folder, DuckDB file or db_schema of the OMOP CDM tables in [omop]",
             )
 
     @classmethod
     def open(cls, config: OmopConfig) -> OmopSource:
-        """Open the folder or DuckDB file that `config` names. Raises SourceRefused."""
-        if config.path.is_dir():
-            return cls(connect(), _files_in(config.path), config=config)
-        if not config.path.exists():
-            raise SourceRefused(
-                file=config.path.name, rule="does not exist", hint="check path in [omop]"
-            )
-        con = connect(config.path)
-        with no_values_in_errors(config.path.name):
-            raw = {
-                name.lower(): con.table(name, database=config.db_schema)
-                for name in table_names(con, config.db_schema)
-            }
-        return cls(con, raw, config=config)
+        """Open the place that `config` names. Raises SourceRefused, KeyRefused."""
+        return cls(open_engine(config), config=config)
 
     def __enter__(self) -> Self:
         return self
@@ -93,17 +76,23 @@ class OmopSource:
 
     def close(self) -> None:
         """Let go of files and memory."""
-        self.con.disconnect()
+        self._engine.close()
 
     def has(self, name: str) -> bool:
         """Return whether the source has the table at all."""
-        return name in self._raw
+        return name in self._engine.tables
+
+    def absent(self, name: str) -> tuple[str, ...]:
+        """Return the CDM 5.4 columns of a table that the source hasn't. Raises what table does."""
+        self.table(name)
+        return self._absent[name]
 
     def table(self, name: str) -> Any:
         """
         Return a CDM table with every CDM 5.4 column, typed; empty if the source hasn't it.
 
-        Ids and concepts are int64, a missing column is all null. Raises SourceRefused for columns
+        Ids and concepts are whole numbers, a missing column is all null. Raises SourceRefused for
+        columns
         that mean the same, numbers where dates belong, or a person that occurs twice.
         """
         if name not in self._typed:
@@ -119,17 +108,26 @@ class OmopSource:
         """
         Return person_id by record id of the site's identifier file, for those in `person`.
 
-        Which column holds the record ids says `config.record_id`.
+        Which column holds the record ids says `config.record_id`. Raises SourceRefused where one
+        of them is of two persons: which is meant can't be told.
         """
-        wanted = set(record_ids)
+        wanted = pa.array(sorted(set(record_ids)), pa.string())
         column = self.config.record_id
+        persons = self.table("person")
         with no_values_in_errors("person"):
-            persons = self.table("person")
-            found = persons.select(
+            named = persons.select(
                 record_id=persons[column].cast("string"), person_id=persons.person_id
-            ).to_pyarrow()
-        pairs = zip(found["record_id"].to_pylist(), found["person_id"].to_pylist(), strict=True)
-        return {record_id: person_id for record_id, person_id in pairs if record_id in wanted}
+            )
+            found = named.semi_join(self.person_rows({"record_id": wanted}), "record_id")
+            rows = found.to_pyarrow()
+        pairs = dict(zip(rows["record_id"].to_pylist(), rows["person_id"].to_pylist(), strict=True))
+        if len(pairs) != rows.num_rows:
+            raise SourceRefused(
+                file="person",
+                rule=f"has a record id of the identifier file twice in {column!r}",
+                hint="merge those persons, or name another column as record_id in [omop]",
+            )
+        return pairs
 
     def unknown_persons(self) -> dict[str, int]:
         """Return, by table, how many persons it has rows of that do not exist in `person`."""
@@ -144,20 +142,24 @@ class OmopSource:
 
     def person_rows(self, rows: Mapping[str, pa.Array]) -> Any:
         """Return parallel columns as an Ibis table of this source, to join with."""
-        return ibis.memtable(pa.table(dict(rows)))
+        return self._engine.rows(rows)
 
     def _type(self, table: cdm.Table) -> Any:
-        if table.name not in self._raw:
+        if not self.has(table.name):
             self.notes.append(f"the source has no table {table.name}")
-            return ibis.memtable(pa.table(_empty(table)))
-        raw = self._raw[table.name]
-        from_text = isinstance(raw, Path) and not raw.name.lower().endswith(".parquet")
+            self._absent[table.name] = tuple(column.name for column in table.columns)
+            return self._engine.rows(_empty(table))
+        raw = self._engine.tables[table.name]
+        from_text = isinstance(raw, Path) and not (
+            raw.is_dir() or raw.name.lower().endswith(".parquet")
+        )
         if isinstance(raw, Path):
             raw = read_file(self.con, raw, f"raw_{table.name}")
         columns = columns_by_meaning(raw.columns, file=table.name)
         for old, new in cdm.RENAMED.items():
             if old in columns and new not in columns:
                 columns[new] = columns[old]
+        self._absent[table.name] = tuple(c.name for c in table.columns if c.name not in columns)
         needed = [c.name for c in table.columns if c.required and c.name not in columns]
         if needed:
             raise SourceRefused(
@@ -189,6 +191,12 @@ class OmopSource:
             text = value.strip().nullif("")
             if column.kind == "text":
                 return text
+            if not self._engine.reads_text:
+                raise SourceRefused(
+                    file=table.name,
+                    rule=f"column {column.name!r} holds text, not {_WORDS[kind]}",
+                    hint="make a view that casts it, and name the schema of the view as db_schema",
+                )
             if column.kind == "date":
                 compact = text.re_replace(r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
                 return compact.left(10).try_cast("date")
@@ -199,6 +207,8 @@ class OmopSource:
                 rule=f"column {column.name!r} holds numbers, not dates",
                 hint="convert seconds since 1970 to dates when exporting",
             )
+        if column.kind in ("id", "concept", "integer") and value.type().is_integer():
+            return value  # a cast to 64 bits would keep the database from using its index
         return value.cast(kind)
 
     def _note_unreadable(
@@ -221,22 +231,6 @@ class OmopSource:
             if read < before[name]:
                 lost = before[name] - read
                 self.notes.append(f"{table.name}.{name}: {lost} values cannot be read")
-
-
-def _files_in(folder: Path) -> dict[str, Path]:
-    """Return table name -> file. Raises SourceRefused where a table has two files."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        kind = next((kind for kind in _FILE_KINDS if path.name.lower().endswith(kind)), None)
-        if kind is None or not path.is_file():
-            continue
-        name = path.name.lower().removesuffix(kind)
-        if name in found and name in cdm.BY_NAME:
-            raise SourceRefused(
-                file=folder.name, rule=f"holds table {name!r} twice", hint="keep one of the files"
-            )
-        found[name] = path
-    return found
 
 
 def _empty(table: cdm.Table) -> dict[str, pa.Array]:

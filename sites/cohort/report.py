@@ -1,8 +1,12 @@
 """
 The report of a delivery: report.json for programs, report.html for people.
 
-Every count of persons in it went through the small-cell rule, so the report may leave the enclave
-after its usual download review; the tables beside it may not.
+    write_report(folder, Delivered(...))
+
+Every count of persons in it went through the small-cell rule, and every other figure is computed
+from counts that did, so the report may leave the enclave after its usual download review; the
+tables beside it may not. What it says of whom: report_people (who is in, who was lost),
+report_reference, report_links, report_images, report_checks; how it looks: report_page.
 """
 
 from __future__ import annotations
@@ -16,15 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from sites.cohort.attrition import Attrition, Step
-from sites.cohort.counts import AGE_BANDS, SEXES, age_band, one_way
 from sites.cohort.delivered import TableFacts
 from sites.cohort.disclosure import HIDDEN, CellRule, Shown
+from sites.cohort.refreshed import hold_back
+from sites.cohort.report_checks import plausibility
+from sites.cohort.report_groups import AGE_GROUPS, SEX_GROUPS, age_group, table_of
+from sites.cohort.report_images import imaging_characteristics
+from sites.cohort.report_links import LinkQuality, link_quality
+from sites.cohort.report_page import html_of, readable_count
+from sites.cohort.report_people import who_is_in, who_was_lost
+from sites.cohort.report_reference import load_reference, representativeness
 
-VERSION = 1
+VERSION = 2
 
 _TRACE = (
     "Every row of a table carries a person_id that exists in this folder only. "
@@ -46,7 +58,10 @@ class Delivered:
 
     steps: of the enclave, from matched to delivered. described: ClinicalResult.persons of the
     delivered. table_rows: rows by path in the folder. facts: by OMOP table. ambiguous: series left
-    out because two persons claim them or their study.
+    out because two persons claim them or their study. people: the matched persons
+    (report_people.describe), links: how they were linked; None where nobody can tell. reference:
+    the file of another reference population than the shipped one. earlier: of a refreshed cohort,
+    the counts that its earlier reports showed (refreshed.shown_figures).
     """
 
     title: str
@@ -71,6 +86,10 @@ class Delivered:
     unknown_persons: Mapping[str, int]
     notes: Sequence[str]
     made_at: dt.datetime
+    people: pa.Table | None = None
+    links: LinkQuality | None = None
+    reference: Path | None = None
+    earlier: Sequence[Mapping[str, int]] = ()
 
 
 def write_report(folder: Path, delivered: Delivered) -> dict[str, Any]:
@@ -80,21 +99,39 @@ def write_report(folder: Path, delivered: Delivered) -> dict[str, Any]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    report = report_of(delivered) | {"files": files}
+    report = report_of(delivered, folder)
+    if delivered.earlier:
+        report = hold_back(report, delivered.earlier)
+    report |= {"files": files, "earlier": [dict(one) for one in delivered.earlier]}
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     (folder / "report.json").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(html_of(report), encoding="utf-8")
     return report
 
 
-def report_of(made: Delivered) -> dict[str, Any]:
-    """Return the report without its file digests, every count as it may be read."""
+def report_of(made: Delivered, folder: Path | None = None) -> dict[str, Any]:
+    """
+    Return the report without its file digests, every count as it may be read.
+
+    folder: the delivered tables; without them nothing is said of images and plausibility.
+    """
     rule = CellRule(made.minimum_cell)
     persons = made.steps[-1].subjects
     sexes = made.described["sex"].to_pylist()
-    ages = [age_band(age) for age in made.described["age"].to_pylist()]
+    ages = [age_group(age) for age in made.described["age"].to_pylist()]
     steps = steps_shown([(s.label, s.subjects, {}) for s in made.steps], rule)
     reasons = [step.reason for step in made.steps[1:]]
+    last = len(made.steps) - 1
+    tables: dict[str, dict[str, Shown] | None] = {
+        "sex": table_of(sexes, SEX_GROUPS, rule),
+        "age": table_of(ages, AGE_GROUPS, rule) if made.has_age else None,
+        "race": None,
+        "ethnicity": None,
+    }
+    if made.people is not None:
+        tables |= who_is_in(made.people, last, rule)
+    units = made.described.column_names.count("unit")
+    delivered = frozenset(made.described["unit"].to_pylist()) if units else frozenset()
     return {
         "version": VERSION,
         "title": made.title,
@@ -110,14 +147,22 @@ def report_of(made: Delivered) -> dict[str, Any]:
         "persons": rule.show(persons),
         "studies": _unless_few(made.studies, persons, rule),
         "series": _unless_few(made.table_rows["omop/image_occurrence"], persons, rule),
-        "sex": one_way(sexes, SEXES, rule),
-        "age": one_way(ages, AGE_BANDS, rule) if made.has_age else None,
+        **tables,
         "attrition": {
             "imaging": _imaging_steps(made.imaging, rule),
             "enclave": steps,
         },
         "lost_links": lost_links(steps, reasons),
-        "tables": _tables(made, rule),
+        "lost_groups": []
+        if made.people is None
+        else who_was_lost(made.people, made.steps, rule, today=made.made_at.date()),
+        "links": link_quality(made.links, delivered, rule),
+        "representativeness": representativeness(
+            tables, rule.show(persons), load_reference(made.reference)
+        ),
+        "images": imaging_characteristics(folder, rule) if folder else [],
+        "plausibility": plausibility(folder, rule) if folder else [],
+        "tables": _tables(made, rule, folder),
         "image_retrieval": made.image_retrieval,
         "warnings": _warnings(made, rule),
         "trace": dict(made.trace),
@@ -156,19 +201,29 @@ def _imaging_steps(imaging: Attrition | None, rule: CellRule) -> list[dict[str, 
     )
 
 
-def _tables(made: Delivered, rule: CellRule) -> list[dict[str, Any]]:
+def _tables(made: Delivered, rule: CellRule, folder: Path | None) -> list[dict[str, Any]]:
     """Return rows by table; hidden where rows count persons, or their complement, and are few."""
     total = made.steps[-1].subjects
     tables = []
     for path, rows in made.table_rows.items():
-        facts = made.facts.get(path.rpartition("/")[2])
-        persons = facts.persons if facts else rows if path == "omop/cohort" else total
+        persons = _persons(made, path, rows, folder)
         shown: Shown = rows
         few = rule.small(persons) or (rows == persons and rule.small(total - persons))
         if few or rule.small(total):
             shown = HIDDEN if rows else 0
         tables.append({"table": path, "rows": shown})
     return tables
+
+
+def _persons(made: Delivered, path: str, rows: int, folder: Path | None) -> int:
+    """Return of how many persons a table tells; of all, where it names none."""
+    facts = made.facts.get(path.rpartition("/")[2])
+    file = folder / f"{path}.parquet" if folder else None
+    if file is not None and file.is_file() and "person_id" in pq.read_schema(file).names:
+        return len(pc.unique(pq.read_table(file, columns=["person_id"])["person_id"]))
+    if facts:
+        return facts.persons
+    return rows if path == "omop/cohort" else made.steps[-1].subjects
 
 
 def _unless_few(count: int, persons: int, rule: CellRule) -> Shown:
@@ -191,30 +246,13 @@ def _warnings(made: Delivered, rule: CellRule) -> list[str]:
             for table, count in made.unknown_persons.items()
         ),
     ]
-    warnings = [f"{_shown(rule.show(count))} {text}" for count, text in counted if count]
+    warnings = [f"{readable_count(rule.show(count))} {text}" for count, text in counted if count]
     dates = (
         "Image dates are as the imaging commons gives them (side/image_occurrence_provenance); "
         "compare no image date with a clinical date unless its frame is 'true'"
     )
     notes = [*made.notes, *(made.imaging.notes if made.imaging else ())]
     return [dates, *warnings, *(note for note in dict.fromkeys(notes))]
-
-
-def html_of(report: Mapping[str, Any]) -> str:
-    """Return the report as one page: no script, nothing fetched, light and dark, fit to print."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sites.cohort"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = _shown
-    return environment.get_template("report.html.j2").render(report=report)
-
-
-def _shown(count: Shown | None) -> str:
-    return "–" if count is None else f"{count:,}" if isinstance(count, int) else count  # noqa: RUF001
 
 
 def _digest(path: Path) -> str:

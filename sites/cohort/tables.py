@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +52,52 @@ def no_values_in_errors(name: str) -> Iterator[None]:
     """Turn engine errors into SourceRefused that names the table and never a value."""
     try:
         yield
-    except (duckdb.Error, ibis.common.exceptions.IbisError) as fault:
-        raise SourceRefused(
-            file=name,
-            rule=f"cannot be read or queried ({type(fault).__name__})",
-            hint="check that it is whole, UTF-8, and has one kind of value a column",
-        ) from None
+    except (duckdb.Error, ibis.common.exceptions.IbisError, *_foreign_errors()) as fault:
+        rule, hint = _BY_STATE.get(
+            str(getattr(fault, "sqlstate", None) or _connecting(fault)),
+            (
+                f"cannot be read or queried ({type(fault).__name__})",
+                "check that it is whole, UTF-8, and has one kind of value a column",
+            ),
+        )
+        raise SourceRefused(file=name, rule=rule, hint=hint) from None
+
+
+_BY_STATE = {
+    "connecting": (
+        "the database does not answer, or refuses this user or password",
+        "check host, port, database and user in the URL",
+    ),
+    "28P01": ("the database refuses this user or password", "correct the URL"),
+    "3D000": ("there is no database of that name", "correct the URL"),
+    "42501": (
+        "this user may not read that, or make a temporary table",
+        "GRANT SELECT on the schema's tables, USAGE on the schema, TEMPORARY on the database",
+    ),
+    "25006": (
+        "the server is a standby, on which no temporary table can be made",
+        "name the primary, or a copy that is not in recovery",
+    ),
+    "57014": ("the query was stopped by the server", "raise statement_timeout for this user"),
+    "53100": ("the database's disk is full", "make room there, then ask again"),
+}
+"""PostgreSQL, Appendix A: error codes; and what we call a connection that is refused."""
+
+
+def _foreign_errors() -> tuple[type[Exception], ...]:
+    """Return what the drivers that are loaded raise; none of them is needed for DuckDB."""
+    known = (
+        ("psycopg", "Error"),
+        ("pyspark.errors", "PySparkException"),
+        ("py4j.protocol", "Py4JError"),
+    )
+    loaded = ((sys.modules.get(module), name) for module, name in known)
+    return tuple(getattr(module, name) for module, name in loaded if module is not None)
+
+
+def _connecting(fault: Exception) -> str:
+    """Return "connecting" for a driver's fault without code that is about the connection."""
+    return "connecting" if type(fault).__name__ in ("OperationalError", "ConnectionTimeout") else ""
 
 
 def count_of(expression: Any) -> int:
@@ -66,10 +107,15 @@ def count_of(expression: Any) -> int:
 
 def read_file(con: Any, path: Path, name: str) -> Any:
     """
-    Return the file as an Ibis table called `name`; text columns stay text.
+    Return the file, or folder of Parquet parts, as an Ibis table `name`; texts stay texts.
 
     Raises SourceRefused if it is missing, of an unknown kind, or without a header.
     """
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else []
+    if parts:
+        with no_values_in_errors(path.name):
+            columns_by_meaning(header_of(parts[0]), file=path.name)
+            return con.read_parquet(parts, table_name=name)
     if not path.is_file():
         raise SourceRefused(file=path.name, rule="there is no such file", hint="check the path")
     suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), None)

@@ -1,4 +1,4 @@
-"""`linkage-site audit`: what the broker's audit log showed this site."""
+"""`linkage-site audit, accept-restored`: what the broker's audit log showed this site."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def audit(
     """Have the broker sign its audit log now; check the head against those kept here."""
     from sites.session import session_of
 
-    with session_of(site) as session:
+    with session_of(site, expired_too=True) as session:
         heads = session.heads
         if dry_run:
             kept = {"broker": session.broker.url, "heads": heads.path, "kept": heads.count()}
@@ -53,3 +53,36 @@ def audit(
                 " admin whether a worker runs"
             )
     show("One history so far", rows, as_json=as_json, data={k: str(v) for k, v in rows.items()})
+
+
+@told
+def accept_restored(
+    export: Annotated[Path, typer.Argument(help="An export of the broker's audit log.")],
+    entry: Annotated[int, typer.Option(help="Number of the entry 'restored from backup'.")],
+    digest: Annotated[str, typer.Option("--hash", help="Its hash, as read out by telephone.")],
+    site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a broker that was restored from a backup; the old heads are kept as evidence."""
+    from linkage.messages import BROKER
+    from linkage.restored_log import restoration
+    from sites.config import load_site
+    from sites.restored import accept
+    from sites.session import kept_heads, trusted_study
+
+    vault, signed = trusted_study(load_site(site))
+    found = restoration(export, signed.pin(BROKER), entry=entry, digest=digest.strip().lower())
+    made = accept(kept_heads(vault, signed), found, dry_run=dry_run)
+    rows: dict[str, object] = {
+        "backup made at": found.made_at,
+        "heads lost with it": made.lost,
+        "heads to go on from": made.kept,
+        "evidence": ", ".join(str(path) for path in made.aside),
+        "next": "give the evidence to your auditor; send again what you sent since the backup",
+    }
+    if dry_run:
+        would("accept the restored log", rows, as_json=as_json)
+        return
+    data = {key: str(value) for key, value in rows.items()}
+    show("Accepted: one history again", rows, as_json=as_json, data=data)

@@ -42,6 +42,26 @@ def counts(
 
 
 @told
+def counted(
+    site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Enclave: list the questions that were counted here, and what was shown of them."""
+    from sites.count_ledger import ledger_of, listed
+    from sites.session import session_of
+
+    with session_of(site) as session:
+        if dry_run:
+            folder = session.vault.folder / "kept" / "counts"
+            would("list the ledger of counts", {"folder": folder}, as_json=as_json)
+            return
+        rows = listed(ledger_of(session))
+    if as_json or not rows:
+        show("No question was counted here yet", {}, as_json=as_json, data=rows)
+    for one in [] if as_json else rows:
+        show(one.pop("question"), one)
+
+
+@told
 def join(
     question: Question,
     out: Annotated[Path, typer.Option(help="A new folder for the cohort.")],

@@ -115,6 +115,7 @@ def status(
     site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Show who has submitted, and what this site has to do."""
+    from sites import releases
     from sites.second_looks import waiting_rows
     from sites.session import session_of
     from sites.upload import epoch_notice, status_rows
@@ -126,6 +127,7 @@ def status(
         state = session.broker.study(session.study_id)
         notice = epoch_notice(state, session.signed)
         gate, looks = session.signed.release_gate, waiting_rows(session)
+        looks |= releases.waiting_rows(session)
     rows = status_rows(state) | ({"YOU": notice} if notice else {}) | looks
     rows["release gate"] = gate
     show(f"Study {state.study_id}: {state.title}", rows, as_json=as_json, data=state.model_dump())
@@ -136,20 +138,36 @@ def ids(
     out: Annotated[Path, typer.Option(help="The CSV to write: record_id, cross_commons_id.")],
     site: SiteFile = Path("site.toml"),
     release: Annotated[str, typer.Option(help="Release; default: the newest.")] = "",
+    pinned: Annotated[
+        bool, typer.Option("--pinned", help="Also a superseded release, for work begun with it.")
+    ] = False,
+    methods: Annotated[
+        Path | None,
+        typer.Option(help="Enclave: a CSV of how IDs were linked, where stewards allowed it."),
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the cross-commons ID of every record, once a release includes this party."""
-    from sites.crosswalk import fetch_ids, write_ids
+    from sites.crosswalk import fetch, write_ids, write_methods
     from sites.session import session_of
 
     with session_of(site) as session:
-        found = fetch_ids(session, release)
+        found = fetch(session, release, pinned=pinned, methods=methods is not None)
+    rows: dict[str, object] = {
+        "release": found.release_id,
+        "file": out,
+        "records": len(found.ids),
+    }
+    if methods is not None:
+        rows |= {"methods": methods, "links": len(found.methods)}
     if dry_run:
-        would("write", {"file": out, "records": len(found)}, as_json=as_json)
+        would("write", rows, as_json=as_json)
         return
-    write_ids(found, out)
-    show("IDs fetched", {"file": out, "records": len(found)}, as_json=as_json)
+    write_ids(found.ids, out)
+    if methods is not None:
+        write_methods(found.methods, methods)
+    show("IDs fetched", rows, as_json=as_json)
 
 
 def _mb(done: int, total: int) -> tuple[int, int]:

@@ -177,6 +177,15 @@ def _looks(config: StudyConfig) -> str:
     )
 
 
+def _reviews(config: StudyConfig) -> str:
+    if (review := config.reviews) is None:
+        return "never: nobody is shown how the fields of two records agree"
+    return (
+        f"at most {review.most_pairs:,} pairs in doubt and {review.sample:,} links a run, as field"
+        f" agreements without values; about {review.decoys:.0%} of all have known answers"
+    )
+
+
 def _described(config: StudyConfig) -> dict[str, object]:
     rows: dict[str, object] = {
         "study": f"{config.study.id}: {config.study.title}",
@@ -185,9 +194,16 @@ def _described(config: StudyConfig) -> dict[str, object]:
         "expires after": config.study.expires or "never",
         "profile": config.study.profile,
         "minimum cell": config.study.minimum_cell,
+        "counts are shown": config.counts.in_words(config.study.minimum_cell),
         "images are fetched": config.study.image_retrieval,
         "IDs are released to": ", ".join(config.study.release_to) or "the enclave only",
+        "how IDs were linked": (
+            "told to the enclave, if every steward consents"
+            if config.study.release_methods
+            else "never told"
+        ),
         "second look": _looks(config),
+        "review by people": _reviews(config),
         "schema hash": schema_hash(config),
     }
     for party in config.party:
@@ -197,7 +213,16 @@ def _described(config: StudyConfig) -> dict[str, object]:
             said += f"; at most {party.records:,} records"
         if party.contributors:
             said += f"; tokenized by: {', '.join(party.contributors)}"
+        if party.expires:
+            said += f"; agreement until {party.expires}"
+        if party.sequestered:
+            said += "; SEQUESTERED: counts only, never rows"
         rows[f"party {party.id}"] = said
+    for one in config.purpose:
+        rows[f"purpose {one.id}"] = one.title
+        for party in config.party:
+            features = ", ".join(config.agreed.features(party.id, one.id)) or "nothing"
+            rows[f"  {party.id} takes part in"] = features
     for clk in config.clk:
         rows[f"CLK {clk.id}"] = (
             f"{clk.length} bits, diffusion {config.diffusion_of(clk)},"

@@ -63,14 +63,15 @@ def withdraw(
 
 def _everything(site: Path, *, dry_run: bool, as_json: bool) -> None:
     from sites.session import require_tokenizer, session_of
+    from sites.withdrawal import everything
 
-    with session_of(site) as session:
+    with session_of(site, expired_too=True) as session:
         require_tokenizer(session.site, session.signed.study, site)
         rows: dict[str, object] = {"from": session.broker.url, "uploader": session.uploader}
         if dry_run:
             would("take back every dataset version", rows, as_json=as_json)
             return
-        gone = session.broker.withdraw_datasets(session.study_id, session.uploader)
+        gone = session.broker.withdraw_datasets(everything(session))
     rows["dataset versions"] = len(gone)
     rows["released before"] = "stays released; tell the broker's admin to start a run"
     data = {"withdrawn": [one.dataset for one in gone]}

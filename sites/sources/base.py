@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-BATCH_RECORDS = 50_000
+BATCH_RECORDS = 100_000
 """Records in a batch, at most. A worker encodes one batch at a time."""
 
 

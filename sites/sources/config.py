@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import datetime as dt
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -25,11 +24,10 @@ from pydantic import (
 from linkage.encoding.date_formats import readable_format, strptime_format
 from linkage.strict_toml import Fault, Place, Strict
 from linkage.study import FIELDS
+from sites.database_url import without_password
 
 if TYPE_CHECKING:
     from linkage.encoding.fields import Reading
-
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&;](password|pwd)=", re.IGNORECASE)
 
 
 def _as_names(value: Any) -> Any:
@@ -208,10 +206,7 @@ class DatabaseConfig(ColumnsConfig):
     @field_validator("url")
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
-        if value and (_PASSWORD.search(value) or "://" not in value):
-            rule = "holds a password" if "://" in value else "is no URL"
-            raise Fault(rule, "keep it in a file with mode 600, and name that as url_file")
-        return value
+        return without_password(value)
 
     @model_validator(mode="after")
     def _one_place(self) -> DatabaseConfig:

@@ -8,7 +8,6 @@ never shown.
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from linkage.errors import KeyRefused, SourceRefused
+from linkage.errors import SourceRefused
+from sites.database_url import database_url
 from sites.sources.base import BATCH_RECORDS
 from sites.sources.cells import array_of
 from sites.sources.config import DatabaseConfig
@@ -53,34 +53,10 @@ def open_database(config: DatabaseConfig) -> Database:
     """Connect for reading. Raises SourceRefused, KeyRefused for a URL file that others can read."""
     if config.file is not None:
         return _of_file(config.file)
-    url = _url(config)
+    url = database_url("[source]", url=config.url, url_env=config.url_env, url_file=config.url_file)
     if url.startswith("duckdb:"):
         return _of_file(Path(re.sub("^duckdb:(///)?", "", url)))
     return SqlDatabase(url)
-
-
-def _url(config: DatabaseConfig) -> str:
-    if config.url is not None:
-        return config.url
-    if config.url_env is not None:
-        found = os.environ.get(config.url_env, "").strip()
-        where, hint = f"environment variable {config.url_env}", "set it before you start"
-    else:
-        path = config.url_file or Path()
-        where, hint = path.name, "write the URL into it, alone"
-        try:
-            mode, found = path.stat().st_mode, path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            rule, hint = "[source] url_file cannot be read", "check its path and its owner"
-            raise SourceRefused(file=str(path), rule=rule, hint=hint) from None
-        if mode & 0o077:
-            raise KeyRefused(
-                f"{path} can be read by others than you, and may hold a password",
-                hint=f"chmod 600 {path}",
-            )
-    if "://" not in found or len(found.split()) != 1:
-        raise SourceRefused(file=where, rule="holds no database URL", hint=hint)
-    return found
 
 
 def _of_file(path: Path) -> Database:

@@ -9,11 +9,8 @@ All headers are read before the first record is given, and only patients are kep
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from linkage.errors import SourceRefused
+from sites.quiet_dicom import quiet
 from sites.sources.base import BATCH_RECORDS, BadRow, RawBatch
 from sites.sources.config import DicomConfig
 from sites.sources.dicom_files import Damaged, Header, NotDicom, files_of, read_header
@@ -63,7 +61,7 @@ class DicomSource:
     def batches(self) -> Iterator[RawBatch]:
         """Read all headers once. Raises SourceRefused where there is no DICOM file."""
         patients = _Patients()
-        with _quiet():
+        with quiet():
             for path in islice(files_of(self._config.folder, self.name), self.most_files):
                 patients.read(path)
         merged = patients.merged()
@@ -96,19 +94,6 @@ class DicomSource:
             done=some[-1][1].number,
             total=total,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence pydicom, whose warnings quote values."""
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -6,9 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from sites.cohort import cdm, spec
+from sites.cohort import cdm, spec, spec_clinical, spec_imaging, spec_values
 from sites.cohort.config import ImagingConfig, OmopConfig
-from sites.cohort.integrity import expected_tables
+from sites.cohort.layout import expected_tables
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "cohorts.md").read_text(encoding="utf-8")
@@ -30,10 +30,13 @@ def test_every_key_of_a_specification_is_explained() -> None:
     reference = PAGE.partition("## Specification reference")[2].partition("## Counts")[0]
     for model in (
         spec.CohortHeader,
-        spec.ImagingCriteria,
-        spec.ClinicalCriteria,
-        spec.ConceptCriterion,
-        spec.AgeCriterion,
+        spec_imaging.ImagingCriteria,
+        spec_imaging.FeatureCriterion,
+        spec_clinical.ClinicalCriteria,
+        spec_clinical.ConceptCriterion,
+        spec_clinical.ConceptItem,
+        spec_clinical.AgeCriterion,
+        spec_values.DayRange,
     ):
         for key in model.model_fields:
             assert re.search(rf"\b{key}\b", reference), f"{model.__name__}.{key}"

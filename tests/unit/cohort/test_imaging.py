@@ -13,7 +13,8 @@ from sites.cohort.attrition import attrition_from_bytes
 from sites.cohort.bundle import SERIES_SCHEMA
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import evaluate
-from sites.cohort.spec import ImagingCriteria, NumberRange
+from sites.cohort.spec_imaging import ImagingCriteria
+from sites.cohort.spec_values import PositiveRange as NumberRange
 
 MakeSeries = Callable[..., ImagingConfig]
 ANY = ImagingCriteria(any=True)
@@ -117,7 +118,7 @@ def test_no_text_that_leaves_holds_the_record_id(series_file: MakeSeries) -> Non
     rows = answer.rows_of("PAT-0001").to_pylist()
     assert [row["study_description"] for row in rows] == [None, "CHEST AP"]
     assert [row["reference"] for row in rows] == [None, "s3://bucket/1/*"]
-    assert "2 texts of series were left out" in answer.attrition.notes[0]
+    assert "2 texts were left out" in answer.attrition.notes[0]
     assert "PAT-0001" not in str(rows).upper()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -10,13 +11,17 @@ import pyarrow as pa
 import pytest
 
 from linkage.errors import PackageRefused
-from sites.cohort import mi_cdm
+from sites.cohort import cdm
+from sites.cohort.bundle import FILES_SCHEMA
+from sites.cohort.codes import Codebook, load_concepts
 from sites.cohort.manifest import (
     cover_manifest,
     cover_manifest_from_bytes,
     manifest_of,
     write_manifests,
 )
+from sites.cohort.mi_cdm import ImageTables, image_tables
+from sites.cohort.received import gather
 
 from .test_bundle import series_rows
 
@@ -25,11 +30,21 @@ ROWS = series_rows(3, reference="s3://bucket/folder/*", size_bytes=5)
 
 @pytest.fixture
 def occurrences() -> pa.Table:
-    certain, _ = mi_cdm.certain_series({"C": [ROWS.slice(0, 2)]})
-    made = mi_cdm.image_tables(
-        certain, {"C": 10_001}, mi_cdm.load_concepts(), base=10_000, procedures=0
+    return images_of(ROWS.slice(0, 2)).image_occurrence
+
+
+def images_of(rows: pa.Table, *, procedures: int = 0, mirror: str | None = None) -> ImageTables:
+    schema = cdm.BY_NAME["procedure_occurrence"].schema()
+    row = {name: 1 for name in schema.names if schema.field(name).type == pa.int32()}
+    made = [row | {"procedure_date": dt.date(2020, 1, 1)}] * procedures
+    return image_tables(
+        gather({"C": [rows]}).series,
+        {"C": 10_001},
+        Codebook(load_concepts()),
+        base=10_000,
+        procedures=pa.Table.from_pylist(made, schema=schema),
+        mirror_root=mirror,
     )
-    return made.image_occurrence
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -124,14 +139,60 @@ def test_a_damaged_cover_list_is_refused() -> None:
 
 
 def test_the_mirror_s_local_path_is_in_image_occurrence() -> None:
-    certain, _ = mi_cdm.certain_series({"C": [ROWS]})
-    made = mi_cdm.image_tables(
-        certain,
-        {"C": 10_001},
-        mi_cdm.load_concepts(),
-        base=10_000,
-        procedures=7,
-        mirror_root="/mirror/",
-    )
+    made = images_of(ROWS, procedures=7, mirror="/mirror/")
     assert made.image_occurrence["local_path"].to_pylist()[0] == "/mirror/1.2/1.2.0"
     assert made.image_occurrence["procedure_occurrence_id"].to_pylist() == [10_008] * 3
+
+
+def test_every_client_gets_its_list_and_odd_addresses_get_into_none(
+    tmp_path: Path, occurrences: pa.Table
+) -> None:
+    rows = series_rows(2, reference="s3://b/f/*", wadors_uri="https://d.example/studies/1.2")
+    odd = series_rows(1, series_uid="9", reference="s3://b/f/*\ncp s3://b/other/* .")
+    drs = series_rows(1, series_uid="8", object_id="dg.X/1")
+    files = pa.Table.from_pylist(
+        [{"kind": "SEG", "study_uid": "1.2", "object_id": "dg.X/2"}], schema=FILES_SCHEMA
+    )
+    folder = tmp_path / "images"
+    warnings = write_manifests(
+        folder,
+        "disclosed",
+        image_occurrence=occurrences,
+        rows=pa.concat_tables([rows, odd, drs]),
+        cover=None,
+        files=files,
+    )
+    assert (folder / "s3_manifest.s5cmd").read_text().splitlines() == [
+        "cp s3://b/f/* 1.2/1.2.0/",
+        "cp s3://b/f/* 1.2/1.2.1/",
+    ]
+    assert (folder / "drs_manifest.txt").read_text().split() == ["drs://dg.X:2", "drs://dg.X:1"]
+    assert (folder / "dicomweb_manifest.txt").read_text().split() == [
+        "https://d.example/studies/1.2/series/1.2.0",
+        "https://d.example/studies/1.2/series/1.2.1",
+    ]
+    assert [row["kind"] for row in rows_of(folder / "image_manifest.csv")].count("SEG") == 1
+    assert any(warning.startswith("1 addresses") for warning in warnings)
+    assert "s5cmd --no-sign-request run" in (folder / "README.txt").read_text()
+
+
+@pytest.mark.parametrize("retrieval", ["cover", "mirror"])
+def test_a_mirror_has_no_list_for_clients_and_a_cover_s_lists_hold_everything(
+    tmp_path: Path, occurrences: pa.Table, retrieval: str
+) -> None:
+    rows = series_rows(3, reference="s3://b/f/*")
+    file = {"kind": "SEG", "object_id": "dg.X/2"}
+    files = pa.Table.from_pylist([file], schema=FILES_SCHEMA)
+    folder = tmp_path / "images"
+    write_manifests(
+        folder,
+        retrieval,  # type: ignore[arg-type]
+        image_occurrence=occurrences,
+        rows=rows.slice(0, 1),
+        cover=cover_manifest_from_bytes(cover_manifest(rows, files)),
+    )
+    listed = folder / "s3_manifest.s5cmd"
+    assert listed.exists() == (retrieval == "cover")
+    if retrieval == "cover":
+        assert len(listed.read_text().splitlines()) == 3
+        assert (folder / "drs_manifest.txt").read_text() == "drs://dg.X:2\n"

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from linkage.errors import CohortRefused
-from sites.cohort.spec import (
-    clinical_criteria,
-    explain,
-    imaging_criteria,
-    load_spec,
-    parse_spec,
-)
+from sites.cohort.spec import clinical_criteria, imaging_criteria, load_spec, parse_spec
+from sites.cohort.spec_words import explain
 
 HEAD = '[cohort]\nid = "test-cohort"\ntitle = "A title"\npurpose = "A purpose"\n'
 GOOD = HEAD + '[imaging]\nmodality = ["CT"]\n[[clinical.concepts]]\ndomain = "procedure"\n'
@@ -80,7 +75,10 @@ def test_a_malformed_half_from_the_wire_is_refused(content: dict[str, object]) -
         (GOOD + "concept_id = 0\n", 9, "no matching concept"),
         (GOOD + "concept_id = []\n", 9, "whole number"),
         (GOOD + "concept_id = 3000000000\n", 9, "whole number"),
-        (GOOD.replace("procedure", "visit") + "concept_id = 1\n", 8, "condition"),
+        (GOOD.replace("procedure", "visits") + "concept_id = 1\n", 8, "condition"),
+        (GOOD + "concept_id = 1\nconcept_set = [{ concept_id = 2 }]\n", 9, "keep one"),
+        (GOOD + "concept_id = 1\nvalue = { min = 1 }\n", 10, "no value"),
+        (GOOD, 7, "names no concept"),
         (GOOD + "concept_id = 1\n[clinical.age]\nmin = 9\nmax = 3\n", 10, "inclusive"),
         (GOOD + "concept_id = 1\n[clinical.age]\nmin = 9\nat = 1999\n", 12, "index"),
         (GOOD + 'concept_id = 1\n[clinical.age]\nat = "2019-02-30"\n', 11, "index"),

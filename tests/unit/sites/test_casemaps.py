@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from linkage.case_map_names import case_map_subject, read_case_map_subject
 from linkage.errors import Conflict, NotFound, PackageRefused
 from linkage.messages import (
     CASE_MAP,
     PART_BYTES,
     SealedItem,
-    case_map_subject,
-    read_case_map_subject,
 )
 from linkage.pseudonyms import random_ids
 from linkage.sealing import Context, seal

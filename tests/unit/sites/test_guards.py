@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from linkage import delivery, idtables
-from linkage.errors import KeyRefused, NotAllowed, PackageRefused, SiteRefused
+from linkage.errors import Conflict, KeyRefused, NotAllowed, PackageRefused, SiteRefused
 from linkage.messages import (
     BROKER,
     CUSTODIAN,
@@ -27,32 +27,26 @@ from linkage.messages import (
 from linkage.pseudonyms import random_ids
 from linkage.sealing import Context, seal
 from sites import terminal
-from sites.answers import pack_answer, send_rows, unpack_answer
+from sites.answer_parts import encrypt_days, pack_answer, read_days, unpack_answer
+from sites.answers import send_rows
 from sites.cohort.attrition import Attrition, Step
-from sites.cohort.bundle import SERIES_SCHEMA, rows_to_bytes
+from sites.cohort.bundle import SERIES_SCHEMA, bundle_from_bytes, rows_to_bytes
 from sites.config import BrokerConfig, SiteConfig, load_site
 from sites.crosswalk import write_ids
-from sites.enclave import _open_rows
+from sites.enclave import _made_of, _open_rows
 from sites.packages import load_manifest
-from sites.questions import asked_hash, decide, require_approved
+from sites.questions import asked_hash, decide, require_approved, require_epoch
 from sites.session import Session
 from sites.tokenizer import tokenize
+from tests.questions import question as asking
+from tests.questions import shown
 from tests.studies import STUDY, cast, vault_of
 from tests.unit.sites.test_tokenizer import source
 
 EVERYONE = cast()
 TOLD = EVERYONE.signed.pin(CUSTODIAN).fingerprint
-QUESTION = QuestionState(
-    question_id="question-1",
-    study_id="small-study",
-    run_id="run-1",
-    title="Chest CT",
-    purpose="To test",
-    spec_hash="0" * 64,
-    state="done",
-    imaging={"modality": ["CT"]},
-    delivery_id="delivery-1",
-)
+ASKED = asking("run-1", title="Chest CT", purpose="To test", imaging={"modality": ["CT"]})
+QUESTION = shown(ASKED, "imaging", delivery_id="delivery-1")
 
 
 class Relaying:
@@ -177,13 +171,43 @@ def test_the_length_of_an_answer_does_not_tell_how_many_qualify() -> None:
         answer = Attrition(side="imaging", steps=steps)
         packed = pack_answer(answer, asked[:count], size=len(asked))
         sizes.add(len(packed))
-        attrition, ids = unpack_answer(packed)
-        assert attrition == answer
+        opened = unpack_answer(packed)
+        ids = opened.question_ids
+        assert (opened.attrition, opened.days) == (answer, None)
         assert len(ids) == len(asked)
         mine = {one.tobytes() for one in ids} & {one.tobytes() for one in asked}
         assert mine == {one.tobytes() for one in asked[:count]}
         assert np.array_equal(ids, ids[np.lexsort(ids.T)])
     assert len(sizes) == 1
+
+
+@pytest.mark.threat("T11")
+def test_days_open_for_own_persons_only_and_no_length_tells() -> None:
+    """An answer that counts days from the image: cells of those who fit among as long noise."""
+    size, keys = 500, np.frombuffer(bytes(range(250)) * 64, np.uint8).reshape(-1, 32)
+    everyone = {"question_id": random_ids(size), "answer_key": keys[:size]}
+    answer, sizes = Attrition(side="imaging", steps=(Step(label="series", subjects=1),)), set()
+    for count in (0, 3, size):
+        mine = {name: column[:count] for name, column in everyone.items()}
+        each = [[i, i + 7, i] for i in range(count)]
+        days = encrypt_days(mine, each, frame="true")
+        packed = pack_answer(answer, mine["question_id"], size=size, days=days)
+        sizes.add(len(packed))
+        opened = unpack_answer(packed)
+        assert opened.days is not None
+        assert (opened.days.frame, opened.days.index_event, opened.days.cut) == ("true", None, 0)
+        found = read_days(opened, everyone)
+        names = [one.tobytes().hex() for one in mine["question_id"]]
+        assert found == {name: (i, i + 7) for i, name in enumerate(names)}
+        stranger = {"question_id": random_ids(5), "answer_key": keys[:5]}
+        assert read_days(opened, stranger) == {}
+        if count == 3:
+            wrong = {"question_id": mine["question_id"], "answer_key": keys[100:103]}
+            with pytest.raises(PackageRefused, match="does not open"):
+                read_days(opened, wrong)
+    assert len(sizes) == 1
+    with pytest.raises(PackageRefused, match="has no days"):
+        read_days(unpack_answer(pack_answer(answer, everyone["question_id"], size=size)), everyone)
 
 
 def changed(**changes: object) -> Callable[[QuestionState], QuestionState]:
@@ -213,8 +237,58 @@ def test_only_what_the_steward_approved_is_delivered(
     require_approved(here, later)
     broker.says = change(QUESTION)
     assert asked_hash(broker.says) != asked_hash(QUESTION)
-    with pytest.raises(NotAllowed, match="did not approve"):
+    with pytest.raises((NotAllowed, PackageRefused), match=r"did not approve|commits to"):
         send_rows(here, "question-1", "delivery-1")
+    with pytest.raises(NotAllowed, match="did not approve"):
+        require_approved(here, broker.says)
+
+
+@pytest.mark.threat("T22")
+def test_an_approval_ends_by_itself_and_is_taken_back(tmp_path: Path) -> None:
+    here, broker = session(tmp_path / "private")
+    decide(here, "question-1", "approve", expires="2001-01-01")
+    with pytest.raises(NotAllowed, match="not until today"):
+        require_approved(here, QUESTION)
+    decide(here, "question-1", "approve", expires="2999-01-01")
+    require_approved(here, QUESTION)
+    ended = {"stopped": "revoked by: beta", "newer": "question-2"}
+    with pytest.raises(Conflict, match="revoked by: beta") as caught:
+        require_approved(here, QUESTION.model_copy(update=ended))
+    assert "question-2" in caught.value.hint
+    decide(here, "question-1", "revoke")
+    with pytest.raises(NotAllowed):
+        require_approved(here, QUESTION)
+    assert [one.decision for one in broker.approvals] == ["approve", "approve", "revoke"]
+
+
+@pytest.mark.threat("T22")
+def test_a_question_of_another_epoch_is_not_delivered(tmp_path: Path) -> None:
+    here, _ = session(tmp_path / "private")
+    decide(here, "question-1", "approve")
+    require_epoch(here, QUESTION)
+    other = QUESTION.model_copy(update={"study_hash": "0" * 64})
+    with pytest.raises(Conflict, match="another signed study"):
+        require_epoch(here, other)
+    later = cast(STUDY.replace("[study]", "[study]\nepoch = 2", 1)).signed
+    assert later.study.study.epoch == 2
+    with pytest.raises(Conflict, match="epoch 2"):
+        require_epoch(dataclasses.replace(here, signed=later), QUESTION)
+
+
+@pytest.mark.threat("T22")
+def test_a_sequestered_party_delivers_no_rows(tmp_path: Path) -> None:
+    text = STUDY.replace('id = "alpha"', 'id = "alpha"\nsequestered = true', 1)
+    apart = cast(text).signed
+    here, broker = session(tmp_path / "private")
+    decide(here, "question-1", "approve")
+    here = dataclasses.replace(here, signed=apart)
+    with pytest.raises(NotAllowed, match="counts only") as caught:
+        decide(here, "question-1", "approve")
+    assert "linkage-site allow" in caught.value.hint
+    with pytest.raises((NotAllowed, Conflict)):
+        send_rows(here, "question-1", "delivery-1")
+    decide(here, "question-1", "deny")
+    assert [one.decision for one in broker.approvals] == ["approve", "deny"]
 
 
 @pytest.mark.threat("T22")
@@ -239,10 +313,10 @@ def test_anothers_text_cannot_rewrite_the_screen(monkeypatch: pytest.MonkeyPatch
     screen = io.StringIO()
     monkeypatch.setattr(terminal, "out", Console(file=screen, width=200))
     terminal.show("\x1b[2Ktitle", {"purpose": "fine\n  decisions  approved\x1b[1A[red]\x07"})
-    shown = screen.getvalue()
-    assert not {"\x1b", "\x07"} & set(shown)
-    assert "[red]" in shown
-    assert shown.count("\n") == 2
+    seen = screen.getvalue()
+    assert not {"\x1b", "\x07"} & set(seen)
+    assert "[red]" in seen
+    assert seen.count("\n") == 2
 
 
 def test_all_rows_of_a_person_open_each_once(tmp_path: Path) -> None:
@@ -275,9 +349,20 @@ def test_all_rows_of_a_person_open_each_once(tmp_path: Path) -> None:
         context=Context("small-study", BROKER, "beta", DELIVERY_CROSSWALK, ("delivery-1",)),
     )
     received = _open_rows(here, "delivery-1", delivery.pack_rows(encrypted))
-    (tables,) = received.images.values()
-    assert sorted(t["series_uid"][0].as_py() for t in tables) == ["1.2.0", "1.2.1"]
+    (bundles,) = received.images.values()
+    series = [bundle_from_bytes(content)["series"] for content in bundles]
+    assert sorted(table["series_uid"][0].as_py() for table in series) == ["1.2.0", "1.2.1"]
     assert set(received.cohort_of) == {"r1", "r2"}
+
+
+def test_a_delivery_keeps_its_seed_and_time_in_the_vault(tmp_path: Path) -> None:
+    here, _ = session(tmp_path / "private", "beta")
+    made = _made_of(here, "delivery-1")
+    assert made == _made_of(here, "delivery-1")
+    assert made[0] != _made_of(here, "delivery-2")[0]
+    kept = [path.read_bytes() for path in here.vault.folder.rglob("delivery-made-*")]
+    assert len(kept) == 2
+    assert not any(made[0] in content for content in kept)
 
 
 def _bytes(rows: list[bytes]) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -171,7 +171,7 @@ def test_a_query_on_postgresql_is_streamed(postgres_url: str) -> None:
         ("first_name",),
     )
     batches = opened.batches()
-    assert [len(batch) for batch in batches] == [50_000, 50_000, 20_000]
+    assert [len(batch) for batch in batches] == [100_000, 20_000]
     assert "first_name: column 2, 'fname', by its usual name" in opened.notes
     # Left half way, it lets go.
     next(opened.batches())

@@ -1,0 +1,390 @@
+"""
+The agent: asks the broker again and again what waits for this site, and does what may be done.
+
+    with only_one(vault):
+        for event in round_of(session, backoff, now): ...      one look
+        Agent(site_file, tell).run(stop)                       until it is told to stop
+
+It only ever calls out: no port is opened, nobody can reach it. Every round begins anew from the
+site file and the signed study, so that a change of either counts without a restart. What goes
+wrong with one task does not keep another waiting; it is tried again after a while, and later each
+time. Killed at any point, the next agent finishes what this one began (sites.agent_tasks).
+
+What it tells has no values: kinds, IDs that the broker made, seconds, and the words of errors.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from linkage.errors import Conflict, LinkageError, Unreachable
+from sites.agent_tasks import (
+    WORDS,
+    Task,
+    forget_old_policy,
+    judge,
+    perform,
+    refuse,
+    waiting_tasks,
+)
+from sites.outbox import sweep
+from sites.session import Session, session_of
+from sites.vault import Vault
+from sites.workers import without_values
+
+LONGEST_WAIT_S = 900.0
+"""Between two tries, of the broker or of one task, however often they failed."""
+
+_SLICE_S = 0.2
+_STATUS, _LOCK = "agent.json", "agent.lock"
+_BROKER, _LOOK = "look at the broker", "second look of run"
+
+State = Literal["done", "waits", "refused", "failed"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    What became of one thing in one round. kind: what, in words. subject: the run, question or
+    delivery; "" of the round as a whole. seconds: how long it took. fault: of a failure.
+    """
+
+    kind: str
+    subject: str
+    state: State
+    said: str = ""
+    seconds: float = 0.0
+    fault: LinkageError | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is about."""
+        return self.kind, self.subject
+
+    def figures(self) -> dict[str, Any]:
+        """Return what is not empty, for programs."""
+        told: dict[str, Any] = {
+            "kind": self.kind,
+            "subject": self.subject,
+            "state": self.state,
+            "said": self.said,
+            "seconds": self.seconds,
+            "code": self.fault.code if self.fault else "",
+            "hint": self.fault.hint if self.fault else "",
+        }
+        return {name: value for name, value in told.items() if value not in ("", 0.0)}
+
+
+class Backoff:
+    """
+    When something that failed is tried again: after `every` seconds, then twice that, and so on.
+
+    A third is left to chance, so that the sites of a study do not all come at the same moment
+    after the broker was away.
+    """
+
+    def __init__(self, every: float) -> None:
+        self.every = every
+        self._until: dict[str, tuple[int, float]] = {}
+
+    def failed(self, what: str, now: float) -> float:
+        """Count a failure; return after how many seconds to try again."""
+        times, _ = self._until.get(what, (0, 0.0))
+        wait = min(self.every * 2.0**times, max(LONGEST_WAIT_S, self.every))
+        wait *= random.SystemRandom().uniform(0.67, 1.0)
+        self._until[what] = (min(times + 1, 30), now + wait)
+        return wait
+
+    def went_well(self, what: str) -> None:
+        """Forget its failures."""
+        self._until.pop(what, None)
+
+    def holds(self, what: str, now: float) -> bool:
+        """Is it too early to try it again?"""
+        return now < self._until.get(what, (0, 0.0))[1]
+
+
+class Stop:
+    """Set by SIGTERM: what goes on is finished, nothing else is begun."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    @contextmanager
+    def on_sigterm(self) -> Iterator[None]:
+        """Listen to SIGTERM for the time of the context; in the main thread only."""
+        before = signal.signal(signal.SIGTERM, self._hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep so long, or until it is wanted."""
+        until = time.monotonic() + seconds
+        while not self.wanted and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _SLICE_S))
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        self.wanted = True
+
+
+@contextmanager
+def only_one(vault: Vault) -> Iterator[None]:
+    """Let no second agent run in this private folder. Raises Conflict with the first one's pid."""
+    vault.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(vault.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _locked(handle, fcntl.LOCK_EX):
+            pid = os.pread(handle, 20, 0).decode(errors="replace") or "?"
+            raise Conflict(
+                f"an agent of this site runs already (process {pid})",
+                hint="let it; `linkage-site agent --status` says what it does",
+            )
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def round_of(
+    session: Session,
+    backoff: Backoff,
+    stop: Stop,
+    *,
+    progress: Progress = lambda step, done, total: None,
+) -> Iterator[Event]:
+    """
+    Do everything that waits and may be done, and yield what became of it.
+
+    Raises Unreachable where the broker is not there; every other fault is an event.
+    """
+    yield from _looks(session, backoff, progress)
+    for task in waiting_tasks(session):
+        if stop.wanted:
+            return
+        if backoff.holds(task.subject, time.monotonic()):
+            continue
+        progress(WORDS[task.kind], 0, 0)
+        event = _done(session, task)
+        if event.state == "failed":
+            backoff.failed(task.subject, time.monotonic())
+        else:
+            backoff.went_well(task.subject)
+        yield event
+
+
+def plan_of(session: Session) -> list[Event]:
+    """Return what a round would do now, and what would wait; does nothing of it."""
+    found = _planned_looks(session)
+    for task in waiting_tasks(session):
+        judged = judge(session, task)
+        state: State = "done" if judged.go else "refused" if judged.deny else "waits"
+        found.append(Event(WORDS[task.kind], task.subject, state, judged.said))
+    return found
+
+
+def _planned_looks(session: Session) -> list[Event]:
+    """Return what would become of the second looks that wait."""
+    if session.signed.study.looks is None:
+        return []
+    from sites.second_looks import OPEN, asked_of
+
+    said: dict[str, tuple[State, str]] = {
+        "auto": ("done", "would be answered, by policy"),
+        "ask": ("waits", "waits for a person: linkage-site answer"),
+        "refuse": ("refused", "left unanswered by policy: the run goes on without"),
+    }
+    how = said[session.site.agent.second_looks]
+    return [Event(_LOOK, one.run_id, *how) for one in asked_of(session) if one.state in OPEN]
+
+
+def _looks(session: Session, backoff: Backoff, progress: Progress) -> Iterator[Event]:
+    kind, began = _LOOK, time.monotonic()
+    if session.signed.study.looks is None or backoff.holds(kind, began):
+        return
+    if session.site.agent.second_looks != "auto":
+        yield from _planned_looks(session)
+        return
+    # Here, for what it loads: most sites of most studies are never asked.
+    from sites.second_looks import answer_looks
+
+    try:
+        outcomes = answer_looks(session, progress=progress)
+    except Unreachable:
+        raise
+    except LinkageError as fault:
+        backoff.failed(kind, time.monotonic())
+        yield _failed(kind, "", fault, began)
+        return
+    spent = round(time.monotonic() - began, 1)
+    if any(one.fault is not None for one in outcomes):
+        backoff.failed(kind, time.monotonic())
+    else:
+        backoff.went_well(kind)
+    for one in outcomes:
+        if one.fault is not None:
+            yield _failed(kind, one.run_id, one.fault, began)
+        else:
+            yield Event(kind, one.run_id, "done", one.state, spent)
+
+
+def _done(session: Session, task: Task) -> Event:
+    kind, began = WORDS[task.kind], time.monotonic()
+    try:
+        forget_old_policy(session, task)
+        judged = judge(session, task)
+        if judged.deny:
+            refuse(session, task)
+        if not judged.go:
+            state: State = "refused" if judged.deny else "waits"
+            return Event(kind, task.subject, state, judged.said)
+        left = perform(session, task)
+    except Unreachable:
+        raise
+    except LinkageError as fault:
+        return _failed(kind, task.subject, fault, began)
+    except Exception as fault:  # its text could hold a value of a record
+        return _failed(kind, task.subject, without_values(fault), began)
+    spent = round(time.monotonic() - began, 1)
+    return Event(kind, task.subject, "waits" if left else "done", left or judged.said, spent)
+
+
+def _failed(kind: str, subject: str, fault: LinkageError, began: float) -> Event:
+    spent = round(time.monotonic() - began, 1)
+    return Event(kind, subject, "failed", fault.message, spent, fault)
+
+
+@dataclass(slots=True)
+class Agent:
+    """
+    One site's agent. tell: called with what is new; a thing that stays as it was is told once.
+
+    progress: of long steps, for a terminal.
+    """
+
+    site_file: Path
+    tell: Callable[[Event], None]
+    progress: Progress = lambda step, done, total: None
+    _said: dict[tuple[str, str], str] = field(default_factory=dict)
+    _failing: list[Event] = field(default_factory=list)
+    _went_well: float = 0.0
+
+    def once(self, stop: Stop) -> list[Event]:
+        """Look once, and return all that became of it. Raises what keeps it from looking."""
+        with session_of(self.site_file) as session, only_one(session.vault):
+            sweep(session.vault)
+            events = []
+            for event in round_of(session, Backoff(1), stop, progress=self.progress):
+                self.tell(event)
+                events.append(event)
+            self._went_well = time.time()
+            self._write(session.vault, events)
+        return events
+
+    def run(self, stop: Stop, ready: Callable[[], None] = lambda: None) -> None:
+        """
+        Look again and again until it is stopped. What is wrong with the site file or the keys at
+        the start is raised; later it is told, and tried again. ready: called in between.
+        """
+        with session_of(self.site_file) as session:
+            vault, every = session.vault, float(session.site.agent.every)
+        backoff = Backoff(every)
+        with only_one(vault), stop.on_sigterm():
+            sweep(vault)
+            ready()
+            while not stop.wanted:
+                stop.sleep(self._look(vault, backoff, stop))
+
+    def _look(self, vault: Vault, backoff: Backoff, stop: Stop) -> float:
+        """Look once; return after how many seconds to look again."""
+        events: list[Event] = []
+        fault: LinkageError
+        began = time.monotonic()
+        try:
+            with session_of(self.site_file) as session:
+                backoff.every = float(session.site.agent.every)
+                for event in round_of(session, backoff, stop, progress=self.progress):
+                    events.append(event)
+                    self._tell_new(event)
+        except LinkageError as caught:
+            fault = caught
+        except Exception as caught:  # its text could hold a value of a record
+            fault = without_values(caught)
+        else:
+            backoff.went_well(_BROKER)
+            self._said.pop((_BROKER, ""), None)
+            self._went_well = time.time()
+            now = time.monotonic()
+            held = [one for one in self._failing if backoff.holds(one.subject or one.kind, now)]
+            self._write(vault, events + held)
+            return backoff.every
+        events.append(_failed(_BROKER, "", fault, began))
+        self._tell_new(events[-1])
+        self._write(vault, events)
+        return backoff.failed(_BROKER, time.monotonic())
+
+    def _tell_new(self, event: Event) -> None:
+        if event.state == "done":
+            self._said.pop(event.key, None)
+            self.tell(event)
+        elif self._said.get(event.key) != event.said:
+            self._said[event.key] = event.said
+            self.tell(event)
+
+    def _write(self, vault: Vault, events: list[Event]) -> None:
+        """Leave for `--status` what this round was like."""
+        self._failing = list({e.key: e for e in events if e.state == "failed"}.values())
+        told = {
+            "pid": os.getpid(),
+            "looked_at": round(time.time()),
+            "went_well_at": round(self._went_well),
+            "waits": [one.figures() for one in events if one.state == "waits"],
+            "failed": [one.figures() for one in self._failing],
+        }
+        making = vault.folder / f".{_STATUS}.making"
+        making.unlink(missing_ok=True)
+        handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(told, file)
+        making.replace(vault.folder / _STATUS)
+
+
+def status_of(vault: Vault) -> dict[str, Any]:
+    """
+    Return what the agent of this private folder last left, and whether one runs. Raises Conflict
+    where none ever did.
+    """
+    path = vault.folder / _STATUS
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Conflict(
+            "no agent has run here yet", hint="start one: linkage-site agent --site SITE.toml"
+        ) from None
+    handle = os.open(vault.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        return {"runs": not _locked(handle, fcntl.LOCK_SH), **told}
+    finally:
+        os.close(handle)
