@@ -105,9 +105,12 @@ class Held:
 
 
 @cache
-def held_by(folder: Path) -> dict[str, Held]:
-    """Simulate and encode the people of all parties; the pseudonyms are the same in every study."""
-    write_parties(simulate(PEOPLE, seed=12), folder)
+def held_by(folder: Path, *, seed: int = 12) -> dict[str, Held]:
+    """
+    Simulate and encode the people of all parties; the pseudonyms are the same in every study. seed:
+    another one gives other people, and more or fewer of them.
+    """
+    write_parties(simulate(PEOPLE, seed=seed), folder)
     study = load_study(SHIPPED)
     made = {}
     for party, (name, delimiter, dates, columns) in _FILES.items():

@@ -18,12 +18,14 @@ from typing import Any
 import httpx
 from joserfc import jwt
 from joserfc.jwk import OKPKey
+from sqlalchemy import text
 
 from broker.config import Home, create_home
 from broker.durable import migrate_workflows
 from broker.services.admins import Admins
 from broker.store.engine import Database
 from linkage import messages
+from linkage.governance import Confirmation, Withdrawal
 from linkage.messages import BROKER, CUSTODIAN
 from linkage.run_messages import RunRequest
 from linkage.schema import schema_hash
@@ -163,6 +165,25 @@ class World:
         if name == "admin":
             return Actor(lambda: self.url, "admin/tester", self.admin)
         return Actor(lambda: self.url, f"{self.study_id}/{name}", self.identities[name])
+
+    def confirm(self, *parties: str) -> httpx.Response:
+        """Confirm the signed study as these parties, by default as all; return the last answer."""
+        answer = self.actor("admin").get(f"{self.path}/confirmations").raise_for_status()
+        for party in parties or [one.id for one in self.signed.study.party]:
+            said = Confirmation(
+                study_id=self.study_id,
+                epoch=self.signed.study.study.epoch,
+                study_hash=self.signed.study_hash,
+                party=party,
+            ).sign(self.identities[party])
+            answer = self.actor(party).post(f"{self.path}/confirmations", said).raise_for_status()
+        return answer
+
+    def withdraw(self, uploader: str, newest: int = 1_000_000) -> httpx.Response:
+        """Take back an uploader's dataset versions up to this one, signed."""
+        said = Withdrawal(study_id=self.study_id, uploader=uploader, newest=newest)
+        signed = said.sign(self.identities[uploader])
+        return self.actor(uploader).post(f"{self.path}/datasets/{uploader}/withdraw", signed)
 
     def upload(self, package: Package) -> httpx.Response:
         """Upload a package as its uploader; return the answer to `complete`."""
@@ -312,6 +333,41 @@ def running(world: World, *, worker: bool = True) -> Iterator[World]:
         yield world
     finally:
         world.stop()
+
+
+def opened(world: World, uploader: str, number: int = 1) -> dict[str, Any]:
+    """Wait until the worker has opened a dataset version; return its state."""
+    database = Database(world.home.database_url())
+    mine = {"s": world.study_id, "u": uploader, "n": number}
+    wanted = text(
+        "SELECT checked_at FROM dataset WHERE study_id = :s AND uploader = :u AND number = :n"
+    )
+
+    def checked() -> bool:
+        with database.read() as connection:
+            return connection.execute(wanted, mine).scalar() is not None
+
+    wait_for(checked, 60)
+    database.close()
+    at = f"{world.path}/datasets/{uploader}/{number}"
+    found: dict[str, Any] = world.actor(uploader).get(at).raise_for_status().json()
+    return found
+
+
+def lose_blobs(world: World, uploader: str) -> None:
+    """
+    Delete what an uploader has sent from the store, as a failing disk would. The worker has opened
+    it before: else it might put it into quarantine instead.
+    """
+    opened(world, uploader)
+    database = Database(world.home.database_url())
+    named = text("SELECT blob_id FROM part WHERE study_id = :s AND uploader = :u")
+    with database.read() as connection:
+        lost = connection.execute(named, {"s": world.study_id, "u": uploader}).scalars().all()
+    database.close()
+    for blob_id in lost:
+        for path in world.home.blobs.glob(f"*/{blob_id}"):
+            path.unlink()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -86,9 +86,13 @@ def test_linkage_never_asks_what_time_it_is() -> None:
 
 
 def test_linkage_init_files_are_empty() -> None:
-    """A re-export would drag the encoder into the broker."""
+    """
+    A re-export would drag the encoder into the broker. The one exception gathers all tables, for
+    the database must be made with every one of them.
+    """
+    tables = CHECKOUT / "broker" / "store" / "tables" / "__init__.py"
     for package in PACKAGES:
-        for path in (CHECKOUT / package).rglob("__init__.py"):
+        for path in set((CHECKOUT / package).rglob("__init__.py")) - {tables}:
             body = ast.parse(path.read_text(encoding="utf-8")).body
             imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
             assert not imports, path

@@ -15,16 +15,34 @@ from typing import Any
 
 import pytest
 
+from broker.account_key import AccountKey
 from broker.audit_heads import HeadSigner
+from broker.blob_bucket import Credentials
 from broker.config import BrokerConfig, DatabaseSettings, Home
+from broker.destruction import Destroyer
+from broker.effects import EffectsMaker
+from broker.governor import Governor
 from broker.jobs import JobMaker
 from broker.look_answers import AnswerReader
+from broker.opt_out_reports import OptOutReader
+from broker.quarantine import UploadChecker
+from broker.reviewing import ReviewTender
 from broker.runs import RunMaker
 from broker.scratch import Scratch
 from broker.second_look import SecondLooker
+from linkage.account_messages import (
+    AccountReady,
+    Enrolment,
+    InvitationAccepted,
+    InvitationOpened,
+    PasswordChange,
+    PasswordSignIn,
+    SessionState,
+)
 from linkage.errors import KeyRefused
 from linkage.messages import Token, TokenRequest
 from sites.client import BrokerClient
+from sites.cohort.blur import Blur
 from sites.config import SiteConfig
 from sites.session import Session
 from tests.isolated import CHECKOUT
@@ -34,7 +52,7 @@ CANARY = "canary-0123456789abcdef"
 NAMES = re.compile(
     r"secret|passw|passphrase|token$|^assertion$|^_?key$|_key$|^_?identity$|^url$|pem$"
 )
-KINDS = re.compile(r"\b(StudyKey|Identity|ContributorSecret)\b")
+KINDS = re.compile(r"\b(StudyKey|Identity|KeyHolder|ContributorSecret)\b")
 EVERYONE = cast()
 ALPHA = EVERYONE.identities["alpha"]
 
@@ -48,17 +66,36 @@ SECRET = (
     "Session",
     "RunMaker",
     "JobMaker",
+    "EffectsMaker",
     "HeadSigner",
     "SecondLooker",
     "AnswerReader",
+    "ReviewTender",
+    "Destroyer",
+    "Governor",
+    "OptOutReader",
     "Scratch",
+    "UploadChecker",
+    "Credentials",
     "DatabaseSettings",
+    "AccountKey",
+    "AccountReady",
+    "Enrolment",
+    "InvitationAccepted",
+    "InvitationOpened",
+    "PasswordChange",
+    "PasswordSignIn",
+    "SessionState",
+    "Blur",
 )
 """Classes that hold a secret."""
 
 HOLD_NONE = {
     "ConfigRefused": "key: a setting's name",
     "Table": "key: a column's name",
+    "Link": "likewise, in a delivered folder",
+    "DeliveredTable": "key: columns' names",
+    "UseNotice": "url: where a commons' terms of use are",
     "StudyConfig": "match_key: rules",
     "FeatureBits": "per_token: a number of bits",
     "Tally": "no_key: counts",
@@ -70,7 +107,16 @@ HOLD_NONE = {
     "_Tally": "no_key: counts",
     "Hashing": "drawn for one profile, which shows counts only",
     "DatabaseConfig": "url: refused with a password in it",
+    "OmopConfig": "url: likewise",
+    "AccountSettings": "key: a path",
+    "Oidc": "client_secret_file: a path",
+    "Accounts": "key: an AccountKey, which is listed",
+    "Sessions": "key: likewise",
+    "Provider": "_account_key: likewise; _secret_file: a path",
+    "AccountRow": "password: an argon2 hash, and not shown",
     "BrokerConfig": "url: an address",
+    "BlobSettings": "url: of a bucket; refused with keys in it",
+    "Asked": "key: of a repeated request, its caller's own",
     "LocalBroker": "url: an address on this machine",
     "_Announcing": "url: the address it is bound to",
 }
@@ -106,11 +152,33 @@ def held(folder: Path) -> dict[str, Callable[[], Any]]:
         "Session": lambda: Session(site, vault, EVERYONE.signed, ALPHA, client),
         "RunMaker": lambda: RunMaker(broker, ALPHA),
         "JobMaker": lambda: JobMaker(broker, ALPHA),
+        "EffectsMaker": lambda: EffectsMaker(broker, ALPHA),
         "HeadSigner": lambda: HeadSigner(broker, ALPHA, every=600),
         "SecondLooker": lambda: SecondLooker(broker, ALPHA),
         "AnswerReader": lambda: AnswerReader(broker, ALPHA),
+        "Destroyer": lambda: Destroyer(broker, ALPHA),
+        "Governor": lambda: Governor(broker, ALPHA),
+        "OptOutReader": lambda: OptOutReader(broker, ALPHA),
+        "ReviewTender": lambda: ReviewTender(broker, ALPHA),
+        "UploadChecker": lambda: UploadChecker(broker, ALPHA),
+        "Credentials": lambda: Credentials("a", CANARY),
         "Scratch": lambda: Scratch(broker, ALPHA, "s", "run-1"),
         "DatabaseSettings": lambda: home,
+        "AccountKey": lambda: AccountKey(folder / "accounts.key"),
+        "AccountReady": lambda: AccountReady(name="x", recovery_codes=(CANARY,)),
+        "Enrolment": lambda: Enrolment(
+            name="x", totp_secret=CANARY, expires_at=1, least=12, least_alone=0
+        ),
+        "InvitationAccepted": lambda: InvitationAccepted(
+            invitation_secret=CANARY, password=CANARY, code=CANARY
+        ),
+        "InvitationOpened": lambda: InvitationOpened(invitation_secret=CANARY),
+        "PasswordChange": lambda: PasswordChange(password=CANARY, new_password=CANARY),
+        "PasswordSignIn": lambda: PasswordSignIn(name="x", password=CANARY, code=CANARY),
+        "SessionState": lambda: SessionState(
+            name="x", roles=(), csrf_token=CANARY, expires_at=1, idle_seconds=1
+        ),
+        "Blur": lambda: Blur(CANARY.encode(), 6),
     }
 
 

@@ -81,15 +81,17 @@ ATTACKS = (
         "probing: uploads people it guesses, looks who is linked",
         "every record gets an ID in every release, matched or not, in random order; counts of"
         " others are not shown; the number of records is attested and capped",
-        "a cohort delivered to the enclave tells who is in it; an alert on odd rates of matches is"
-        " not built",
+        "a cohort delivered to the enclave tells who is in it; a record in doubt is asked about"
+        " more surely than another (at the end of docs/threat-model.md); there is no alert on odd"
+        " rates of matches",
     ),
     Threat(
         "T08",
         "malicious site",
         "saturated CLKs: all ones, all zeros, one CLK a thousand times, to be linked to everybody",
-        "filters nearly empty or full are not compared, candidates are capped, equal filters sent"
-        " by both sides are refused; the run of the others is unharmed",
+        "a dataset whose CLKs set another share of bits than its manifest says is put into"
+        " quarantine; filters nearly empty or full are not compared, candidates are capped, equal"
+        " filters sent by both sides are refused; the run of the others is unharmed",
         "a site can spoil its own links; the audit log names its uploads",
     ),
     Threat(
@@ -111,8 +113,9 @@ ATTACKS = (
         "T11",
         "broker, through cohort answers",
         "clinical facts: who is in the cohort `lung cancer`",
-        "answers and rows are sealed to the enclave; their length does not tell how many qualify",
-        "the broker sees that a question was asked, its title and purpose",
+        "answers, study days and rows are sealed to the enclave, days and rows besides under a key"
+        " per person; counts to the researcher's own key; no length tells how many qualify",
+        "the broker splits the question, so it reads title, purpose and both halves' criteria",
     ),
     Threat(
         "T12",
@@ -145,7 +148,7 @@ ATTACKS = (
         "within one uploader no two groups ever get one ID, bridged or not; contributors, whose"
         " records may be bridged, receive no IDs; the signed study names who does",
         "a commons that plans with two of its contributors sees whether theirs were bridged in"
-        " its own release; releases ask the broker's admin, not yet every steward",
+        " its own release, to which every steward consents first",
     ),
     Threat(
         "T16",
@@ -165,9 +168,10 @@ ATTACKS = (
         "T18",
         "cohort analyst",
         "differencing, planted members plus one target, averaging, two accounts",
-        "minimum cell, complementary suppression, deterministic rounding, one-way tables, equal"
-        " questions have equal answers",
-        "a ledger of a study's questions, which would find overlaps between them, is not built",
+        "counts moved by a keyed amount per set of persons, then minimum cell and rounding; one-way"
+        " tables with merged categories; a ledger of the study in which near sets read the same",
+        "fresh known members planted for many answers, or many known steps, still tell something"
+        " (docs/counts.md, What remains); a study may set noise = 0",
     ),
     Threat(
         "T19",
@@ -240,16 +244,15 @@ PROMISES = (
         "large site",
         "a 5 GB upload, dropped connections",
         "parts of 8 MiB, streamed; what is there is not sent again",
-        "a worker opens a whole dataset version in memory",
-        not_yet="memory at 5 GB was not measured end to end; parts, their cap and resumption are"
-        " tested under P03 and P07",
+        "a worker opens a whole dataset version in memory; the test sends .4 GB, the 5 GB were"
+        " measured once by hand (docs/performance.md)",
     ),
     Threat(
         "P05",
         "anybody",
         "malformed requests at every address",
         "no 5xx, no success without a token",
-        "a generated fuzz of the whole API (Schemathesis) is not among the dependencies",
+        "generated requests (Schemathesis) are thinned out in the tests; `make fuzz` sends more",
     ),
     Threat(
         "P06",

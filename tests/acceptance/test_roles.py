@@ -143,6 +143,15 @@ def test_the_study_is_played_to_its_end(world: World) -> None:
         site = ["--site", world.of(party) / "site.toml"]
         ok("linkage-site", "keys", "open", sealed, *site)
         ok("linkage-site", "tokenize", *site)
+    draft = run("linkage-site", "submit", "--site", world.of("imaging") / "site.toml")
+    assert draft.code == 6
+    assert "linkage-site confirm" in draft.err
+    for party in PARTIES:
+        site = ["--site", world.of(party) / "site.toml"]
+        read = ok("linkage-site", "confirm", *site)
+        assert "Dry run: would confirm" in read.out
+        confirmed = ok("linkage-site", "confirm", "--yes", *site)
+        assert "Study confirmed" in confirmed.out
     too_early = run("linkage-broker", "run", "start", "three-commons", *broker)
     assert too_early.code == 1
     assert "imaging" in too_early.err
@@ -158,7 +167,16 @@ def test_the_study_is_played_to_its_end(world: World) -> None:
         done = _wait_for_run(world)
     assert done["report"]["estimated_precision"] > 0.9
     assert done["report"]["second_look"].get("silent", []) == []
-    ok("linkage-broker", "release", "start", "three-commons", *broker)
+    said = ok("linkage-broker", "release", "start", "three-commons", *broker, "--json").json
+    assert said["state"] == "waiting", "IDs for the parties need every steward"
+    for party in PARTIES:
+        early = _ids(world, party)
+        assert early.code == 6
+        assert "no IDs are released yet" in early.err
+        seen = world.site(party, "release", "list").out
+        assert "YOU: linkage-site release show" in seen
+        site = ["--site", world.of(party) / "site.toml"]
+        ok("linkage-site", "release", "approve", said["job_id"], *site)
     for party in PARTIES:
         _wait_until(lambda party=party: _ids(world, party).code == 0)  # type: ignore[misc]
     ids = {party: _read(world.root / f"{party}.csv") for party in PARTIES}
@@ -167,7 +185,8 @@ def test_the_study_is_played_to_its_end(world: World) -> None:
     spec = world.root / "demo" / "commons" / "settings" / "cohort.toml"
     enclave, imaging = (world.of(party) / "site.toml" for party in ("enclave", "imaging"))
     ok("linkage-cohort", "validate", spec)
-    asked = ok("linkage-cohort", "request", spec, "--site", enclave, "--json").json["question"]
+    keys = ("--site", enclave, "--folder", world.root / "questions")
+    asked = ok("linkage-cohort", "request", spec, *keys, "--json").json["question"]
     refused = run("linkage-cohort", "deliver", asked, "--site", enclave)
     assert refused.code == 6
     assert "enclave, imaging" in refused.err
@@ -178,6 +197,9 @@ def test_the_study_is_played_to_its_end(world: World) -> None:
     _wait_until(lambda: "subjects fit" in _answer(imaging))
     counts = ok("linkage-site", "counts", asked, "--site", enclave, "--json").json
     assert counts["persons"] > 20
+    assert ok("linkage-cohort", "counts", asked, *keys, "--json").json == counts
+    shown = ok("linkage-cohort", "show", asked, "--site", imaging, "--json").json
+    assert shown["counts"]["persons"] == counts["persons"]
     seen = ok("linkage-cohort", "status", "--site", imaging).out
     assert "chest" in seen.lower()
     assert "4163872" not in seen, "the imaging party must not see the clinical criteria"

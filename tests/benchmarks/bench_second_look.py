@@ -15,6 +15,7 @@ import csv
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from linkage.encoding.field_filters import answer
 from linkage.encoding.fields import Normaliser, Reading
 from linkage.encoding.keys import StudyKey
 from linkage.look_tables import fields_between, names_of
-from linkage.matching.candidates import Finder
-from linkage.matching.dataset import Dataset, shape_of
+from linkage.matching.candidates import CandidateChunk, Finder
+from linkage.matching.dataset import Dataset, Shape, shape_of
 from linkage.matching.field_weights import weigh_looks
+from linkage.matching.look_cover import forms_of
+from linkage.matching.looked_at import LookWeights
 from linkage.matching.planning import plan
-from linkage.matching.second_look import Limits, Looks, choose, compare, questions
+from linkage.matching.second_look import Limits, LookLevels, Looks, choose, compare, questions
 from linkage.matching.solve import solve
 from linkage.matching.weights import Weights, weigh
 from linkage.study import load_study
@@ -52,10 +55,23 @@ def columns(folder: Path) -> dict[str, dict[str, Coded]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A run with a second look. before, after: its weights without and with what was answered."""
+
+    shapes: tuple[Shape, ...]
+    found: list[CandidateChunk]
+    before: Weights
+    after: Weights
+    chosen: Looks
+    levels: tuple[LookLevels, ...]
+    looks: LookWeights
+
+
 def looked(
     made: Sequence[Dataset], values: Mapping[str, Mapping[str, Coded]], key: StudyKey, number: int
-) -> tuple[Weights, Weights, Looks]:
-    """Return the weights without and with a second look, and what was asked."""
+) -> Looked:
+    """Link, ask, answer in memory, and weigh again."""
     study = load_study(STUDY)
     limits = study.looks
     assert limits is not None
@@ -67,8 +83,15 @@ def looked(
         c.parties: fields_between(study, *c.parties, limits.fields) for c in before.comparisons
     }
     draw = np.random.default_rng([number, 0x10]).bytes
-    allowed = Limits(limits.most_per_record, limits.most_per_run, limits.decoys)
-    chosen = choose(before, shapes, shared, allowed, seed=1, draw=draw)
+    forms = forms_of(
+        before,
+        shapes,
+        shared,
+        most_per_record=limits.most_per_record,
+        most_per_run=limits.most_per_run,
+    )
+    allowed = Limits(limits.most_per_run, limits.decoys)
+    chosen = choose(before, forms, shared, allowed, seed=1, draw=draw)
     names = {one.party: one.records.pseudonyms for one in made}
     answers = [
         answer(
@@ -79,11 +102,13 @@ def looked(
             key=key,
             enabled=limits.fields,
         )
-        for party, asked in questions(chosen, names).items()
+        for party, asked in questions(chosen, names, forms, seed=1, draw=draw).items()
     ]
     expected = {c.parties: float(c.probability.sum()) for c in before.comparisons}
-    known = weigh_looks(chosen, compare(chosen, answers), shapes, expected)
-    return before, weigh(shapes, found, looks=known), chosen
+    levels = compare(chosen, answers)
+    looks = weigh_looks(chosen, levels, shapes, expected)
+    after = weigh(shapes, found, looks=looks)
+    return Looked(shapes, found, before, after, chosen, levels, looks)
 
 
 def scores(made: Sequence[Dataset], weights: Weights, known: Mapping[str, list[str]]) -> Figures:
@@ -118,7 +143,8 @@ def lines(folder: Path, numbers: Sequence[int]) -> Iterator[str]:
         made, known = datasets(folder, number)
         for size in (2, 3):
             for some in combinations(made, size):
-                before, after, chosen = looked(some, values, key, number)
+                run = looked(some, values, key, number)
+                before, after, chosen = run.before, run.after, run.chosen
                 asked = {c.parties: int((c.reason == 0).sum()) for c in chosen.comparisons}
                 without, given = (scores(some, one, known) for one in (before, after))
                 for pair in given:

@@ -45,6 +45,7 @@ class Sites:
             "/v1/studies", signed, custodian_fingerprint=self.told
         ).raise_for_status()
         world.signed, world.identities = signed, identities
+        world.confirm()
         for party in HELD:
             self.submit(party, HELD[party])
 

@@ -10,16 +10,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sqlalchemy import text
 
-from broker.store.engine import Database
 from linkage import messages
-from linkage.messages import BROKER, QuestionRequest, ReleaseRequest
+from linkage.messages import BROKER, ReleaseRequest
 from linkage.records import to_arrow
 from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal
 from tests.broker_packages import encoded, pack
-from tests.broker_world import STUDY, World, make_world, problem, running, sign_for
+from tests.broker_world import (
+    STUDY,
+    World,
+    lose_blobs,
+    make_world,
+    opened,
+    problem,
+    running,
+    sign_for,
+)
+from tests.questions import question as asking
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +58,7 @@ def test_missing_parties_are_named(world: World) -> None:
     done = early.finish(f"{runs}/{started.json()['run_id']}")
     assert done["state"] == "done", done["failure"]
     assert set(done["report"]["records"]) == {"imaging", "enclave"}
-    asked = QuestionRequest(
-        run_id="run-none", title="x", purpose="x", spec_hash="0" * 64, imaging={}, clinical={}
-    )
+    asked = asking("run-none")
     none_yet = admin.post(f"{early.path}/questions", asked)
     assert problem(none_yet)[0] == 404
 
@@ -60,7 +66,9 @@ def test_missing_parties_are_named(world: World) -> None:
 @pytest.mark.threat("P07")
 @pytest.mark.threat("P08")
 @pytest.mark.parametrize("spoil", ["records", "groups", "twice", "null", "no-table", "bomb"])
-def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoil: str) -> None:
+def test_a_bad_dataset_is_put_into_quarantine_with_cause_and_remedy(
+    world: World, spoil: str
+) -> None:
     """What only the worker can see, because the server opens nothing."""
     signed, identities = sign_for(world.home.public(), f"bad-{spoil}")
     bad = World(world.home, signed, identities, world.admin, url=world.url)
@@ -85,8 +93,7 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
             inside = b"junk" if spoil == "no-table" else _compressed(records, signed)
             package = _with_first_part(signed, package, identities[party], inside)
         bad.upload(package)
-    done = bad.run()
-    assert done["state"] == "failed"
+    told = opened(bad, "enclave")
     said = {
         "records": "another number of records than its manifest says",
         "groups": "another number of records or groups than its manifest says",
@@ -95,15 +102,15 @@ def test_a_run_over_a_bad_dataset_fails_with_cause_and_remedy(world: World, spoi
         "no-table": "what is inside is no table",
         "bomb": "what is inside is no table",
     }
-    assert said[spoil] in done["failure"]
-    assert "Hint: " in done["failure"]
-    assert done["result_digest"] is None
-    release = bad.actor("admin").post(f"{bad.path}/releases", ReleaseRequest(run_id=done["run_id"]))
+    assert told["state"] == "quarantined"
+    assert said[spoil] in told["reason"]
+    assert "Hint: " in told["reason"]
+    admin = bad.actor("admin")
+    refused = problem(admin.post(f"{bad.path}/runs", RunRequest()))
+    assert refused[:2] == (409, "conflict")
+    assert refused[2].endswith("from: enclave (version 1 is in quarantine)")
+    release = admin.post(f"{bad.path}/releases", ReleaseRequest())
     assert problem(release)[:2] == (409, "conflict")
-    # The next try is a new run, not the failed one.
-    again = bad.actor("admin").post(f"{bad.path}/runs", RunRequest()).json()
-    assert again["run_id"] != done["run_id"]
-    bad.finish(f"{bad.path}/runs/{again['run_id']}")
 
 
 def _study(world: World, name: str, **people: int) -> World:
@@ -171,10 +178,10 @@ def test_encodings_of_another_length_are_refused(world: World) -> None:
         writer.write_batch(batch)
     package = pack(odd.signed, sender, encoded(odd.signed, "enclave", range(60)))
     odd.upload(_with_first_part(odd.signed, package, sender, bytes(sink.getvalue())))
-    done = odd.run()
-    assert done["state"] == "failed"
-    assert "its columns are not those of the study" in done["failure"]
-    assert "Hint: " in done["failure"]
+    told = opened(odd, "enclave")
+    assert told["state"] == "quarantined"
+    assert "its columns are not those of the study" in told["reason"]
+    assert "Hint: " in told["reason"]
 
 
 def test_a_dataset_replaced_under_way_leaves_the_run_what_it_began_with(world: World) -> None:
@@ -191,11 +198,7 @@ def test_a_dataset_replaced_under_way_leaves_the_run_what_it_began_with(world: W
 
 def test_a_dataset_that_is_gone_fails_the_run_with_a_remedy(world: World) -> None:
     odd = _study(world, "gone", imaging=60, enclave=60, claims=60)
-    with Database(world.home.database_url()).read() as connection:
-        named = text("SELECT blob_id FROM part WHERE study_id = 'gone' AND uploader = 'claims'")
-        for blob_id in connection.execute(named).scalars():
-            for path in world.home.blobs.glob(f"*/{blob_id}"):
-                path.unlink()
+    lose_blobs(odd, "claims")
     done = odd.run()
     assert done["state"] == "failed"
     assert "Hint: " in done["failure"]

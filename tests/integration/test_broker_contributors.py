@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from linkage import idtables
+from linkage.case_map_names import case_map_subject
 from linkage.messages import (
     BROKER,
     CASE_MAP,
     CROSSWALK,
     QUESTION_ANSWER,
     ReleaseRequest,
-    case_map_subject,
 )
 from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal, unseal

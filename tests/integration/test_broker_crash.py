@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from broker.container import Broker
+from broker.decided_again import PAIRS
+from broker.run_reuse import STAYING
 from broker.store.engine import Database
 from linkage.matching.dataset import Dataset
 from linkage.matching.engine import link
@@ -160,15 +162,19 @@ def missed(world: World) -> int:
 
 
 def nothing_is_left(world: World, run_id: str) -> bool:
-    """No intermediate result stays, neither named nor, once swept, as a blob."""
+    """Only the weighed pairs stay of a run, and once swept no blob that nothing names."""
     with Database(world.home.database_url()).read() as connection:
-        named = connection.execute(
-            text("SELECT count(*) FROM intermediate WHERE run_id = :r"), {"r": run_id}
-        ).scalar()
-        parts = set(connection.execute(text("SELECT blob_id FROM part")).scalars())
+        mine = text("SELECT name FROM intermediate WHERE run_id = :r")
+        named = set(connection.execute(mine, {"r": run_id}).scalars())
+        parts = {
+            blob_id
+            for table in ("part", "intermediate")
+            for blob_id in connection.execute(text(f"SELECT blob_id FROM {table}")).scalars()
+        }
     Broker.at(world.home).sweep(older_than=0.0)
     folder: Path = world.home.blobs
-    return named == 0 and {path.name for path in folder.glob("??/*")} == parts
+    named = {one for one in named if not one.startswith(STAYING)}
+    return named <= {*PAIRS} and {path.name for path in folder.glob("??/*")} == parts
 
 
 def times_started(world: World, run_id: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from linkage.delta import removals
 from linkage.records import EncodedRecords, FixedColumn
 from tests.broker_packages import encoded, pack
-from tests.broker_world import World, make_world, problem, running
+from tests.broker_world import World, make_world, opened, problem, running
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,6 @@ def test_a_delta_links_as_the_whole(world: World, tmp_path: Path) -> None:
     assert by_delta["result_digest"] == by_whole["result_digest"] != before["result_digest"]
 
     world.upload(pack(signed, sender, told, dataset=4, **{**figures, "base": 3})).raise_for_status()
-    failed = world.run()
-    assert failed["state"] == "failed"
-    assert "delta removes a record that its base lacks" in failed["failure"]
+    checked = opened(world, sender.name, 4)
+    assert checked["state"] == "quarantined"
+    assert "delta removes a record that its base lacks" in checked["reason"]

@@ -29,8 +29,8 @@ from linkage.run_messages import RunRequest
 from linkage.sealing import Context, seal, unseal
 from tests.broker_packages import encoded
 from tests.broker_world import HTTP, World, make_world, packages, problem, running, wait_for
+from tests.questions import question as asking
 
-SPEC = hashlib.sha256(b"the specification").hexdigest()
 PEOPLE, OVERLAP = 120, 60
 
 
@@ -65,11 +65,10 @@ def question(world: World, run: dict[str, Any]) -> str:
 
 
 def asked(run_id: str) -> QuestionRequest:
-    return QuestionRequest(
-        run_id=run_id,
+    return asking(
+        run_id,
         title="Chest CT in lung cancer",
         purpose="To test with",
-        spec_hash=SPEC,
         imaging={"modality": ["CT"]},
         clinical={"concept": 4115276},
     )
@@ -98,6 +97,14 @@ def by_name(data: bytes, widths: dict[str, int], column: str) -> dict[bytes, byt
     return dict(zip(names, (row.tobytes() for row in table[column]), strict=True))
 
 
+def rows_of(data: bytes, widths: dict[str, int]) -> list[dict[str, bytes]]:
+    table = idtables.unpack(data, widths)
+    return [
+        {name: column[i].tobytes() for name, column in table.items()}
+        for i in range(len(table["record_pseudonym"]))
+    ]
+
+
 def people_by_name(world: World, party: str) -> dict[bytes, int]:
     """The truth: which made-up person each pseudonym is."""
     number = [p.id for p in world.signed.study.party].index(party)
@@ -108,8 +115,18 @@ def people_by_name(world: World, party: str) -> dict[bytes, int]:
     }
 
 
+def spec_of(world: World, question: str) -> str:
+    told = world.actor("admin").get(f"{world.path}/questions/{question}")
+    return str(told.raise_for_status().json()["spec_hash"])
+
+
 def decide(world: World, party: str, question: str, decision: str = "approve", **changed: str):  # type: ignore[no-untyped-def]
-    fields = {"study_id": world.study_id, "question_id": question, "spec_hash": SPEC} | changed
+    fields = {
+        "study_id": world.study_id,
+        "question_id": question,
+        "spec_hash": spec_of(world, question),
+        "study_hash": world.signed.study_hash,
+    } | changed
     approval = Approval(**fields, party=party, decision=decision)  # type: ignore[arg-type]
     signed = approval.sign(world.identities[party])
     return world.actor(party).post(f"{world.path}/questions/{question}/approvals", signed)
@@ -235,6 +252,17 @@ def test_question_ids_match_for_one_person_and_are_fresh_for_each_question(
     }
     both = set(ids["imaging", question].values()) & set(ids["enclave", question].values())
     assert len(both) >= OVERLAP - 3
+    keys = {
+        party: {
+            row["question_id"]: row["answer_key"]
+            for row in rows_of(opened(world, party, QUESTION_IDS, question), idtables.QUESTION_IDS)
+        }
+        for party in ("imaging", "enclave")
+    }
+    # One person has one key at both; nobody else's is the same.
+    assert all(keys["imaging"][one] == keys["enclave"][one] for one in both)
+    shared = set(keys["imaging"].values()) & set(keys["enclave"].values())
+    assert len(shared) == len(both)
     assert len(ids["imaging", question]) == len(ids["enclave", question]) == PEOPLE
     fresh = set(ids["enclave", question].values()) & set(ids["enclave", again["job_id"]].values())
     assert fresh == set()
@@ -294,6 +322,7 @@ def test_a_delivery_needs_both_stewards_and_opens_matched_rows_only(
     assert decide(world, "enclave", question).json()["approvals"] == {"enclave": "approve"}
     assert waiting() == "not approved by: imaging"
     assert decide(world, "imaging", question, "deny").status_code == 200
+    assert enclave.get(f"{world.path}/questions/{question}").json()["stopped"]
     assert waiting() == "not approved by: imaging"
     assert decide(world, "claims", question, "deny").status_code == 200
     decide(world, "imaging", question)
@@ -305,7 +334,7 @@ def test_a_delivery_needs_both_stewards_and_opens_matched_rows_only(
     assert (done["kind"], done["state"]) == ("delivery", "done"), done["failure"]
     told = enclave.get(f"{world.path}/questions/{question}").json()
     assert told["delivery_id"] == job["job_id"]
-    late = decide(world, "imaging", question, "deny")
+    late = decide(world, "imaging", question, "approve", expires="2031-01-01")
     assert problem(late)[:2] == (409, "conflict")
     key = opened(world, "imaging", DELIVERY_KEY, job["job_id"])
     table = idtables.unpack(
@@ -337,7 +366,7 @@ def test_a_decision_must_be_ones_own_and_about_this_specification(
     approval = Approval(
         study_id=world.study_id,
         question_id=question,
-        spec_hash=SPEC,
+        spec_hash=spec_of(world, question),
         party="enclave",
         decision="approve",
     )

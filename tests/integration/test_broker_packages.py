@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.blob_stores import FolderStore
 from broker.container import Broker
 from broker.packages import open_dataset
 from broker.registered import RegisteredStudy
@@ -38,7 +39,7 @@ def test_other_bytes_that_the_uploader_sealed_for_the_same_place_are_refused(
     study = RegisteredStudy.of(row)
     assert len(open_dataset(broker, keys, study, "claims", 1).records) == 20
     for swapped in (second.parts[1], first.parts[1] + b"x", first.parts[1][:-1]):
-        broker.blobs.path(blobs[2]).write_bytes(swapped)
+        FolderStore(world.home.blobs).path(blobs[2]).write_bytes(swapped)
         with pytest.raises(PackageRefused, match="part 2: what is stored is not what its manifest"):
             open_dataset(broker, keys, study, "claims", 1)
     broker.database.close()

@@ -1,27 +1,48 @@
-"""Every address by every stranger: no token, another study's token, another role's token."""
+"""
+Every address by everybody: no token, another study's token, every role of programs and of people.
+
+Addresses come from the API's own description, and what each asks of the policy from its route: a
+new address is tested here without being named here, against the table in unit/broker/test_policy.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
+from fastapi.dependencies.models import Dependant
 
+import broker.routes
+from broker.policy import Action
+from broker.routes.common import May
 from linkage import messages
 from linkage.messages import Approval, QuestionRequest, ReleaseRequest
+from linkage.question_messages import Remark
 from linkage.run_messages import RunRequest
 from tests.broker_packages import encoded, pack
 from tests.broker_world import HTTP, Actor, World, make_world, problem, running, sign_for
+from tests.people import in_session
+from tests.questions import question as asking
+from tests.unit.broker.test_policy import MAY, SIGN_IN, WHO
 
-OPEN = {("GET", "/health"), ("POST", "/v1/token")}
+Caller = Callable[..., httpx.Response]
+OPEN = {("POST", path) for path in SIGN_IN - {"/v1/session/end", "/v1/session/password"}}
+OPEN |= {("GET", path) for path in SIGN_IN if "/provider" in path}
+OPEN |= {("GET", path) for path in ("/health", "/health/live", "/health/ready")}
 NAMES = {
     "study_id",
     "uploader",
     "dataset",
     "part",
     "run_id",
+    "case_id",
     "job_id",
+    "release_id",
     "question_id",
     "item_id",
     "number",
@@ -53,6 +74,26 @@ def addresses(world: World) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def actions(world: World, addresses: list[tuple[str, str]]) -> dict[tuple[str, str], Action]:
+    """What each address asks of the policy; those that ask nothing are for signing in."""
+
+    def asked(dependant: Dependant) -> Iterator[Action]:
+        if isinstance(dependant.call, May):
+            yield dependant.call.action
+        for one in dependant.dependencies:
+            yield from asked(one)
+
+    found, modules = {}, pkgutil.iter_modules(broker.routes.__path__)
+    for module in [importlib.import_module(f"broker.routes.{one.name}") for one in modules]:
+        for route in module.router.routes if hasattr(module, "router") else ():
+            for action in asked(route.dependant):
+                found |= {(method, route.path_format): action for method in route.methods}
+    rest = {path for method, path in addresses if (method, path) not in found}
+    assert {path for path in rest if not path.startswith("/health")} == SIGN_IN
+    return found
+
+
 def filled(path: str, study: str) -> str:
     values = {
         "study_id": study,
@@ -60,7 +101,9 @@ def filled(path: str, study: str) -> str:
         "dataset": "1",
         "part": "1",
         "run_id": "run-1",
+        "case_id": "case-1",
         "job_id": "release-1",
+        "release_id": "release-1",
         "question_id": "question-1",
         "item_id": "item-1",
         "number": "1",
@@ -78,15 +121,21 @@ def body_of(world: World, method: str, path: str) -> dict[str, Any]:
         "/datasets": manifest,
         "/runs": RunRequest(),
         "/releases": ReleaseRequest(),
-        "/questions": QuestionRequest(
-            title="x", purpose="x", spec_hash=sha, imaging={}, clinical={}
-        ),
+        "/questions": asking(),
         "/approvals": Approval(
             study_id=world.study_id,
             question_id="question-1",
             spec_hash=sha,
             party="imaging",
             decision="approve",
+        ),
+        "/remarks": Remark(
+            study_id=world.study_id,
+            question_id="question-1",
+            spec_hash=sha,
+            author="imaging",
+            text="Why CT alone?",
+            said_at=1,
         ),
     }
     if method == "PUT":
@@ -132,6 +181,72 @@ def test_another_studys_party_finds_nothing(
             assert problem(unknown) == problem(answer), (name, method, path)
 
 
+def outcome(answer: httpx.Response, action: Action) -> str:
+    """Return what the policy said; "allowed", too, where the request then failed otherwise."""
+    assert answer.status_code < 500, answer.text
+    if answer.status_code == 401:
+        return "unknown"
+    if answer.status_code == 404 and "no such study here" in problem(answer)[2]:
+        return "stranger"
+    if answer.status_code == 403 and f"may not {action.value}" in problem(answer)[2]:
+        return "forbidden"
+    return "allowed"
+
+
+@pytest.fixture(scope="module")
+def everybody(world: World, other: World) -> dict[str, Caller]:
+    """By who they are in unit/broker/test_policy.WHO: how they send a request."""
+    found: dict[str, Caller] = {
+        name: world.actor(name).call for name in ("admin", "imaging", "enclave", "claims")
+    }
+    for i, (who, caller) in enumerate(WHO.items()):
+        if caller.person:
+            roles = [str(role) for role in caller.roles]
+            found[who] = in_session(world.home, world.url, f"person-{i}", *roles).call
+    assert found.keys() == WHO.keys()
+    return found
+
+
+def asked_by(call: Caller, world: World, method: str, path: str, study: str, action: Action) -> str:
+    # Claims is who WHO and MAY are written for; a body that fits nothing does no harm.
+    at = filled(path, study).replace("/datasets/imaging", "/datasets/claims")
+    options: dict[str, Any] = {}
+    if method != "GET":
+        options = {"content": b"{}", "headers": {"Content-Type": "application/json"}}
+    if method == "PUT":
+        options["params"] = body_of(world, method, path)["params"]
+    return outcome(call(method, at, **options), action)
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_every_address_by_every_role(
+    world: World,
+    everybody: dict[str, Caller],
+    actions: dict[tuple[str, str], Action],
+    who: str,
+) -> None:
+    for (method, path), action in actions.items():
+        may = "admin" if who == "person admin" else who
+        if "{uploader}" not in path and "claims" in MAY[action] and who in world.identities:
+            may = "claims"  # MAY is written for paths that name claims as the uploader
+        wanted = "allowed" if may in MAY[action] else "forbidden"
+        told = asked_by(everybody[who], world, method, path, world.study_id, action)
+        assert told == wanted, (method, path)
+
+
+def test_people_of_another_study_find_nothing(
+    world: World, other: World, actions: dict[tuple[str, str], Action]
+) -> None:
+    for i, who in enumerate(one for one in WHO if ":" in one):
+        role = who.replace("small-study", "other-study")
+        stranger = in_session(world.home, world.url, f"stranger-{i}", role).call
+        for (method, path), action in actions.items():
+            inside = "{study_id}" in path
+            for study in (world.study_id, "no-such-study") if inside else ("",):
+                told = asked_by(stranger, world, method, path, study, action)
+                assert told == ("stranger" if inside else "forbidden"), (who, method, path)
+
+
 @pytest.mark.threat("T19")
 def test_a_party_may_not_do_what_another_role_does(
     world: World, addresses: list[tuple[str, str]]
@@ -164,7 +279,7 @@ def test_a_party_may_not_do_what_another_role_does(
         for method, path in addresses:
             if not any(path.endswith(m) or (m.endswith("/") and m in path) for m in marks):
                 continue
-            if (method, path) in OPEN:
+            if (method, path) in OPEN or (method == "GET" and path.endswith("/releases")):
                 continue
             answer = actor.call(
                 method, filled(path, world.study_id), **body_of(world, method, path)
@@ -188,9 +303,7 @@ def test_objects_of_another_study_are_not_reached_through_ones_own(
         assert actor.get(f"{other.path}/runs").json() == []
     asked = ReleaseRequest(run_id=run)
     assert problem(other.actor("admin").post(f"{other.path}/releases", asked))[0] == 404
-    question = QuestionRequest(
-        run_id=run, title="x", purpose="x", spec_hash="0" * 64, imaging={}, clinical={}
-    )
+    question = asking(run)
     assert problem(other.actor("enclave").post(f"{other.path}/questions", question))[0] == 404
 
 
@@ -246,6 +359,24 @@ def test_what_is_not_there_is_a_problem_too(world: World) -> None:
     assert problem(HTTP.get(f"{world.url}/nothing"))[:2] == (404, "malformed-request")
     assert problem(HTTP.delete(f"{world.url}/health"))[:2] == (405, "malformed-request")
     assert HTTP.get(f"{world.url}/docs").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/health", "GET"),
+        ("/v1/studies/x/runs", "GET, POST"),
+        ("/v1/token", "POST"),
+        ("/v1/studies/x/datasets/y/withdraw", "POST"),
+        ("/v1/studies/x/datasets/y/1", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(world: World, path: str, methods: str) -> None:
+    """RFC 9110, 15.5.6: all of them, though each has a route of its own."""
+    for method in {"GET", "OPTIONS", "PATCH", "TRACE"} - set(methods.split(", ")):
+        answer = HTTP.request(method, world.url + path)
+        assert problem(answer)[0] == 405
+        assert answer.headers["allow"] == methods
 
 
 @pytest.mark.threat("P05")

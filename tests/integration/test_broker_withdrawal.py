@@ -62,19 +62,18 @@ def test_who_is_withdrawn_is_in_no_release_from_the_next_on(world: World) -> Non
 def test_a_dataset_withdrawn_while_a_run_is_under_way(world: World) -> None:
     """Taken back after the worker has opened it: nothing of it is published."""
     claims, admin = world.actor("claims"), world.actor("admin")
-    withdrawn = f"{world.path}/datasets/claims/withdraw"
     for dataset in range(2, 12):
         submit(world, "claims", range(120, 700 + dataset), dataset)
         asked = admin.post(f"{world.path}/runs", RunRequest()).raise_for_status().json()
         _wait_until_opened(world, asked["run_id"])
-        gone = claims.post(withdrawn).raise_for_status().json()
+        gone = world.withdraw("claims").raise_for_status().json()
         assert (gone[-1]["dataset"], gone[-1]["state"]) == (dataset, "withdrawn")
         run = world.finish(f"{world.path}/runs/{asked['run_id']}")
         if run["state"] == "failed":
             break  # else the run was over before
     assert run["state"] == "failed"
     assert "its dataset was withdrawn by: claims" in run["failure"]
-    assert claims.post(withdrawn).raise_for_status().json() == []
+    assert world.withdraw("claims").raise_for_status().json() == []
     assert claims.get(f"{world.path}/datasets/claims/1").json()["state"] == "withdrawn"
     again = pack(
         world.signed, world.identities["claims"], encoded(world.signed, "claims", range(120, 240)),
@@ -99,7 +98,7 @@ def test_a_queued_run_of_a_withdrawn_dataset_fails_by_its_name(world: World) -> 
     worker.wait(30)
     admin = world.actor("admin")
     asked = admin.post(f"{world.path}/runs", RunRequest(seed=7)).raise_for_status().json()
-    world.actor("claims").post(f"{world.path}/datasets/claims/withdraw").raise_for_status()
+    world.withdraw("claims").raise_for_status()
     world.work()
     run = world.finish(f"{world.path}/runs/{asked['run_id']}")
     assert run["state"] == "failed"
@@ -111,7 +110,7 @@ def test_releases_leave_out_who_has_withdrawn_everything(world: World) -> None:
     run = world.run(seed=8)
     assert run["state"] == "done", run["failure"]
     assert len(crosswalk(world, "claims", released(world, run, "claims"))) == 120
-    world.actor("claims").post(f"{world.path}/datasets/claims/withdraw").raise_for_status()
+    world.withdraw("claims").raise_for_status()
     release = released(world, run, "claims", "enclave")
     assert crosswalk(world, "claims", release) == {}
     assert len(crosswalk(world, "enclave", release)) >= 110

@@ -37,6 +37,10 @@ def _more(line: str) -> str:
     return f"{HEAD}\n{line}"
 
 
+def _counts(line: str) -> str:
+    return f"{KEY}\n\n[counts]\n{line}"
+
+
 STUDY_FILES = (
     # The encoding itself.
     Weaker("no diffusion", CLK, f"{CLK}\ndiffusion = 0", "falls to graph matching"),
@@ -119,6 +123,12 @@ STUDY_FILES = (
     Weaker("cells of one", HEAD, _more("minimum_cell = 1"), "too weak"),
     Weaker("no cells at all", HEAD, _more("minimum_cell = 0"), "too weak"),
     Weaker("negative cells", HEAD, _more("minimum_cell = -11"), "too weak"),
+    Weaker("counts that are not rounded", KEY, _counts("rounding = 0"), "greater than or equal"),
+    Weaker("counts that hide by rounding", KEY, _counts("rounding = 50"), "more coarsely"),
+    Weaker("a new count for every record", KEY, _counts("changed = 0"), "greater than or equal"),
+    Weaker("counts without end", KEY, _counts("questions = 0"), "greater than or equal"),
+    Weaker("another zero", KEY, _counts('zero = "exact"'), "merged"),
+    Weaker("counts unblurred by a typo", KEY, _counts("nois = 6"), "not a known key"),
     Weaker("IDs for a stranger", '"alpha", "beta"]\n', '"alpha", "gamma"]\n', "is no party"),
     Weaker("IDs for the broker", '["alpha", "beta"]', '["broker"]', "is no party"),
     Weaker("images without cover", HEAD, _more('image_retrieval = "direct"'), "image_retrieval"),

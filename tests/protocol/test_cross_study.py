@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from broker.jobs import Members, crosswalks
+from broker.crosswalks import Members, crosswalks
 from linkage import idtables
 from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.keys import StudyKey

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from linkage.errors import PackageRefused
-from linkage.messages import BROKER, DATASET_PART, QUESTION_ANSWER, QuestionRequest
+from linkage.messages import BROKER, DATASET_PART, QUESTION_ANSWER
 from linkage.sealing import Context, Identity, seal, unseal
 from tests.broker_packages import encoded, pack
 from tests.broker_world import World, make_world, running
 from tests.protocol.worlds import crosswalk, linked, released
+from tests.questions import question as asking
 
 EVERYBODY = ("imaging", "enclave", "claims")
 
@@ -32,7 +33,7 @@ def test_the_disk_holds_no_encoding_no_id_and_no_answer(
     run = linked(world, records)
     assert run["state"] == "done", run["failure"]
     ids = crosswalk(world, "enclave", released(world, run, *EVERYBODY))
-    asked = QuestionRequest(title="x", purpose="x", spec_hash="0" * 64, imaging={}, clinical={})
+    asked = asking()
     job = world.actor("enclave").post(f"{world.path}/questions", asked).json()["job_id"]
     world.finish(f"{world.path}/jobs/{job}")
     answer = b"these qualify: " + bytes(range(64))

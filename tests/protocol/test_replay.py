@@ -38,6 +38,7 @@ from sites.vault import Vault
 from tests.broker_packages import Package, encoded, pack
 from tests.broker_world import World, make_world, problem, running
 from tests.protocol.worlds import beside, linked
+from tests.questions import question as asking
 from tests.studies import cast, vault_of
 from tests.unit.sites.test_tokenizer import source
 
@@ -61,9 +62,7 @@ def question(world: World) -> tuple[str, str]:
     """Two questions over a finished run, of one specification."""
     parties = ("imaging", "enclave", "claims")
     linked(world, {p: encoded(world.signed, p, range(60)) for p in parties}, dataset=90)
-    asked = QuestionRequest(
-        title="x", purpose="x", spec_hash="0" * 64, imaging={"a": 1}, clinical={"b": 2}
-    )
+    asked = asking(imaging={"a": 1}, clinical={"b": 2})
     made = [world.actor("enclave").post(f"{world.path}/questions", asked) for _ in range(2)]
     ids = [str(one.raise_for_status().json()["job_id"]) for one in made]
     for one in ids:
@@ -134,9 +133,10 @@ def test_an_approval_counts_for_its_own_question_and_study_only(
     approval = Approval(
         study_id=world.study_id,
         question_id=first,
-        spec_hash="0" * 64,
+        spec_hash=steward.get(f"{world.path}/questions/{first}").json()["spec_hash"],
         party="imaging",
         decision="approve",
+        study_hash=world.signed.study_hash,
     ).sign(steward.identity)
     assert steward.post(f"{world.path}/questions/{first}/approvals", approval).status_code == 200
     elsewhere = problem(steward.post(f"{world.path}/questions/{second}/approvals", approval))
@@ -150,7 +150,7 @@ def test_an_approval_counts_for_its_own_question_and_study_only(
 
 
 def test_a_question_is_asked_once_under_one_key(world: World, question: tuple[str, str]) -> None:
-    asked = QuestionRequest(title="y", purpose="y", spec_hash="1" * 64, imaging={}, clinical={})
+    asked = asking(title="y", purpose="y")
     enclave, path = world.actor("enclave"), f"{world.path}/questions"
 
     def ask(body: QuestionRequest) -> Any:

@@ -1,0 +1,1 @@
+"""Schemathesis against a real broker: every address, every kind of caller."""

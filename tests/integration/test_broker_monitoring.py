@@ -1,0 +1,150 @@
+"""What a monitor gets of a real server and worker: metrics without ids, liveness, readiness."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from linkage.sealing import Identity
+from tests.broker_world import World, make_world, packages, problem, running, wait_for
+from tests.isolated import CHECKOUT
+
+ALERTS = yaml.safe_load((CHECKOUT / "configs" / "prometheus" / "alerts.yml").read_text())
+PORTS = {"server": 0, "worker": 0}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = make_world(tmp_path_factory.mktemp("monitored"))
+    for name in PORTS:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            PORTS[name] = int(probe.getsockname()[1])
+    config = made.home.path / "config.toml"
+    config.write_text(
+        f"{config.read_text()}\n[metrics]\nserver_port = {PORTS['server']}\n"
+        f"worker_port = {PORTS['worker']}\n[logs]\nlevel = 'warning'\n"
+    )
+    with running(made):
+        for package in packages(made).values():
+            made.upload(package)
+        done = made.run()
+        assert done["state"] == "done", done["failure"]
+        stranger = made.actor("imaging")
+        stranger.identity = Identity.generate("imaging", kem="X25519")
+        assert stranger.sign_in().status_code == 401
+        yield made
+
+
+def scraped(of: str) -> dict[str, float]:
+    """What is scraped: values by sample, its labels in it."""
+    told = httpx.get(f"http://127.0.0.1:{PORTS[of]}/metrics").raise_for_status().text
+    return {
+        f"{one.name}{sorted(one.labels.items())}": one.value
+        for family in text_string_to_metric_families(told)
+        for one in family.samples
+    }
+
+
+def value(found: dict[str, float], start: str) -> float:
+    return sum(number for name, number in found.items() if name.startswith(start))
+
+
+def test_the_server_counts_what_it_does(world: World) -> None:
+    found = scraped("server")
+    part = "/v1/studies/{study_id}/datasets/{uploader}/{dataset}/parts/{part}"
+    puts = f"linkage_requests_total[('method', 'PUT'), ('route', '{part}'), ('status', '204')]"
+    assert found[puts] == 6
+    assert value(found, f"linkage_request_seconds_count[('route', '{part}')]") == 6
+    sizes = sum(len(data) for one in packages(world).values() for data in one.parts)
+    assert value(found, "linkage_upload_bytes_total") == pytest.approx(sizes, rel=0.05)
+    assert value(found, "linkage_failed_sign_ins_total") == 1
+    assert value(found, "linkage_database_up") == 1
+    assert value(found, "linkage_workers") == 1
+    assert 0 <= value(found, "linkage_worker_heartbeat_age_seconds") < 30
+    assert 0 <= value(found, "linkage_audit_head_age_seconds") < 60
+    assert value(found, "linkage_disk_free_bytes") > 0
+
+
+def test_the_worker_counts_its_steps(world: World) -> None:
+    found = scraped("worker")
+    assert value(found, "linkage_step_seconds_count[('step', 'solve')]") == 1
+    assert value(found, "linkage_step_seconds_count[('step', 'open')]") == 3
+    assert value(found, "process_resident_memory_bytes") > 1 << 20
+
+
+@pytest.mark.parametrize("of", sorted(PORTS))
+def test_nothing_names_a_study_a_party_or_an_id(world: World, of: str) -> None:
+    names = [world.study_id, "tester", *(p.id for p in world.signed.study.party)]
+    for one in scraped(of):
+        labels = one.partition("[")[2].replace("'enclave'", "enclave")
+        assert not any(f"'{name}'" in labels or f" {name}" in labels for name in names), one
+        assert not re.search(r"run-[0-9a-f]|[0-9a-f]{16}", labels), one
+        assert not re.search(r"match|link_count|persons|overlap", one.partition("[")[0]), one
+
+
+def test_metrics_are_on_no_address_that_callers_reach(world: World) -> None:
+    assert httpx.get(f"{world.url}/metrics").status_code == 404
+
+
+def test_every_alert_names_metrics_that_exist(world: World) -> None:
+    there = {name.partition("[")[0] for of in PORTS for name in scraped(of)}
+    # Only while something is under way, or once something has failed.
+    there |= {"linkage_run_stage_age_seconds", "linkage_failed_steps_total"}
+    [group] = ALERTS["groups"]
+    for rule in group["rules"]:
+        named = set(re.findall(r"\b(?:linkage|process)_\w+", rule["expr"]))
+        assert named <= there, rule["alert"]
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in ("page", "ticket")
+    assert len(group["rules"]) >= 10
+
+
+def test_live_and_ready(world: World) -> None:
+    assert httpx.get(f"{world.url}/health/live").json()["status"] == "ok"
+    wait_for(lambda: httpx.get(f"{world.url}/health/ready").json()["worker"] is True, 30)
+    assert httpx.get(f"{world.url}/health/ready").json()["status"] == "ready"
+
+
+def test_not_ready_says_what_is_missing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_world(tmp_path)
+    monkeypatch.setenv("LINKAGE_BROKER_LIMITS_RESERVE_BYTES", str(1 << 60))
+    try:
+        other.serve()
+        status, code, detail = problem(httpx.get(f"{other.url}/health/ready"))
+        assert (status, code) == (503, "unreachable")
+        assert "the disk is nearly full" in detail
+        assert httpx.get(f"{other.url}/health/live").status_code == 200
+    finally:
+        other.stop()
+
+
+def test_every_answer_has_an_id_that_the_log_knows(world: World, tmp_path: Path) -> None:
+    other = make_world(tmp_path)
+    try:
+        other.serve()
+        asked = httpx.get(f"{other.url}/v1/studies/nothing", headers={"Linkage-Request-Id": "me"})
+        request = asked.headers["linkage-request-id"]
+        assert re.fullmatch("[0-9a-f]{16}", request)
+        assert asked.json()["request"] == request
+        log = other.home.path / "serve.log"
+        wait_for(lambda: request in log.read_text(), 30)
+        lines = map(json.loads, log.read_text().splitlines())
+        [line] = [one for one in lines if one.get("request") == request]
+        assert (line["event"], line["status"]) == ("request", 401)
+    finally:
+        other.stop()
+
+
+def test_the_level_of_the_log_is_a_setting(world: World) -> None:
+    assert '"event": "request"' not in (world.home.path / "serve.log").read_text()

@@ -1,0 +1,1 @@
+"""How fast the broker answers many sites while a run is under way: `python -m tests.load`."""
