@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 
-.PHONY: help setup demo test test-long threats gate lint audit format bench lock clean
+.PHONY: help setup demo test test-long drill threats gate lint audit format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ test: $(DEV_READY) ## Run the tests, except the long ones
 test-long: $(DEV_READY) ## Run the long tests
 	$(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
 
+drill: $(DEV_READY) ## Kill a broker at random points, stop its database, fill its disk (about ten minutes)
+	$(BIN)/python -m tests.drill $(ARGS)
+
 threats: $(DEV_READY) ## Run the tests behind docs/threat-model.md and write its table
 	$(BIN)/python -m tests.threats --run $(ROWS)
 
@@ -67,11 +70,16 @@ lint: $(DEV_READY) ## Check style, types, import boundaries and known unsafe cal
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive linkage broker sites
 
-# Not part of lint: it asks a service on the network for what became known since yesterday.
+# Not part of lint: it asks a service on the network for what became known since yesterday. Error 3:
+# the service was not reached, and nothing is known.
 audit: $(DEV_READY) ## Look for known flaws in the locked packages (needs the network)
-	for lock in dev demo site broker build; do \
-		$(BIN)/uv tool run --from 'pip-audit>=2.9' pip-audit --strict --disable-pip --require-hashes \
-			--progress-spinner off -r requirements/$$lock.lock || exit 1; done
+	$(BIN)/python -m tests.flaws
+
+load: $(DEV_READY) ## Let 50 sites poll a broker that links (ten minutes on each database)
+	$(BIN)/python -m tests.load $(ARGS)
+
+fuzz: $(DEV_READY) ## Send generated requests to every address as every caller (Schemathesis)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: $(DEV_READY) ## Put the code into the house style
 	$(BIN)/ruff check --fix .
