@@ -201,9 +201,9 @@ def deliver(
                 made_at=made_at,
             ),
         )
+        write_duckdb(folder, rows)
         write_crate(folder, title=asked.title, purpose=asked.purpose, made_at=made_at)
         write_checksums(folder)
-        write_duckdb(folder, rows)
     return Delivery(
         folder=out,
         persons=len(numbering.persons),

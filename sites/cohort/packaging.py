@@ -7,7 +7,7 @@ What makes a folder of tables a data set that others can use: provenance, RO-Cra
     write_checksums(folder)            SHA256SUMS: `sha256sum --check SHA256SUMS`
 
 Nothing here has a clock: the same delivery, joined again, gives the same bytes, but for the DuckDB
-file (duckdb_file.py).
+file and its checksum, which no other file holds (duckdb_file.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 from linkage.errors import Conflict
 from sites.cohort.calendar import ANCHOR
 from sites.cohort.dates import CONFIDENCE
-from sites.cohort.duckdb_file import DUCKDB_FILE
+from sites.cohort.duckdb_file import CHECKSUM_FILE, CONTENT_FILE, DUCKDB_FILE
 from sites.cohort.layout import BY_PATH
 from sites.cohort.notices import TERMS_FILE
 
@@ -50,6 +50,7 @@ _ABOUT = {
     "report.json": "The cohort report, for programs; small cells suppressed",
     "report.html": "The cohort report, for people; small cells suppressed",
     TERMS_FILE: "Acknowledgements and terms of use of each commons",
+    CONTENT_FILE: "Checksum of the rows of each table in the DuckDB file, the same if joined again",
     "images/README.txt": "How to fetch images without telling who matched",
 }
 
@@ -127,7 +128,7 @@ def write_provenance(
 
 def write_crate(folder: Path, *, title: str, purpose: str, made_at: dt.datetime) -> None:
     """
-    Describe every file in `folder`, and the DuckDB file to come, by RO-Crate 1.1 metadata.
+    Describe every file in `folder` by RO-Crate 1.1 metadata.
 
     Source: RO-Crate Metadata Specification 1.1, w3id.org/ro/crate/1.1.
     """
@@ -183,7 +184,7 @@ def write_crate(folder: Path, *, title: str, purpose: str, made_at: dt.datetime)
 
 
 def write_checksums(folder: Path) -> None:
-    """Write SHA256SUMS of every other file, as sha256sum reads it."""
+    """Write SHA256SUMS of every other file but the DuckDB one, as sha256sum reads it."""
     lines = [
         f"{_digest(folder / path)}  {path}\n" for path in _files(folder) if path != CHECKSUMS_FILE
     ]
@@ -205,7 +206,9 @@ def _file(folder: Path, path: str) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    """Return all files that have the same bytes if the delivery is joined again."""
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return sorted(found - {DUCKDB_FILE, CHECKSUM_FILE})
 
 
 def _digest(path: Path) -> str:

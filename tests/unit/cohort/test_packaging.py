@@ -6,6 +6,9 @@ import csv
 import datetime as dt
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -13,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from linkage.errors import PackageRefused
+from linkage.errors import DeliveryFaulty, PackageRefused
 from sites.cohort.bundle import BUNDLE_SCHEMAS
 from sites.cohort.config import OmopConfig
 from sites.cohort.dictionary import MEANINGS
+from sites.cohort.duckdb_file import write_duckdb
+from sites.cohort.duckdb_process import content
 from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.layout import TABLES, expected_tables
 from sites.cohort.notices import UseNotice, notice_from_bytes, notice_to_bytes
@@ -115,6 +120,36 @@ def test_the_duckdb_file_holds_every_table(made: Path) -> None:
             assert rows == [tuple(row.values()) for row in parquet.to_pylist()], path
         asked = "SELECT comment FROM duckdb_columns() WHERE column_name = 'kvp'"
         assert con.execute(asked).fetchall() == [("kV",)]
+
+
+def test_the_duckdb_file_is_compared_by_its_content(made: Path, tmp_path: Path) -> None:
+    lines = (made / "cohort.duckdb.tables.sha256").read_text().splitlines()
+    told = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    assert set(told) == {table.name for table in TABLES}
+    copy = shutil.copy(made / "cohort.duckdb", tmp_path)
+    with duckdb.connect(str(copy)) as con:
+        # As docs/delivery.md has it, without a line of ours.
+        for name, digest in told.items():
+            rows = con.sql(f"SELECT t::VARCHAR FROM {name} t ORDER BY rowid").fetchall()
+            text = "".join(f"{row[0]}\n" for row in rows)
+            assert hashlib.sha256(text.encode()).hexdigest() == digest, name
+        con.execute("UPDATE image_occurrence SET image_study_uid = '1.2' WHERE rowid = 0")
+        assert content(con, "person")[1] == told["person"]
+        assert content(con, "image_occurrence")[1] != told["image_occurrence"]
+
+
+def test_the_writer_of_the_duckdb_file_reads_the_delivered_tables_only() -> None:
+    # Memory that DuckDB does not set goes into the file: so nothing else may be in that process.
+    code = (
+        "import sys, sites.cohort.duckdb_process;"
+        "sys.exit(bool({'ibis', 'pyarrow', 'linkage', 'sites.cohort.join'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_duckdb_file_that_cannot_be_written_fails_the_delivery(tmp_path: Path) -> None:
+    with pytest.raises(DeliveryFaulty, match="could not be written"):
+        write_duckdb(tmp_path, {})
 
 
 def test_the_checksums_are_right_and_name_every_file(made: Path) -> None:
