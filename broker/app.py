@@ -18,6 +18,7 @@ from broker.routes import (
     governance,
     health,
     jobs,
+    proposals,
     relay,
     reviews,
     runs,
@@ -38,6 +39,7 @@ def create_app(broker: Broker) -> FastAPI:
     for module in (health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit):
         app.include_router(module.router)
     app.include_router(governance.router)
+    app.include_router(proposals.router)
     app.include_router(reviews.router)
     app.include_router(sessions.router)
     app.add_exception_handler(LinkageError, _ours)

@@ -24,6 +24,7 @@ from broker.services.forecasts import Forecasts
 from broker.services.lifecycle import Lifecycle
 from broker.services.opt_outs import OptOuts
 from broker.services.oversight import Oversight
+from broker.services.proposals import Proposals
 from broker.services.questions import Questions
 from broker.services.quotas import Quotas
 from broker.services.relay import Relay
@@ -65,6 +66,7 @@ class Broker:
     consents: Consents
     questions: Questions
     remarks: Remarks
+    proposals: Proposals
     relay: Relay
     second_looks: SecondLooks
     oversight: Oversight
@@ -107,6 +109,7 @@ class Broker:
             consents=Consents(database),
             questions=Questions(database),
             remarks=Remarks(database),
+            proposals=Proposals(database),
             relay=Relay(database, blobs, config.limits),
             second_looks=SecondLooks(database, blobs),
             oversight=Oversight(database),

@@ -3,8 +3,9 @@ Who may do what: the one object-level check, which every route under /v1 passes.
 
 A caller is an admin of this broker, a party or a contributor of one study, or a person who signed
 in and has roles (`broker.person_roles`). Contributors tokenize and upload for their party and get
-nothing back; persons read, and what a party sends or decides is signed with its key. What the table
-below does not allow is refused; a study that is not the caller's does not exist for it.
+nothing back; persons read and propose, and what a party sends or decides is signed with its key.
+What the table below does not allow is refused; a study that is not the caller's does not exist for
+it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Action(Enum):
     READ_QUESTION = "read a question"
     APPROVE = "decide about a question"
     REMARK = "ask back about a question, or answer"
+    PROPOSE = "propose something to a party"
+    READ_PROPOSALS = "read what was proposed to a party"
+    SETTLE_PROPOSAL = "settle what was proposed to it"
     READ_COUNTS = "fetch the counts sealed to a question's reader"
     DELIVER = "ask for a delivery"
     READ_INBOX = "read its inbox"
@@ -102,6 +106,9 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.READ_QUESTION: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
     Action.APPROVE: frozenset({PARTY}),
     Action.REMARK: frozenset({PARTY}),
+    Action.PROPOSE: frozenset({STEWARD, RESEARCHER}),
+    Action.READ_PROPOSALS: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
+    Action.SETTLE_PROPOSAL: frozenset({PARTY}),
     Action.READ_COUNTS: frozenset({ENCLAVE, RESEARCHER}),
     Action.DELIVER: frozenset({ADMIN, ENCLAVE}),
     Action.READ_INBOX: frozenset({PARTY}),
@@ -131,6 +138,7 @@ BEFORE_EXPIRY = frozenset(
         Action.ASK,
         Action.APPROVE,
         Action.REMARK,
+        Action.PROPOSE,
         Action.DELIVER,
         Action.SEND,
         Action.ANSWER_LOOK,

@@ -46,6 +46,7 @@ NAMES = {
     "question_id",
     "item_id",
     "number",
+    "proposal_id",
 }
 
 
@@ -107,6 +108,7 @@ def filled(path: str, study: str) -> str:
         "question_id": "question-1",
         "item_id": "item-1",
         "number": "1",
+        "proposal_id": "proposal-1",
     }
     return re.sub(r"{(\w+)}", lambda name: values[name.group(1)], path)
 

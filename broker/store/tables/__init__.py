@@ -19,6 +19,7 @@ from broker.store.tables.base import metadata
 from broker.store.tables.governance import confirmation, destruction, opt_out_list
 from broker.store.tables.jobs import affected, approval, item, job, pin, remark
 from broker.store.tables.people import link, membership, person
+from broker.store.tables.proposals import proposal
 from broker.store.tables.reviews import review, review_case, review_decision
 from broker.store.tables.runs import heartbeat, intermediate, look_request, run, second_look
 from broker.store.tables.studies import (
@@ -63,6 +64,7 @@ __all__ = [
     "past_study",
     "person",
     "pin",
+    "proposal",
     "recovery_code",
     "quota",
     "remark",

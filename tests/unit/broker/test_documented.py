@@ -17,6 +17,7 @@ from broker.routes import (
     governance,
     health,
     jobs,
+    proposals,
     relay,
     reviews,
     runs,
@@ -66,6 +67,7 @@ def test_every_address_is_documented_and_no_other() -> None:
             *(health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit),
             reviews,
             governance,
+            proposals,
         )
         for route in module.router.routes
         if isinstance(route, APIRoute)

@@ -77,6 +77,10 @@ MAY = {
     | STEWARDS,
     Action.APPROVE: {"imaging", "enclave", "claims"},
     Action.REMARK: {"imaging", "enclave", "claims"},
+    Action.PROPOSE: {"researcher:small-study"} | STEWARDS,
+    Action.READ_PROPOSALS: {"admin", "imaging", "enclave", "claims", "researcher:small-study"}
+    | STEWARDS,
+    Action.SETTLE_PROPOSAL: {"imaging", "enclave", "claims"},
     Action.READ_COUNTS: {"enclave", "researcher:small-study"},
     Action.DELIVER: {"admin", "enclave"},
     Action.READ_INBOX: {"imaging", "enclave", "claims"},

@@ -1,0 +1,86 @@
+"""Rows of proposals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from broker.store.retention import Found
+from broker.store.tables import proposal
+
+WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ProposalRow:
+    """
+    A proposal. about: question or release, "" for an ask. body: canonical JSON. begun_at: when
+    the party's agent took it up.
+    """
+
+    id: str
+    study_id: str
+    party: str
+    person: str
+    kind: str
+    about: str
+    body: str
+    made_at: int
+    state: str = WAITING
+    begun_at: int | None = None
+    done_at: int | None = None
+    note: str = ""
+    result: str = ""
+
+
+def add(connection: Connection, row: ProposalRow) -> None:
+    """Keep a proposal."""
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    connection.execute(proposal.insert().values(**values))
+
+
+def find(connection: Connection, study_id: str, proposal_id: str) -> ProposalRow | None:
+    """Return a proposal of a study."""
+    p = proposal.c
+    wanted = select(proposal).where(p.study_id == study_id, p.id == proposal_id)
+    found = connection.execute(wanted).mappings().first()
+    return ProposalRow(**found) if found else None
+
+
+def of_study(connection: Connection, study_id: str, *, waiting: bool = False) -> list[ProposalRow]:
+    """Return a study's proposals, oldest first."""
+    p = proposal.c
+    wanted = select(proposal).where(p.study_id == study_id)
+    if waiting:
+        wanted = wanted.where(p.state == WAITING)
+    ordered = connection.execute(wanted.order_by(p.made_at, p.id)).mappings()
+    return [ProposalRow(**row) for row in ordered]
+
+
+def newest(connection: Connection, study_id: str, party: str) -> int:
+    """Return when a party's newest proposal was made, 0 where there is none."""
+    p = proposal.c
+    wanted = select(func.max(p.made_at)).where(p.study_id == study_id, p.party == party)
+    return connection.execute(wanted).scalar_one() or 0
+
+
+def change(connection: Connection, proposal_id: str, **columns: Any) -> None:
+    """Set columns of a proposal."""
+    connection.execute(update(proposal).where(proposal.c.id == proposal_id).values(**columns))
+
+
+def aged(connection: Connection) -> list[Found]:
+    """Return every proposal, for the clock that runs on it from when it was made."""
+    p = proposal.c
+    rows = connection.execute(select(p.study_id, p.id, p.made_at))
+    return [
+        Found(study_id=row.study_id, subject=row.id, since=row.made_at, blobs=0) for row in rows
+    ]
+
+
+def drop(connection: Connection, study_id: str, proposal_id: str) -> None:
+    """Forget a proposal."""
+    p = proposal.c
+    connection.execute(delete(proposal).where(p.study_id == study_id, p.id == proposal_id))
