@@ -8,6 +8,8 @@ then 3 lose it.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sites.questions import decide
 from sites.refreshing import check
 from tests.broker_world import make_world, running
 from tests.cohort_world import CONDITION, Sites
+from tests.programs import program
 
 pytestmark = pytest.mark.long
 
@@ -98,6 +101,36 @@ def test_a_cohort_is_refreshed_twice(
     page = (three / "report.html").read_text()
     assert ">24<" not in page
     assert ">27<" not in page
+
+
+def test_one_delivery_joined_again_has_the_same_bytes(sites: Sites, tmp_path: Path) -> None:
+    has_condition(sites, {p for p in range(20, 60) if p % 3})
+    question = delivered(sites)
+    found = []
+    for name, seed in (("one", "1"), ("two", "2")):
+        # A process of its own, with another order of sets: what join keeps is on the disk only.
+        words = ["--out", str(tmp_path / name), "--site", str(sites.site_file("enclave"))]
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        join_again = [program("linkage-site"), "join", question, *words]
+        subprocess.run(join_again, env=env, check=True, capture_output=True)
+        found.append(bytes_of(tmp_path / name))
+    one, two = found
+    assert set(one) == set(two)
+    assert len(one) > 30
+    assert json.loads(one["report.json"])["persons"] > 20
+    own = {"cohort.duckdb", "cohort.duckdb.sha256"}
+    assert {name for name in one if one[name] != two[name]} <= own
+    later = delivered(sites)
+    with sites.session("enclave") as enclave:
+        join(enclave, later, tmp_path / "other")
+    other = bytes_of(tmp_path / "other")
+    assert other["side/cohort_person.parquet"] != one["side/cohort_person.parquet"]
+    assert other["cohort.duckdb.tables.sha256"] != one["cohort.duckdb.tables.sha256"]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def refuses_what_is_no_refresh(sites: Sites, asked: str, cohort: Path) -> None:
