@@ -3,7 +3,8 @@ What a steward approves of a question: one hash that commits to all of it.
 
     half digest  = SHA-256(salt || canonical JSON of the half)
     commitment   = SHA-256(canonical JSON of {title, purpose, run_id, imaging, clinical, expires,
-                   reader}), where imaging and clinical are the half digests
+                   reader}), where imaging and clinical are the half digests; of a question for
+                   commercial use also {use}, which others lack as they did before there was one
 
 Each party sees one half with its salt, and both digests. So it checks that the half it answers is
 the one in the hash that every steward approves, and learns nothing of the other: its 32 random
@@ -23,6 +24,7 @@ import rfc8785
 from linkage.errors import PackageRefused
 from linkage.messages import QuestionRequest, QuestionState
 from linkage.sealing import PublicIdentity
+from linkage.uses import NON_COMMERCIAL, Use
 
 SALT_BYTES = 32
 _ANEW = "it must be asked again, with the version of the software that all parties run"
@@ -56,6 +58,7 @@ def commitment_of(asked: QuestionRequest) -> str:
         clinical=half_digest(asked.clinical_salt, asked.clinical),
         expires=asked.expires,
         reader=asked.reader,
+        use=asked.use,
     )
 
 
@@ -90,6 +93,7 @@ def require_shown(question: QuestionState) -> None:
         clinical=question.clinical_digest,
         expires=question.expires,
         reader=question.reader,
+        use=question.use,
     )
     # A question for the newest run names whichever that was; any other names its run.
     if made != question.spec_hash or question.asked_run not in ("", question.run_id):
@@ -103,8 +107,10 @@ def _altered() -> PackageRefused:
     )
 
 
-def _commitment(*, reader: PublicIdentity | None, **said: str) -> str:
+def _commitment(*, reader: PublicIdentity | None, use: Use, **said: str) -> str:
     key = reader.model_dump(mode="json") if reader else None
+    if use != NON_COMMERCIAL:
+        said["use"] = use
     return hashlib.sha256(_canonical({**said, "reader": key})).hexdigest()
 
 

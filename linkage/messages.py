@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from linkage.errors import PackageRefused
 from linkage.sealing import KeyHolder, PublicIdentity
+from linkage.uses import NON_COMMERCIAL, Use
 
 BROKER = "broker"
 CUSTODIAN = "custodian"
@@ -276,8 +277,9 @@ class QuestionRequest(Message):
     each with its salt.
 
     spec_hash: commits to all of it (linkage.commitments), what stewards approve. run_id: empty
-    means the newest finished run. expires: the last day, UTC, of the question and of what comes of
-    it. reader: the key that counts are sealed to; None: nobody reads them outside the parties.
+    means the newest finished run. use: what its answer may be used for. expires: the last day,
+    UTC, of the question and of what comes of it. reader: the key that counts are sealed to; None:
+    nobody reads them outside the parties.
     """
 
     run_id: str = ""
@@ -290,6 +292,7 @@ class QuestionRequest(Message):
     clinical_salt: Hex256 | Literal[""] = ""
     expires: Day | Literal[""] = ""
     reader: PublicIdentity | None = None
+    use: Use = NON_COMMERCIAL
 
 
 Decision = Literal["approve", "deny", "revoke"]
@@ -347,6 +350,7 @@ class QuestionState(Message):
     clinical_digest: str = ""
     expires: str = ""
     reader: PublicIdentity | None = None
+    use: Use = NON_COMMERCIAL
     study_hash: str = ""
     epoch: int = 0
     decisions: dict[str, Approval] = {}

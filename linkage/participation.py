@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from linkage.errors import NotAllowed
 from linkage.strict_toml import Fault, Strict
 from linkage.study_parts import Identifier, Party
+from linkage.uses import NON_COMMERCIAL, Use
 
 Feature = Literal["linkage", "releases", "questions", "deliveries", "second-looks", "review"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
@@ -25,10 +26,14 @@ LONGEST_DAYS = 36_500
 
 
 class Purpose(Strict):
-    """One [[purpose]] of the study. title: in words, for stewards."""
+    """
+    One [[purpose]] of the study. title: in words, for stewards. use: for profit or not; a question
+    for the other use is refused.
+    """
 
     id: Identifier
     title: str = Field(min_length=1, max_length=2000)
+    use: Use = NON_COMMERCIAL
 
 
 class Participation(Strict):
@@ -77,7 +82,8 @@ class Agreed:
     """
     What the parties agreed to: `Agreed(study.party, study.purpose, study.participation)`.
 
-    purposes: ids, in file order; empty where the study declares none.
+    purposes: ids, in file order; empty where the study declares none. use: of the study's header,
+    which counts where it declares none.
     """
 
     def __init__(
@@ -85,7 +91,9 @@ class Agreed:
         parties: Sequence[Party],
         purposes: Sequence[Purpose],
         participation: Sequence[Participation],
+        use: Use = NON_COMMERCIAL,
     ) -> None:
+        self.use, self._uses = use, {purpose.id: purpose.use for purpose in purposes}
         self.parties = tuple(party.id for party in parties)
         self.purposes = tuple(purpose.id for purpose in purposes)
         self._of = {(one.party, one.purpose): one.features for one in participation}
@@ -122,6 +130,17 @@ class Agreed:
                 hint=f"name one of: {', '.join(self.purposes)}",
             )
         return asked
+
+    def require_use(self, use: Use, purpose: str) -> None:
+        """Raises NotAllowed unless the purpose, "" where the study declares none, is this use."""
+        agreed = self._uses.get(purpose, self.use)
+        if use != agreed:
+            about = f"the purpose {purpose!r}" if purpose else "the study"
+            raise NotAllowed(
+                f"{about} is for {agreed} use, and the question asks for {use} use",
+                hint=f'write use = "{agreed}" into [cohort], if that is what you want; other use'
+                " is another purpose, which the parties agree to and the custodian signs",
+            )
 
     def require(self, parties: Iterable[str], feature: Feature, purpose: str) -> None:
         """Raises NotAllowed, naming them, unless all these parties take part in the feature."""

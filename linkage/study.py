@@ -152,6 +152,9 @@ class StudyConfig(Strict):
         for i, clk in enumerate(self.clk):
             self._strong_enough(i, clk)
         require_consistent(self.party, self.purpose, self.participation)
+        if self.purpose and "use" in self.study.model_fields_set:
+            said = "says nothing in a study that declares purposes"
+            raise Fault(said, "write use into each [[purpose]]", "study", "use")
         return self
 
     def _named_once(self) -> None:
@@ -224,7 +227,7 @@ class StudyConfig(Strict):
     @property
     def agreed(self) -> Agreed:
         """Which party takes part in which feature for which purpose."""
-        return Agreed(self.party, self.purpose, self.participation)
+        return Agreed(self.party, self.purpose, self.participation, self.study.use)
 
     def last_day(self, party_id: str) -> dt.date | None:
         """Return the last day, UTC, of a party's agreement or the study; None: without end."""

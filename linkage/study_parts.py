@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from linkage.match_key_presets import PRESETS
 from linkage.strict_toml import Fault, Strict
+from linkage.uses import NON_COMMERCIAL, Use
 
 NAME_TRANSFORMS = frozenset({"initial", "sound", "formal"})
 TRANSFORMS: Mapping[str, frozenset[str]] = {
@@ -84,12 +85,14 @@ class Header(Strict):
     passes (linkage.certificate); signed with the file, and shown to everyone who uses it.
     fill_nulls: match keys and CLKs that a record lacks are made up (linkage.encoding.fillers);
     None: as the profile says, see `fills_nulls`. release_methods: a release to the enclave alone
-    may say how its IDs were linked, where every steward consents.
+    may say how its IDs were linked, where every steward consents. use: for profit or not; in a
+    study with [[purpose]] tables each says it.
     """
 
     id: Identifier
     title: str = Field(min_length=1, max_length=200)
     purpose: str = Field(min_length=1, max_length=2000)
+    use: Use = NON_COMMERCIAL
     profile: Literal["hardened", "clkhash"] = "hardened"
     epoch: int = Field(default=1, ge=1, le=10_000)
     expires: dt.date | None = None

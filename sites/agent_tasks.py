@@ -33,6 +33,7 @@ from sites.counted import knows_reader
 from sites.outbox import was_sent
 from sites.questions import decide, decided, require_usable
 from sites.session import Session
+from sites.terms import terms_allow
 
 Kind = Literal["answer", "rows", "count", "join"]
 WORDS: dict[Kind, str] = {
@@ -148,6 +149,9 @@ def judge(session: Session, task: Task) -> Judged:
         return Judged(False, "denied by this site, or its approval taken back")
     if task.kind in ("rows", "join"):
         return _judge_rows(session, task)
+    if not terms_allow(session, task.question.use):
+        said = f"refused: this commons' terms do not allow {task.question.use} use"
+        return Judged(False, said, deny=True)
     if task.kind == "count" and is_counted(session, task) and not reader_is_known(session, task):
         return Judged(False, READER_WAITS)
     rule = session.site.agent.for_questions(task.purpose)

@@ -18,6 +18,7 @@ from linkage.errors import KeyRefused, NotAllowed
 from linkage.messages import QuestionState
 from sites.questions import asked_hash, decided
 from sites.session import Session
+from sites.terms import require_terms
 
 PERSON, POLICY = "person", "policy"
 By = Literal["person", "policy"]
@@ -27,8 +28,10 @@ def allow(session: Session, question: QuestionState, *, by: By) -> None:
     """
     Keep the yes to answering this question with counts.
 
-    Raises NotAllowed where the steward said no: only another decision of the steward undoes that.
+    Raises NotAllowed where the steward said no: only another decision of the steward undoes that;
+    and where this party's terms forbid the use.
     """
+    require_terms(session, question.use)
     if decided(session, question) not in (None, "approve"):
         raise NotAllowed(
             f"the steward of {session.party!r} denied this question, or took the approval back",

@@ -39,6 +39,7 @@ from sites.cohort.spec_imaging import ImagingCriteria
 from sites.outbox import send_once
 from sites.questions import require_approved, require_delivering, require_epoch, require_usable
 from sites.session import Session
+from sites.terms import require_terms, terms_allow
 
 
 def answer_everything(session: Session) -> dict[str, str]:
@@ -58,8 +59,10 @@ def answer_everything(session: Session) -> dict[str, str]:
                 continue
             try:
                 fits = len(answer_imaging(session, question.question_id).record_ids)
-            except NotAllowed:
-                done[question.question_id] = "NOT ANSWERED: waits for this party's steward"
+            except NotAllowed as fault:
+                waits = terms_allow(session, question.use)
+                why = "waits for this party's steward" if waits else fault.message
+                done[question.question_id] = f"NOT ANSWERED: {why}"
                 continue
             # One that has ended, or that this commons cannot evaluate, keeps no other waiting.
             except (Conflict, CohortRefused, SourceRefused) as fault:
@@ -115,10 +118,12 @@ def answer_imaging(session: Session, question_id: str) -> ImagingAnswer:
     Evaluate the imaging criteria of a question and send the qualifying IDs to the enclave.
 
     From these IDs the enclave learns which of its own persons have images that fit, so this
-    party says yes first: raises NotAllowed without (sites.allowing).
+    party says yes first: raises NotAllowed without (sites.allowing), and where its terms forbid
+    the use (sites.terms).
     """
     question = session.broker.question(session.study_id, question_id)
     require_shown(question)
+    require_terms(session, question.use)
     require_answerable(session, question)
     require_usable(question)
     require_epoch(session, question)
@@ -152,6 +157,7 @@ def send_rows(session: Session, question_id: str, delivery_id: str) -> int:
     """
     question = session.broker.question(session.study_id, question_id)
     require_shown(question)
+    require_terms(session, question.use)
     require_approved(session, question)
     require_epoch(session, question)
     require_delivering(session)

@@ -24,6 +24,7 @@ from sites.cohort.spec import CohortSpec
 from sites.counted import mark_asked, open_counts
 from sites.questions import today
 from sites.session import Session
+from sites.terms import require_terms
 
 FOLDER = Path("questions")
 """Where reading keys are kept, if the researcher names no other folder."""
@@ -54,6 +55,7 @@ def request_of(
         clinical=spec.clinical.model_dump(mode="json"),
         expires=expires,
         reader=reader,
+        use=spec.cohort.use,
     )
     return commit(asked, secrets.token_bytes(SALT_BYTES), secrets.token_bytes(SALT_BYTES))
 
@@ -65,8 +67,10 @@ def ask(
     Ask a question through the enclave's site, and keep its reading key in `folder`.
 
     expires: the last day, UTC, YYYY-MM-DD; default: LASTS_DAYS from today, or the study's last day
-    where that is earlier. A question that the broker refuses leaves no key behind.
+    where that is earlier. A question that the broker refuses leaves no key behind. Raises
+    NotAllowed where this party's own terms forbid the use, before anything is sent.
     """
+    require_terms(session, spec.cohort.use)
     key = Identity.generate("reader")
     request = request_of(
         spec, run_id, expires=expires or last_day(session).isoformat(), reader=key.public()

@@ -44,6 +44,7 @@ from sites.kept_cohorts import remember
 from sites.link_quality import link_quality_of
 from sites.questions import require_approved, require_delivering, require_usable
 from sites.session import Session
+from sites.terms import allows, refused, require_terms
 
 _CUT = (
     f"of subjects with more than {CELL_DAYS} fitting studies, only the earliest {CELL_DAYS} days"
@@ -61,6 +62,7 @@ def count(session: Session, question_id: str) -> Counts:
     """
     question = session.broker.question(session.study_id, question_id)
     require_shown(question)
+    require_terms(session, question.use)
     require_usable(question)
     criteria = _clinical(session, question)
     _, opened = session.receive(QUESTION_IDS, subject=question_id)
@@ -150,6 +152,7 @@ def join(
     question = session.broker.question(session.study_id, question_id)
     criteria = _clinical(session, question)
     require_shown(question)
+    require_terms(session, question.use)
     require_approved(session, question)
     require_delivering(session)
     if question.delivery_id is None:
@@ -161,6 +164,8 @@ def join(
         DELIVERY_ROWS, subject=question.delivery_id, sender=imaging_of(session)
     )
     attrition, cover, bundle, notice = unpack_delivery(packed)
+    if not allows(notice, question.use):
+        raise refused(imaging_of(session), question.use)
     seed, made_at = _made_of(session, question.delivery_id)
     received = _open_rows(session, question.delivery_id, bundle)
     header = session.signed.study.study
@@ -173,6 +178,7 @@ def join(
             asked=Asked(
                 title=question.title,
                 purpose=question.purpose,
+                use=question.use,
                 spec_hash=question.spec_hash,
                 clinical=criteria,
             ),

@@ -18,6 +18,7 @@ from sites.cohort import spec, spec_words
 from sites.cohort.bundle import BUNDLE_SCHEMAS
 from sites.questions import over
 from sites.session import Session
+from sites.terms import terms_allow
 
 Rows = dict[str, object]
 
@@ -26,6 +27,7 @@ def summary(one: QuestionState, session: Session) -> Rows:
     """Return a question in a few lines, for a list of them."""
     return {
         "purpose": one.purpose,
+        "use": one.use,
         "until": one.expires or "no last day",
         "decisions": ", ".join(_decided(one, session).values()) or "none yet",
         "now": now(one, session),
@@ -37,6 +39,7 @@ def head(one: QuestionState, session: Session) -> Rows:
     asked_at = dt.datetime.fromtimestamp(one.asked_at, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     rows: Rows = {
         "purpose": one.purpose,
+        "use": _use(one, session),
         "asked": f"{asked_at}, of run {one.run_id}, epoch {one.epoch or 'unknown'} of the study",
         "until": f"{one.expires or 'no last day'} (the question, and all that comes of it)",
         "hash": one.spec_hash,
@@ -167,6 +170,12 @@ def now(one: QuestionState, session: Session) -> str:
     if waits:
         return f"{counted}; delivery waits for the steward of: {', '.join(waits)}{asks}"
     return f"{counted}; approved by all{asks}: linkage-cohort deliver {one.question_id}"
+
+
+def _use(one: QuestionState, session: Session) -> str:
+    if terms_allow(session, one.use):
+        return one.use
+    return f"{one.use}: NOT ALLOWED by this party's terms"
 
 
 def _counted(one: QuestionState, session: Session) -> str:

@@ -22,6 +22,7 @@ from linkage.messages import Approval, Decision, QuestionState
 from linkage.question_messages import Remark, RemarkState
 from linkage.sealing import read_secret, write_secret
 from sites.session import Session
+from sites.terms import require_terms
 
 
 def decide(
@@ -32,11 +33,12 @@ def decide(
 
     expires: of an approval, its last day, UTC, YYYY-MM-DD. Raises PackageRefused where what is
     shown is not what the question's hash commits to, NotAllowed for an approval where a side of
-    the study delivers no rows.
+    the study delivers no rows, or this party's terms forbid the use.
     """
     question = session.broker.question(session.study_id, question_id)
     if decision == "approve":
         require_shown(question)
+        require_terms(session, question.use)
         require_delivering(session)
     approval = Approval(
         study_id=session.study_id,

@@ -160,7 +160,13 @@ class Sites:
     """The imaging commons and the enclave, linked; each with a folder and a wire of its own."""
 
     def __init__(
-        self, world: World, folder: Path, *, imaging: Sequence[int], enclave: Sequence[int]
+        self,
+        world: World,
+        folder: Path,
+        *,
+        imaging: Sequence[int],
+        enclave: Sequence[int],
+        text: str = TWO_PARTIES,
     ) -> None:
         self.world, self.folder = world, folder
         # A rehearsal's study no site takes: this one is signed as a real one is.
@@ -168,7 +174,7 @@ class Sites:
             world.home.public(),
             folder.name,
             rehearsal=False,
-            text=TWO_PARTIES,
+            text=text,
             identities=world.identities,
         )
         self.custodian = world.signed.pin(CUSTODIAN).fingerprint
@@ -203,8 +209,8 @@ class Sites:
         vault.save_map(1, records.pseudonyms, [of[p.tobytes()] for p in records.pseudonyms])
         self.write_site(party)
 
-    def write_site(self, party: str, agent: str = "") -> None:
-        """Write the site file; agent: lines of [agent]."""
+    def write_site(self, party: str, agent: str = "", more: str = "") -> None:
+        """Write the site file; agent: lines of [agent]; more: of [imaging] or [omop], and after."""
         data = (
             f'[imaging]\nfile = "{self.folder}/imaging_series.parquet"\ndate_frame = "shifted"\n'
             if party == "imaging"
@@ -212,7 +218,7 @@ class Sites:
         )
         self.site_file(party).write_text(
             f'party = "{party}"\n[broker]\nurl = "{self.wires[party].url}"\n'
-            f'custodian = "{self.custodian}"\n{data}[agent]\nevery = 5\n{agent}\n'
+            f'custodian = "{self.custodian}"\n{data}{more}\n[agent]\nevery = 5\n{agent}\n'
         )
 
     def site_file(self, party: str) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 from linkage.commitments import SALT_BYTES, commit, half_digest
 from linkage.messages import QuestionRequest, QuestionState
 from linkage.sealing import PublicIdentity
+from linkage.uses import NON_COMMERCIAL, Use
 
 
 def question(
@@ -18,6 +19,7 @@ def question(
     clinical: dict[str, Any] | None = None,
     expires: str = "",
     reader: PublicIdentity | None = None,
+    use: Use = NON_COMMERCIAL,
 ) -> QuestionRequest:
     """Return a question with fixed salts: the same words give the same hash."""
     asked = QuestionRequest(
@@ -29,6 +31,7 @@ def question(
         clinical=clinical or {},
         expires=expires,
         reader=reader,
+        use=use,
     )
     return commit(asked, b"i" * SALT_BYTES, b"c" * SALT_BYTES)
 
@@ -46,6 +49,7 @@ def shown(asked: QuestionRequest, side: str, **also: Any) -> QuestionState:
         "spec_hash": asked.spec_hash,
         "expires": asked.expires,
         "reader": asked.reader,
+        "use": asked.use,
         side: getattr(asked, side),
         f"{side}_salt": getattr(asked, f"{side}_salt"),
         "imaging_digest": half_digest(asked.imaging_salt, asked.imaging),

@@ -55,7 +55,8 @@ class Questions:
     def ask(self, grant: Grant, request: QuestionRequest, *, key: str | None = None) -> JobState:
         """
         Queue a question; the same idempotency key makes one. Raises Conflict for a study without
-        imaging party and enclave, PackageRefused where its hash does not commit to what it asks.
+        imaging party and enclave, PackageRefused where its hash does not commit to what it asks,
+        NotAllowed where the run's purpose is not the use that it asks for.
         """
         two_sides(grant.study)
         request.canonical()
@@ -81,6 +82,7 @@ class Questions:
                 return job_state(before)
             run = uses.finished_for(connection, grant.study, request.run_id)
             uses.require_use(connection, grant.study, "questions", run, two_sides(grant.study))
+            grant.study.config.agreed.require_use(request.use, run.purpose)
             asked, row = row, replace(row, run_id=run.id)
             jobs.add(connection, row)
             remember(connection, grant, key, asked)
@@ -94,6 +96,7 @@ class Questions:
                     "run": row.run_id,
                     "spec_hash": request.spec_hash,
                     "expires": request.expires,
+                    "use": request.use,
                     "reader": request.reader.fingerprint if request.reader else "",
                 },
             )
@@ -269,6 +272,7 @@ def _state(connection: Connection, row: jobs.JobRow, grant: Grant) -> QuestionSt
             "spec_hash": asked.spec_hash,
             "expires": asked.expires,
             "reader": asked.reader,
+            "use": asked.use,
             "study_hash": terms.get("study_hash", ""),
             "epoch": terms.get("epoch", 0),
             "state": row.state,

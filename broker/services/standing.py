@@ -144,7 +144,7 @@ def _refused(connection: Connection, row: jobs.JobRow, stop: Stop, today: dt.dat
     )
 
 
-def _content(row: jobs.JobRow) -> tuple[str, object, object]:
+def _content(row: jobs.JobRow) -> tuple[str, str, object, object]:
     """What is asked and for which purpose; salts, keys and runs differ each time."""
     asked = QuestionRequest.model_validate_json(row.request)
-    return asked.purpose, asked.imaging, asked.clinical
+    return asked.purpose, asked.use, asked.imaging, asked.clinical

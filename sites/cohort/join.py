@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import rfc8785
 
 from linkage.errors import KeyRefused, PackageRefused
+from linkage.uses import NON_COMMERCIAL, Use
 from sites.cohort.assemble import Assembled, assemble
 from sites.cohort.attrition import Attrition, Step
 from sites.cohort.calendar import Calendar
@@ -64,6 +65,7 @@ class Asked:
 
     title: str
     purpose: str
+    use: Use = NON_COMMERCIAL
     spec_hash: str
     clinical: ClinicalCriteria
     imaging: ImagingCriteria | None = None
@@ -74,6 +76,7 @@ def asked_of(spec: CohortSpec) -> Asked:
     return Asked(
         title=spec.cohort.title,
         purpose=spec.cohort.purpose,
+        use=spec.cohort.use,
         spec_hash=spec.hash,
         clinical=spec.clinical,
         imaging=spec.imaging,
@@ -357,11 +360,12 @@ def _describe(
 ) -> None:
     """Write what stands beside the tables: dictionary, terms of use, provenance."""
     write_dictionary(folder)
-    write_terms(folder, terms.notices, purpose=asked.purpose)
+    write_terms(folder, terms.notices, purpose=asked.purpose, use=asked.use)
     write_provenance(
         folder,
         study=terms.study_id,
         spec_hash=asked.spec_hash,
+        use=asked.use,
         trace=terms.trace,
         minimum_cell=terms.minimum_cell,
         rounding=CellRule(terms.minimum_cell).rounding,

@@ -17,8 +17,11 @@ from pydantic import Field, ValidationError
 
 from linkage.errors import PackageRefused
 from linkage.strict_toml import Strict
+from linkage.uses import NON_COMMERCIAL, Use
 
 TERMS_FILE = "USE_TERMS.txt"
+_NOT_ALLOWED = "Not allowed: ask this commons before any such use."
+_NOT_APPROVED = "Not approved: it needs a question of its own, and has other terms."
 
 
 class UseNotice(Strict):
@@ -55,33 +58,40 @@ def notice_from_bytes(content: bytes) -> UseNotice | None:
         ) from None
 
 
-def write_terms(folder: Path, notices: Mapping[str, UseNotice | None], *, purpose: str) -> None:
+def write_terms(
+    folder: Path, notices: Mapping[str, UseNotice | None], *, purpose: str, use: Use
+) -> None:
     """
-    Write USE_TERMS.txt: for what the stewards approved the cohort, and what each commons asks.
+    Write USE_TERMS.txt: for what the stewards approved the cohort, and what each commons asks of
+    that use; of the other one nothing is said that could be taken for a yes.
 
     notices: by commons; None where it has given none.
     """
     parts = [
         "TERMS OF USE\n",
-        "The stewards approved this cohort for the following purpose, and for no other.\n"
-        "Commercial and non-commercial use are different purposes.\n",
+        f"The stewards approved this cohort for {use} use, for the following purpose, and for no\n"
+        "other. Commercial and non-commercial use are different purposes.\n",
         f"    {purpose}\n",
-        *(_said(name, notice) for name, notice in notices.items()),
+        *(_said(name, notice, use) for name, notice in notices.items()),
     ]
     (folder / TERMS_FILE).write_text("\n".join(parts), encoding="utf-8")
 
 
-def _said(name: str, notice: UseNotice | None) -> str:
+def _said(name: str, notice: UseNotice | None, use: Use) -> str:
     if notice is None:
         return (
-            f"{name} has given no terms of use. Ask its data manager before you publish, or use\n"
-            "this cohort for profit.\n"
+            f"{name} has given no terms of use. Ask its data manager before you publish.\n"
+            "Commercial use is not allowed.\n"
         )
-    commercial = notice.commercial or "Not allowed: ask this commons before any such use."
+    own, other = "Non-commercial", "Commercial"
+    bound, also = notice.non_commercial, notice.commercial
+    if use != NON_COMMERCIAL:
+        # A cohort for such use is not made without this text (sites.terms).
+        (own, other), (bound, also) = (other, own), (also or _NOT_ALLOWED, bound)
     parts = [
         f"{notice.commons}\n{'-' * len(notice.commons)}",
         f"Acknowledge it in every publication:\n\n    {notice.acknowledgement}\n",
-        f"Non-commercial use:\n\n    {notice.non_commercial}\n",
-        f"Commercial use:\n\n    {commercial}\n",
+        f"{own} use, as approved:\n\n    {bound}\n",
+        f"{other} use:\n\n    {_NOT_APPROVED if also else _NOT_ALLOWED}\n",
     ]
     return "\n".join(parts + ([f"The terms are at {notice.url}\n"] if notice.url else []))

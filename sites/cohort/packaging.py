@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from linkage.errors import Conflict
+from linkage.uses import Use
 from sites.cohort.calendar import ANCHOR
 from sites.cohort.dates import CONFIDENCE
 from sites.cohort.duckdb_file import CHECKSUM_FILE, CONTENT_FILE, DUCKDB_FILE
@@ -83,6 +84,7 @@ def write_provenance(
     *,
     study: str,
     spec_hash: str,
+    use: Use,
     trace: Mapping[str, str],
     minimum_cell: int,
     rounding: int,
@@ -96,6 +98,7 @@ def write_provenance(
         "study": study,
         "made_at": made_at.replace(microsecond=0).isoformat(),
         "specification": {"hash": spec_hash, "of": "what the stewards approved"},
+        "use": use,
         "delivery": dict(trace),
         "software": {
             "python": platform.python_version(),

@@ -22,17 +22,22 @@ from linkage import strict_toml
 from linkage.errors import CohortRefused
 from linkage.strict_toml import Strict
 from linkage.study import Identifier
+from linkage.uses import NON_COMMERCIAL, Use
 from sites.cohort import spec_json
 from sites.cohort.spec_clinical import ClinicalCriteria
 from sites.cohort.spec_imaging import ImagingCriteria
 
 
 class CohortHeader(Strict):
-    """The table [cohort]. purpose: what the stewards read before they approve."""
+    """
+    The table [cohort]. purpose: what the stewards read before they approve. use: for profit or not;
+    two different purposes.
+    """
 
     id: Identifier
     title: str = Field(min_length=1, max_length=200)
     purpose: str = Field(min_length=1, max_length=2000)
+    use: Use = NON_COMMERCIAL
 
 
 class CohortSpec(Strict):

@@ -27,6 +27,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "id": "2 to 64 small letters, digits and hyphens.",
         "title": "One line that all parties see.",
         "purpose": "What the stewards read before they decide.",
+        "use": "For profit or not: another purpose, which each commons allows or not.",
     },
     "ImagingCriteria": {
         "any": "true: every series. Instead of the other keys.",

@@ -26,7 +26,7 @@ KNOWN = {
 
 def explain(spec: CohortSpec) -> str:
     """Return the specification in words, for the researcher and for stewards; ends in newline."""
-    lines = [spec.cohort.title, "", f"Purpose: {spec.cohort.purpose}"]
+    lines = [spec.cohort.title, "", f"Purpose: {spec.cohort.purpose}", f"Use: {spec.cohort.use}"]
     for party in parties_in_words(spec):
         lines += ["", party.name]
         lines += [f"  {line}" for line in party.says]
@@ -42,6 +42,7 @@ def in_words(spec: CohortSpec) -> dict[str, Any]:
         "id": spec.cohort.id,
         "title": spec.cohort.title,
         "purpose": spec.cohort.purpose,
+        "use": spec.cohort.use,
         "specification_hash": spec.hash,
         "imaging": imaging_in_words(spec.imaging),
         "clinical": clinical_in_words(spec.clinical),

@@ -24,7 +24,7 @@ from sites.cohort.duckdb_file import write_duckdb
 from sites.cohort.duckdb_process import content
 from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.layout import TABLES, expected_tables
-from sites.cohort.notices import UseNotice, notice_from_bytes, notice_to_bytes
+from sites.cohort.notices import UseNotice, notice_from_bytes, notice_to_bytes, write_terms
 from sites.cohort.omop import OmopSource
 from sites.cohort.spec_clinical import ClinicalCriteria
 
@@ -205,7 +205,9 @@ def test_every_id_column_is_a_key_a_link_or_null_with_a_reason() -> None:
 
 def test_terms_tell_commercial_from_non_commercial_use(made: Path) -> None:
     text = (made / "USE_TERMS.txt").read_text()
+    assert "approved this cohort for non-commercial use" in text
     assert "We thank the Example Imaging Commons." in text
+    assert "Non-commercial use, as approved:\n\n    Free for research" in text
     assert "Commercial use:\n\n    Not allowed" in text
     assert "enclave has given no terms of use" in text
     assert notice_from_bytes(notice_to_bytes(NOTICE)) == NOTICE
@@ -214,10 +216,24 @@ def test_terms_tell_commercial_from_non_commercial_use(made: Path) -> None:
         notice_from_bytes(b"{}")
 
 
+def test_the_terms_of_one_use_are_no_yes_to_the_other(tmp_path: Path) -> None:
+    sold = NOTICE.model_copy(update={"commercial": "With a licence, 5 % of what it earns."})
+    write_terms(tmp_path, {"imaging": sold}, purpose="A product", use="commercial")
+    text = (tmp_path / "USE_TERMS.txt").read_text()
+    assert "Commercial use, as approved:\n\n    With a licence" in text
+    assert "Non-commercial use:\n\n    Not approved" in text
+    assert "Free for research" not in text
+    write_terms(tmp_path, {"imaging": sold}, purpose="A thesis", use="non-commercial")
+    text = (tmp_path / "USE_TERMS.txt").read_text()
+    assert "Commercial use:\n\n    Not approved" in text
+    assert "With a licence" not in text
+
+
 def test_provenance_says_how_it_came_about_and_counts_nobody(made: Path) -> None:
     told = json.loads((made / "provenance.json").read_text())
     assert told["specification"]["hash"] == "ab" * 32
     assert told["delivery"] == {"run": "r1"}
+    assert told["use"] == "non-commercial"
     assert told["suppression"]["minimum_cell"] == 11
     assert {"python", "duckdb", "commons-linkage"} <= set(told["software"])
     assert "persons" not in told

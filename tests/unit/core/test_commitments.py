@@ -41,6 +41,15 @@ def test_the_bytes_that_are_hashed() -> None:
         **halves,
     }
     assert hashlib.sha256(rfc8785.dumps(content)).hexdigest() == ASKED.spec_hash
+    profit = question(
+        **ASKED.model_dump(include={"run_id", "title", "purpose", "expires"}),
+        imaging=ASKED.imaging,
+        clinical=ASKED.clinical,
+        reader=READER,
+        use="commercial",
+    )
+    content["use"] = "commercial"
+    assert hashlib.sha256(rfc8785.dumps(content)).hexdigest() == profit.spec_hash
     vector = question(imaging={"modality": ["CT"]}, clinical={"any": True})
     assert vector.spec_hash == ("d94d947953ecdf99ad80dd8b4800e086714efbad2d3168f05e40bbadf3737217")
 

@@ -76,6 +76,23 @@ def test_what_is_not_named_is_refused_by_name() -> None:
         agreed.require(["beta", "alpha"], "second-looks", "hearts")
 
 
+def test_commercial_and_non_commercial_use_are_two_purposes() -> None:
+    hearts = 'id = "hearts"\ntitle'
+    agreed = study(PURPOSES.replace(hearts, 'id = "hearts"\nuse = "commercial"\ntitle', 1)).agreed
+    agreed.require_use("non-commercial", "lungs")
+    agreed.require_use("commercial", "hearts")
+    with pytest.raises(NotAllowed, match="'lungs' is for non-commercial use, and the question"):
+        agreed.require_use("commercial", "lungs")
+    with pytest.raises(NotAllowed, match="'hearts' is for commercial use"):
+        agreed.require_use("non-commercial", "hearts")
+    header = {'id = "small-study"': 'id = "small-study"\nuse = "commercial"'}
+    study(**header).agreed.require_use("commercial", "")
+    with pytest.raises(NotAllowed, match="the study is for non-commercial use"):
+        study().agreed.require_use("commercial", "")
+    with pytest.raises(StudyRefused, match="says nothing in a study that declares purposes"):
+        study(PURPOSES, **header)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -86,6 +103,10 @@ def test_what_is_not_named_is_refused_by_name() -> None:
         (PURPOSES.replace('["linkage", "questions"]', '["questions"]'), "fewer than two parties"),
         (PURPOSES.replace('"questions"]', '"dances"]', 1), "should be 'linkage', 'releases'"),
         (PURPOSES.replace('"questions"]', '"linkage"]', 1), "named twice"),
+        (
+            PURPOSES.replace('title = "Outcomes of h', 'use = "profit"\ntitle = "Outcomes of h'),
+            "use",
+        ),
         ("\n[retention]\ninbox_days = 0\n", "inbox_days"),
         ("\n[retention]\nshelf_days = 1\n", "shelf_days"),
     ],
