@@ -80,6 +80,7 @@ def test_each_side_checks_its_own_half() -> None:
         {"run_id": "run-2"},
         {"expires": "2041-01-31"},
         {"expires": ""},
+        {"use": "commercial"},
         {"reader": None},
         {"reader": Identity.generate("reader", kem="X25519").public()},
         {"spec_hash": "0" * 64},
