@@ -156,7 +156,7 @@ def test_three_mistakes_are_told_in_one_go(tmp_path: Path) -> None:
     )
     result = CliRunner().invoke(app, ["validate", str(path)])
     assert result.exit_code == 3
-    for line, remedy in ((7, "CT"), (10, "exactly"), (20, 'write "measurement"')):
+    for line, remedy in ((8, "CT"), (11, "exactly"), (21, 'write "measurement"')):
         assert f"line {line}" in result.output
         assert remedy in result.output
 
