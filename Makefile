@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 
-.PHONY: help setup demo test test-long drill threats gate lint audit format bench lock clean
+.PHONY: help setup demo test test-long test-browser drill threats gate lint audit format bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,10 +48,13 @@ demo: $(DEMO_READY) ## Link three simulated commons and build a cohort (under tw
 	$(BIN)/linkage-site demo --out $(OUT)
 
 test: $(DEV_READY) ## Run the tests, except the long ones
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -m "not long and not browser" $(ARGS)
 
 test-long: $(DEV_READY) ## Run the long tests
 	$(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
+
+test-browser: $(DEV_READY) ## Test the portal in Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 drill: $(DEV_READY) ## Kill a broker at random points, stop its database, fill its disk (about ten minutes)
 	$(BIN)/python -m tests.drill $(ARGS)
