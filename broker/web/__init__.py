@@ -1,0 +1,1 @@
+"""The portal: pages for people, rendered on the server over the same services as the API."""

@@ -1,0 +1,16 @@
+"""
+What a page says after something was done. An address names a notice by its key, so that no text of
+an address is ever shown, and loading the page again does nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NOTICES: Mapping[str, str] = {
+    "signed-out": "You are signed out.",
+    "signed-out-everywhere": "All your sessions are over, on every device.",
+    "password-changed": "Your password is changed. Sign in with the new one.",
+    "account-ready": "Your account is ready. Sign in.",
+}
+"""By key; what is no key here says nothing."""

@@ -1,0 +1,52 @@
+"""The portal as one router, and what it shows in place of a problem document."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import RedirectResponse
+from starlette.responses import Response
+
+from broker.web import home, sign_in
+from broker.web.rendering import FOLDER, Assets, open_page
+from broker.web.visits import SignInFirst
+
+_PROGRAMS = ("/v1", "/health", "/metrics", "/openapi.json")
+
+
+def add_portal(app: FastAPI) -> None:
+    """Add every page, and the files that pages need."""
+    router = APIRouter()
+    for module in (home, sign_in):
+        router.include_router(module.router)
+    app.include_router(router)
+    app.mount("/static", Assets(directory=FOLDER / "static"), name="static")
+    app.add_exception_handler(SignInFirst, _sign_in_first)
+
+
+def is_page(request: Request) -> bool:
+    """Is it an address of the portal, where people read the answer?"""
+    return not request.url.path.startswith((*_PROGRAMS, "/static"))
+
+
+def problem_page(request: Request, answer: Response) -> Response:
+    """Return a problem document as a page, or as the part that htmx puts at the page's top."""
+    problem = json.loads(bytes(answer.body))
+    if problem["code"] == "malformed-request" and answer.status_code == 404:
+        problem |= {"detail": "There is no such page.", "hint": "Go back to your studies."}
+    template = "problem_part.html" if "hx-request" in request.headers else "problem.html"
+    shown = open_page(request, template, status=answer.status_code, problem=problem)
+    for name in ("retry-after", "allow"):
+        if name in answer.headers:
+            shown.headers[name] = answer.headers[name]
+    return shown
+
+
+def _sign_in_first(request: Request, _error: Exception) -> Response:
+    to = request.url.path if request.method == "GET" else "/"
+    where = f"/sign-in?to={quote(to)}"
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"hx-redirect": where})
+    return RedirectResponse(where, status_code=303)

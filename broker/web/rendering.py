@@ -1,0 +1,126 @@
+"""Templates to answers: one environment, one content-security policy, and what each page knows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from broker.policy import Action
+from broker.web.notices import NOTICES
+from broker.web.visits import Visit
+
+FOLDER = Path(__file__).parent
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Of every page: nothing inline, nothing from outside."""
+# With "no-referrer", as on other answers, a browser would send its own forms with Origin: null.
+HEADERS = {"content-security-policy": CONTENT_POLICY, "referrer-policy": "same-origin"}
+
+
+class Assets(StaticFiles):
+    """The portal's own files. Their addresses hold a digest, so browsers may keep them for ever."""
+
+    def file_response(self, full_path: Any, stat_result: Any, scope: Scope, *_: Any) -> Response:
+        """Answer with a file."""
+        answer = super().file_response(full_path, stat_result, scope)
+        answer.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return answer
+
+
+def page(visit: Visit, template: str, *, status: int = 200, **what: Any) -> HTMLResponse:
+    """Render a page for somebody who is signed in."""
+    return _answer(visit.request, template, status, {"visit": visit, "tabs": _tabs(visit), **what})
+
+
+def open_page(request: Request, template: str, *, status: int = 200, **what: Any) -> HTMLResponse:
+    """Render a page for anybody."""
+    return _answer(request, template, status, {"visit": None, "tabs": (), **what})
+
+
+def see_other(path: str, told: str = "") -> RedirectResponse:
+    """Send the browser to a page after something was done. told: a key of NOTICES."""
+    return RedirectResponse(f"{path}?told={told}" if told else path, status_code=303)
+
+
+def _answer(request: Request, template: str, status: int, what: dict[str, Any]) -> HTMLResponse:
+    notice = NOTICES.get(request.query_params.get("told", ""), "")
+    text = (
+        _environment().get_template(template).render(notice=notice, here=request.url.path, **what)
+    )
+    return HTMLResponse(text, status, HEADERS)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(asset=_asset, Action=Action)
+    made.filters.update(day=_day, moment=_moment, number=_number, plural=_plural)
+    made.filters.update(capitalize_first=_capitalize_first)
+    return made
+
+
+@cache
+def _asset(name: str) -> str:
+    """Return the address of one of the portal's files, with its digest."""
+    digest = hashlib.sha256((FOLDER / "static" / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={digest}"
+
+
+def _moment(seconds: float) -> str:
+    """Unix seconds as the text of a <time>; UTC, which the script turns into the viewer's zone."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _day(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return f"{_number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def _capitalize_first(text: str) -> str:
+    """Begin with a capital, and leave names within as they are; Jinja's own lowers the rest."""
+    return text[:1].upper() + text[1:]
+
+
+def _tabs(visit: Visit) -> tuple[tuple[str, str], ...]:
+    study_id = visit.request.path_params.get("study_id")
+    if study_id is None:
+        return ()
+    return tuple(_study_tabs(visit, f"/studies/{study_id}"))
+
+
+def _study_tabs(visit: Visit, at: str) -> Iterator[tuple[str, str]]:
+    yield "Study", at
+    if visit.may(Action.READ_RUN):
+        yield "Runs", f"{at}/runs"
+    if visit.may(Action.READ_REVIEW):
+        yield "Review", f"{at}/reviews"
+    if visit.may(Action.READ_QUESTION):
+        yield "Questions", f"{at}/questions"
+    if visit.may(Action.READ_RELEASE):
+        yield "Releases", f"{at}/releases"

@@ -1,0 +1,51 @@
+// What pages can do more where scripts run; each works without. Nothing here decides anything.
+"use strict";
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+function everywhere(root, selector, act) {
+  if (root.matches && root.matches(selector)) act(root);
+  root.querySelectorAll(selector).forEach(act);
+}
+
+function enrich(root) {
+  // Times, in the viewer's zone; what the server said stays to be seen.
+  everywhere(root, "time[datetime]", (time) => {
+    if (time.title) return;
+    time.title = time.textContent;
+    time.textContent = moments.format(new Date(time.dateTime));
+  });
+  everywhere(root, "[data-zone]", (place) => { place.textContent = zone; });
+  everywhere(root, "[data-copy]", (button) => {
+    if (!button.hidden || !navigator.clipboard) return;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+  });
+  everywhere(root, "[data-print]", (button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  });
+  // A destructive act: its button works once the name is typed. The server checks it again.
+  everywhere(root, "input[data-must-be]", (input) => {
+    const button = input.form.querySelector("button");
+    const check = () => { button.disabled = input.value !== input.dataset.mustBe; };
+    input.addEventListener("input", check);
+    check();
+  });
+}
+
+document.addEventListener("DOMContentLoaded", () => enrich(document));
+document.addEventListener("htmx:afterSwap", (event) => enrich(event.detail.target));
+// A form sends once: a second click before the answer must not do it twice.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "yes";
+  window.addEventListener("pageshow", () => { delete form.dataset.sent; }, { once: true });
+  setTimeout(() => { delete form.dataset.sent; }, 10000);
+});

@@ -1,0 +1,119 @@
+"""
+Who looks at a page, and whether they may: the session's cookie, the CSRF token of a form, and the
+same policy that the API asks (broker.policy). Access tokens open no page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from broker.browsers import CSRF, READING
+from broker.container import Broker
+from broker.policy import Action, Caller, Grant, require_id
+from broker.routes.common import Services
+from broker.web.forms import CSRF_FIELD, Form, read_form
+from linkage.account_messages import SessionState
+from linkage.errors import LinkageError, NotAuthenticated
+
+
+class SignInFirst(Exception):
+    """Nobody is signed in, or the session is over: the sign-in page comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """
+    One request for a page by somebody who is signed in. grant: for the page's action; None where
+    the page only asks that somebody is signed in. form: what was posted.
+    """
+
+    request: Request
+    broker: Broker
+    caller: Caller
+    session: SessionState
+    granted: Grant | None = None
+    form: Form = field(default_factory=dict)
+
+    @property
+    def grant(self) -> Grant:
+        """The passed check of the page's action. Raises LinkageError: a fault of ours."""
+        if self.granted is None:
+            raise LinkageError("the page asks for no action")
+        return self.granted
+
+    @property
+    def partial(self) -> bool:
+        """Does htmx ask, for a part of the page?"""
+        return "hx-request" in self.request.headers
+
+    def may(self, action: Action, uploader: str | None = None) -> bool:
+        """Whether the visitor may do `action` in the page's study: what a page offers."""
+        study_id = self.request.path_params.get("study_id")
+        try:
+            self.broker.studies.grant(self.caller, action, study_id=study_id, uploader=uploader)
+        except LinkageError:
+            return False
+        return True
+
+    def grant_for(self, action: Action, uploader: str | None = None) -> Grant:
+        """Return the check of another action in the page's study. Raises as `broker.policy`."""
+        study_id = self.request.path_params.get("study_id")
+        return self.broker.studies.grant(self.caller, action, study_id=study_id, uploader=uploader)
+
+    def text(self, name: str) -> str:
+        """Return a field of the form, "" where it is not there."""
+        return self.form.get(name, ("",))[0]
+
+    def texts(self, name: str) -> Sequence[str]:
+        """Return every value of a field."""
+        return self.form.get(name, ())
+
+
+class PageMay:
+    """
+    A dependency: somebody is signed in and may do `action` in the study of the path; with no
+    action, that somebody is signed in. Gives the Visit.
+    """
+
+    def __init__(self, action: Action | None = None) -> None:
+        self.action = action
+
+    async def __call__(self, request: Request, broker: Services) -> Visit:
+        """Raises SignInFirst; NotAuthenticated for a form without its token; as the policy."""
+        form = await read_form(request)
+        return await run_in_threadpool(self._visit, request, broker, form)
+
+    def _visit(self, request: Request, broker: Broker, form: Form) -> Visit:
+        caller, session = _signed_in(request, broker, form)
+        if self.action is None:
+            return Visit(request, broker, caller, session, None, form)
+        path = {name: require_id(str(text)) for name, text in request.path_params.items()}
+        grant = broker.studies.grant(
+            caller, self.action, study_id=path.get("study_id"), uploader=path.get("uploader")
+        )
+        return Visit(request, broker, caller, session, grant, form)
+
+
+Anyone = Annotated[Visit, Depends(PageMay())]
+"""Whoever is signed in."""
+
+
+def _signed_in(request: Request, broker: Broker, form: Form) -> tuple[Caller, SessionState]:
+    door = broker.door
+    cookie = door.browsers.sent(request.headers, door.browsers.cookie)
+    if cookie is None:
+        raise SignInFirst
+    try:
+        session = broker.sessions.state(cookie)
+    except NotAuthenticated:
+        raise SignInFirst from None
+    csrf = form.get(CSRF_FIELD, ("",))[0] or request.headers.get(CSRF, "")
+    if request.method not in READING:
+        door.browsers.require_own(request.headers)
+    caller = broker.sessions.caller(cookie, csrf=None if request.method in READING else csrf)
+    return caller, session
