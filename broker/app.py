@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.routing import compile_path
 
 from broker import problems
@@ -27,6 +28,7 @@ from broker.routes import (
     studies,
     uploads,
 )
+from broker.web.pages import add_portal, is_page, problem_page
 from linkage.errors import LinkageError
 
 
@@ -42,6 +44,7 @@ def create_app(broker: Broker) -> FastAPI:
     app.include_router(proposals.router)
     app.include_router(reviews.router)
     app.include_router(sessions.router)
+    add_portal(app)
     app.add_exception_handler(LinkageError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _framework)
@@ -55,23 +58,30 @@ def create_app(broker: Broker) -> FastAPI:
     return app
 
 
-def _ours(_request: Request, error: Exception) -> JSONResponse:
-    return problems.of_error(error) if isinstance(error, LinkageError) else _unknown(error)
+def _ours(request: Request, error: Exception) -> Response:
+    if isinstance(error, LinkageError):
+        return _told(request, problems.of_error(error))
+    return _told(request, problems.of_unknown(error))
 
 
-def _malformed(_request: Request, error: Exception) -> JSONResponse:
+def _malformed(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
-        return problems.of_validation(error)
-    return _unknown(error)
+        return _told(request, problems.of_validation(error))
+    return _told(request, problems.of_unknown(error))
 
 
-def _framework(request: Request, error: Exception) -> JSONResponse:
+def _framework(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
-        return _unknown(error)
+        return _told(request, problems.of_unknown(error))
     answer = problems.of_http(error)
-    if error.status_code == 405:
+    if error.status_code == 405 and not is_page(request):
         answer.headers["allow"] = _methods_of(request)
-    return answer
+    return _told(request, answer)
+
+
+def _told(request: Request, answer: JSONResponse) -> Response:
+    """Return a problem as whoever asked reads it: a program, or a person."""
+    return problem_page(request, answer) if is_page(request) else answer
 
 
 def _methods_of(request: Request) -> str:
@@ -85,7 +95,3 @@ def _methods_of(request: Request) -> str:
 
 def _is(template: str, path: str) -> bool:
     return compile_path(template)[0].match(path) is not None
-
-
-def _unknown(error: Exception) -> JSONResponse:
-    return problems.of_unknown(error)
