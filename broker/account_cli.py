@@ -101,9 +101,9 @@ def _without(row: Listed) -> str:
 
 
 def _roles(texts: list[str] | None) -> list[PersonRole]:
-    from broker.person_roles import parse_role
+    from broker.person_roles import parse_roles
 
-    return [parse_role(text) for text in texts or []]
+    return parse_roles(texts or [])
 
 
 def _show_invitation(name: str, code: str, until: int, as_json: bool) -> None:

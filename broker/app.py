@@ -14,6 +14,7 @@ from broker.container import Broker
 from broker.description import describe
 from broker.limits import Outermost
 from broker.routes import (
+    accounts,
     assertions,
     audit,
     governance,
@@ -26,6 +27,7 @@ from broker.routes import (
     second_looks,
     sessions,
     studies,
+    system,
     uploads,
 )
 from broker.web.pages import add_portal, is_page, problem_page
@@ -44,6 +46,8 @@ def create_app(broker: Broker) -> FastAPI:
     app.include_router(proposals.router)
     app.include_router(reviews.router)
     app.include_router(sessions.router)
+    app.include_router(accounts.router)
+    app.include_router(system.router)
     add_portal(app)
     app.add_exception_handler(LinkageError, _ours)
     app.add_exception_handler(RequestValidationError, _malformed)

@@ -58,13 +58,44 @@ class SignIn:
 
     def token(self, request: TokenRequest) -> Token:
         """Return an access token. Raises NotAuthenticated, naming which step failed."""
-        caller = _claimed_caller(request.assertion)
         token = secrets.token_urlsafe(32)
+
+        def grant(connection: Connection, caller: Caller, now: int) -> None:
+            granted = access.TokenRow(
+                study_id=caller.study_id,
+                name=caller.name,
+                expires_at=now + self.tokens.access_seconds,
+            )
+            access.add_token(connection, _sha256(token), granted)
+            study = caller.study_id or ""
+            audit.record(connection, actor=caller.actor, action="signed in", study_id=study)
+
+        self._redeem(_claimed_caller(request.assertion), request.assertion, grant)
+        return Token(access_token=token, expires_in=self.tokens.access_seconds)
+
+    def prove(self, caller: Caller, assertion: str) -> None:
+        """
+        Have a caller show that it holds its key now, not only a token: a fresh assertion, good
+        once. Raises NotAuthenticated.
+        """
+        if _claimed_caller(assertion) != caller:
+            _refuse("the assertion is not the caller's", "sign it with the key that signed in")
+
+        def note(connection: Connection, who: Caller, _now: int) -> None:
+            study = who.study_id or ""
+            audit.record(connection, actor=who.actor, action="proved its key", study_id=study)
+
+        self._redeem(caller, assertion, note)
+
+    def _redeem(
+        self, caller: Caller, assertion: str, then: Callable[[Connection, Caller, int], None]
+    ) -> None:
+        """Check an assertion of `caller` and use it up; then do the rest, in that transaction."""
         # Signatures are checked before anybody has to wait: a stranger's assertion costs a read.
         with self.database.read() as connection:
             key = _key_of(connection, caller)
         # Who is not known costs as much time as who signs wrongly: else a clock tells the names.
-        claims = _verified(request.assertion, key or _nobody())
+        claims = _verified(assertion, key or _nobody())
         if key is None:
             _unknown()
         self._check(claims, caller, int(self.now()))
@@ -86,19 +117,7 @@ class SignIn:
                 tokens=now - _REMEMBER_EXPIRED,
             )
             access.use_assertion(connection, used, claims["exp"])
-            granted = access.TokenRow(
-                study_id=caller.study_id,
-                name=caller.name,
-                expires_at=now + self.tokens.access_seconds,
-            )
-            access.add_token(connection, _sha256(token), granted)
-            audit.record(
-                connection,
-                actor=caller.actor,
-                action="signed in",
-                study_id=caller.study_id or "",
-            )
-        return Token(access_token=token, expires_in=self.tokens.access_seconds)
+            then(connection, caller, now)
 
     def caller(self, authorization: str | None) -> Caller:
         """Return who sent this Authorization header. Raises NotAuthenticated."""

@@ -35,6 +35,7 @@ from broker.services.reviews import Reviews
 from broker.services.runs import Runs
 from broker.services.second_looks import SecondLooks
 from broker.services.studies import Studies
+from broker.services.system import System
 from broker.services.uploads import Uploads
 from broker.sessions import Sessions
 from broker.store import blobs as blob_rows
@@ -74,6 +75,7 @@ class Broker:
     lifecycle: Lifecycle
     opt_outs: OptOuts
     retention: Retention
+    system: System
 
     @classmethod
     def at(cls, home: Home) -> Broker:
@@ -117,6 +119,7 @@ class Broker:
             lifecycle=Lifecycle(database),
             opt_outs=OptOuts(database, blobs),
             retention=Retention(database, blobs, home),
+            system=System(database, home, blobs, Oversight(database)),
         )
 
     def sweep(self, *, older_than: float) -> None:

@@ -14,11 +14,13 @@ from broker.policy import Caller
 from broker.rate import Attempts
 from broker.services.accounts import Accounts
 from broker.sessions import Sessions
-from linkage.account_messages import AccountReady, PasswordChange, PasswordSignIn
+from linkage.account_messages import AccountReady, PasswordChange, PasswordSignIn, Proof
 from linkage.errors import NotAuthenticated
 from linkage.messages import Token, TokenRequest
 
 T = TypeVar("T")
+FRESH_SECONDS = 300
+"""So new must be a session of an identity provider's person for what is asked to be proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,27 @@ class FrontDoor:
         proof = PasswordSignIn(name=name, password=asked.password, code=asked.code)
         self.sessions.sign_in(proof, address=address, cookie=cookie)
         return self.accounts.renew(name, asked.new_password)
+
+    def prove(self, headers: Headers, caller: Caller, proof: Proof, *, address: str) -> None:
+        """
+        Have a caller prove anew who it is, for what a stolen cookie or token must not do: a person
+        with password and code, a key with a fresh assertion, good once. Whom an identity provider
+        sends has to have come from there just now. Remaining weakness: whether the provider then
+        asked for anything is its own affair. Raises NotAuthenticated, TooManyRequests.
+        """
+        if not caller.person:
+            self.counted(address, lambda: self.sign_in.prove(caller, proof.assertion))
+        elif self.sessions.is_local(caller.name):
+            asked = PasswordSignIn(name=caller.name, password=proof.password, code=proof.code)
+            self.sessions.prove(asked, address=address)
+        else:
+            cookie = self.browsers.sent(headers, self.browsers.cookie) or ""
+            # A clock that was put back makes no old session a new one.
+            if not 0 <= self.sessions.age(cookie) <= FRESH_SECONDS:
+                raise NotAuthenticated(
+                    "this needs a session that was begun in the last five minutes",
+                    hint="sign in again at the identity provider: GET /v1/session/provider",
+                )
 
     def caller(self, headers: Headers, method: str = "GET") -> Caller:
         """

@@ -55,6 +55,11 @@ def parse_role(text: str) -> PersonRole:
     return PersonRole(kind, study_id, party)  # type: ignore[arg-type]  # one of Kind, see above
 
 
+def parse_roles(texts: Iterable[str]) -> list[PersonRole]:
+    """Read several roles. Raises KeyRefused."""
+    return [parse_role(text) for text in texts]
+
+
 def require_compatible(roles: Iterable[PersonRole]) -> frozenset[PersonRole]:
     """
     Return the roles. Raises KeyRefused where one person may not have them all: admin or auditor

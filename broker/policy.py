@@ -32,6 +32,7 @@ STAFF = "a steward or operator of whoever tokenizes it"
 RESEARCHER = "a researcher of the study"
 REVIEWER = "a reviewer of the study"
 AUDITOR = "an auditor"
+ANYBODY = "whoever signed in"
 PEOPLE = frozenset({STEWARD, OPERATOR, RESEARCHER, REVIEWER, AUDITOR})
 """Roles of persons who signed in; a person with the role admin is ADMIN."""
 
@@ -83,6 +84,12 @@ class Action(Enum):
     OPT_OUT = "opt records out"
     READ_OPT_OUTS = "read which opt-out lists were sent"
     READ_DESTRUCTION = "read the certificate of the study's destruction"
+    LIST_STUDIES = "list the studies that are there for it"
+    CLOSE_STUDY = "close or reopen the study"
+    DESTROY_STUDY = "destroy the study"
+    READ_ACCOUNTS = "read who may sign in"
+    CHANGE_ACCOUNTS = "change who may sign in"
+    READ_SYSTEM = "read how this broker does"
 
 
 ALLOWED: Mapping[Action, frozenset[str]] = {
@@ -125,6 +132,12 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.OPT_OUT: frozenset({ITSELF}),
     Action.READ_OPT_OUTS: frozenset({ADMIN, ITSELF}),
     Action.READ_DESTRUCTION: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
+    Action.LIST_STUDIES: frozenset({ANYBODY}),  # each is one that it may READ_STUDY
+    Action.CLOSE_STUDY: frozenset({ADMIN}),
+    Action.DESTROY_STUDY: frozenset({ADMIN}),
+    Action.READ_ACCOUNTS: frozenset({ADMIN}),
+    Action.CHANGE_ACCOUNTS: frozenset({ADMIN}),
+    Action.READ_SYSTEM: frozenset({ADMIN}),
 }
 """The whole policy. An action that is not here is refused to everybody."""
 
@@ -147,7 +160,16 @@ BEFORE_EXPIRY = frozenset(
 )
 """What the agreement behind a study allows only until the study's last day; reading stays."""
 
-OUTSIDE_STUDIES = frozenset({Action.REGISTER_STUDY, Action.READ_AUDIT})
+OUTSIDE_STUDIES = frozenset(
+    {
+        Action.REGISTER_STUDY,
+        Action.READ_AUDIT,
+        Action.LIST_STUDIES,
+        Action.READ_ACCOUNTS,
+        Action.CHANGE_ACCOUNTS,
+        Action.READ_SYSTEM,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +284,7 @@ def check(
                 "there is no such study here, or it is not yours",
                 hint="check the study's id; its admin registers it with the signed study file",
             )
-    roles = _roles(caller, registered, uploader)
+    roles = _roles(caller, registered, uploader) | {ANYBODY}
     if not roles & ALLOWED.get(action, frozenset()):
         allowed = " or ".join(sorted(ALLOWED.get(action, frozenset()))) or "nobody"
         raise NotAllowed(f"{caller.actor!r} may not {action.value}", hint=f"allowed: {allowed}")

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from linkage import account_messages, certificate, errors, messages
+from linkage import account_messages, admin_messages, certificate, errors, messages
 
 STATUS: Mapping[type[errors.LinkageError], int] = {
     errors.NotAuthenticated: 401,
@@ -48,6 +48,7 @@ _OUR_FIELDS = frozenset(
         *vars(messages).values(),
         *vars(certificate).values(),
         *vars(account_messages).values(),
+        *vars(admin_messages).values(),
     )
     if isinstance(model, type) and issubclass(model, BaseModel)
     for name in model.model_fields

@@ -23,7 +23,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, TypeVar
 
 from broker import audit
 from broker.account_config import AccountSettings
@@ -39,6 +40,7 @@ from broker.store.engine import Connection, Database
 from linkage.account_messages import PasswordSignIn, SessionState
 from linkage.errors import KeyRefused, NotAuthenticated, TooManyRequests
 
+T = TypeVar("T")
 FREE = 5
 """Failures in a row under one name after which attempts have to wait."""
 _LONGEST_WAIT = 3600
@@ -80,6 +82,20 @@ class Sessions:
         Begin a session; the one of `cookie`, if any, ends. Raises NotAuthenticated, and
         TooManyRequests where the address or the name has to wait.
         """
+        return self._proved(asked, address, partial(self.begin, replacing=cookie))
+
+    def prove(self, asked: PasswordSignIn, *, address: str) -> None:
+        """Check what signing in checks, and begin no session. Raises like `sign_in`."""
+
+        def note(connection: Connection, name: str, how: str) -> None:
+            _record(connection, "person proved who it is", name, by=how)
+
+        self._proved(asked, address, note)
+
+    def _proved(
+        self, asked: PasswordSignIn, address: str, then: Callable[[Connection, str, str], T]
+    ) -> T:
+        """Check name, password and code; then do what is to be done, in that transaction."""
         self.attempts.require(address)
         tag, now = self.key.tag("name", asked.name), int(self.now())
         with self.database.read() as connection:
@@ -105,7 +121,7 @@ class Sessions:
                 accounts.set_failures(connection, tag, 0, now)
                 if fresh:
                     accounts.change(connection, found.name, password=fresh)
-                return self.begin(connection, found.name, how, replacing=cookie)
+                return then(connection, found.name, how)
         self.attempts.failed(address)
         raise NotAuthenticated(
             "name, password or code is wrong",
@@ -161,6 +177,17 @@ class Sessions:
         row = self._row(cookie)
         with self.database.read() as connection:
             return self._state(connection, row)
+
+    def age(self, cookie: str) -> float:
+        """Return how long ago the session was begun, seconds. Raises NotAuthenticated."""
+        begun = self._row(cookie).expires_at - self.settings.session_seconds
+        return self.now() - begun
+
+    def is_local(self, name: str) -> bool:
+        """Does this person sign in with a password here, not at an identity provider?"""
+        with self.database.read() as connection:
+            found = accounts.find(connection, name)
+        return found is not None and found.issuer is None
 
     def end(self, cookie: str, *, everywhere: bool) -> None:
         """End this session, or all sessions of its person. Raises NotAuthenticated."""

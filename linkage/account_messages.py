@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 from pydantic import Field
 
@@ -68,6 +68,76 @@ class AccountReady(_Secret):
 
     name: str
     recovery_codes: tuple[str, ...] = Field(repr=False)
+
+
+class Proof(_Secret):
+    """
+    Who one is, proved anew, for what a stolen cookie or token must not do. password, code: of a
+    person who signs in with them. assertion: of an admin with a key, as for an access token, and
+    not used before. A person of an identity provider gives nothing, and signs in there just before.
+    """
+
+    password: str = Field(default="", max_length=1024, repr=False)
+    code: str = Field(default="", max_length=64, repr=False)
+    assertion: str = Field(default="", max_length=8192, repr=False)
+
+
+Roles = Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=100)]
+"""As broker.person_roles writes them."""
+Hours = Annotated[int, Field(ge=1, le=24 * 30)]
+"""How long an invitation is good."""
+
+
+class AccountInvited(_Secret):
+    """Inviting somebody. name: of the account, as its person will type it."""
+
+    name: str = Field(max_length=64)
+    roles: Roles
+    hours: Hours | None = None
+    proof: Proof = Field(repr=False)
+
+
+class AccountRoles(_Secret):
+    """In place of all roles that were given to an account before."""
+
+    roles: Roles
+    proof: Proof = Field(repr=False)
+
+
+class AccountReset(_Secret):
+    """Taking password, second factor and sessions away, and inviting anew."""
+
+    hours: Hours | None = None
+    proof: Proof = Field(repr=False)
+
+
+class AccountSwitch(_Secret):
+    """Disabling an account, or enabling it."""
+
+    proof: Proof = Field(repr=False)
+
+
+class Invitation(_Secret):
+    """An invitation, shown this once. expires_at: Unix seconds."""
+
+    name: str
+    invitation_secret: str = Field(repr=False)
+    expires_at: int
+
+
+class AccountState(Message):
+    """
+    An account. state: "active", "invited", "invitation expired", "no password", "locked",
+    "disabled". roles: given by an admin; claimed_roles: by the identity provider's claims.
+    provider: its issuer and subject there, "" for an account with a password.
+    """
+
+    name: str
+    state: str
+    roles: tuple[str, ...]
+    claimed_roles: tuple[str, ...] = ()
+    second_factor: bool
+    provider: str = ""
 
 
 class SessionState(_Secret):

@@ -33,10 +33,12 @@ from broker.second_look import SecondLooker
 from linkage.account_messages import (
     AccountReady,
     Enrolment,
+    Invitation,
     InvitationAccepted,
     InvitationOpened,
     PasswordChange,
     PasswordSignIn,
+    Proof,
     SessionState,
 )
 from linkage.errors import KeyRefused
@@ -81,10 +83,12 @@ SECRET = (
     "AccountKey",
     "AccountReady",
     "Enrolment",
+    "Invitation",
     "InvitationAccepted",
     "InvitationOpened",
     "PasswordChange",
     "PasswordSignIn",
+    "Proof",
     "SessionState",
     "Blur",
 )
@@ -175,6 +179,8 @@ def held(folder: Path) -> dict[str, Callable[[], Any]]:
         "InvitationOpened": lambda: InvitationOpened(invitation_secret=CANARY),
         "PasswordChange": lambda: PasswordChange(password=CANARY, new_password=CANARY),
         "PasswordSignIn": lambda: PasswordSignIn(name="x", password=CANARY, code=CANARY),
+        "Invitation": lambda: Invitation(name="x", invitation_secret=CANARY, expires_at=1),
+        "Proof": lambda: Proof(password=CANARY, code=CANARY, assertion=CANARY),
         "SessionState": lambda: SessionState(
             name="x", roles=(), csrf_token=CANARY, expires_at=1, idle_seconds=1
         ),

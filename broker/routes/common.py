@@ -65,15 +65,17 @@ async def asked_once(request: Request, key: str) -> Asked | None:
 class May:
     """
     A dependency: the caller may do `action` in the study of the path. Gives the grant. A POST with
-    an idempotency key that came with another request before goes no further.
+    an idempotency key that came with another request before goes no further. proved: the body
+    holds a password or an assertion, good once; of it not even a digest is kept, so a key is
+    passed over.
     """
 
-    def __init__(self, action: Action) -> None:
-        self.action = action
+    def __init__(self, action: Action, *, proved: bool = False) -> None:
+        self.action, self._proved = action, proved
 
     async def __call__(self, request: Request, broker: Services, key: OnceKey = None) -> Grant:
         """Raises NotAuthenticated; NotFound or NotAllowed, by `broker.policy`; RequestReused."""
-        if key is None:
+        if key is None or self._proved:
             # At once in one thread: each change of threads is time that everybody waits.
             return await run_in_threadpool(
                 lambda: self._grant(request, broker, caller(request, broker))

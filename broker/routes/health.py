@@ -42,6 +42,15 @@ class Ready(Message):
     worker: bool
 
 
+def probe_of(request: Request) -> Probe:
+    """Return what this process knows of its blobs, whoever asks."""
+    state = request.app.state
+    if not hasattr(state, _PROBE):
+        setattr(state, _PROBE, Probe())
+    found: Probe = getattr(state, _PROBE)
+    return found
+
+
 @router.get("/health")
 def health(broker: Services) -> Health:
     """Say whether database and worker are there."""
@@ -63,10 +72,7 @@ def live() -> Live:
 @router.get("/health/ready")
 def ready(request: Request, broker: Services) -> Ready:
     """Say whether callers can be served; where not, refuse (503) and say what is missing."""
-    state = request.app.state
-    if not hasattr(state, _PROBE):
-        setattr(state, _PROBE, Probe())
-    found = broker.oversight.readiness(broker.home, broker.blobs, getattr(state, _PROBE))
+    found = broker.oversight.readiness(broker.home, broker.blobs, probe_of(request))
     if not found.ready:
         missing = ", ".join(text for text, there in found.reasons() if not there)
         raise Unreachable(f"the broker cannot serve callers: {missing}", hint=_REMEDY)

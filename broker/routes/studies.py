@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from broker.policy import Action, Grant
 from broker.routes.common import Address, May, Services
+from broker.services.lifecycle import require_meant
+from linkage.admin_messages import (
+    DestructionOrder,
+    DestructionOrdered,
+    StudyListed,
+    StudyMeant,
+)
 from linkage.messages import Deactivation, StudyState, Token, TokenRequest
 from linkage.signed_study import SignedStudy
 
 router = APIRouter(prefix="/v1")
+
+Closing = Annotated[Grant, Depends(May(Action.CLOSE_STUDY))]
+Destroying = Annotated[Grant, Depends(May(Action.DESTROY_STUDY, proved=True))]
 
 
 @router.post("/token")
@@ -38,6 +48,40 @@ def register_study(
     )
     response.status_code = 201 if new else 200
     return state
+
+
+@router.get("/studies")
+def studies(
+    broker: Services, grant: Annotated[Grant, Depends(May(Action.LIST_STUDIES))]
+) -> list[StudyListed]:
+    """Return the studies that are there for the caller, by id."""
+    return broker.studies.seen_by(grant.caller)
+
+
+@router.post("/studies/{study_id}/close")
+def close_study(body: StudyMeant, grant: Closing, broker: Services) -> StudyState:
+    """Take nothing new any more; runs and jobs under way end by themselves."""
+    require_meant(grant.study.id, body.confirm)
+    broker.lifecycle.close(grant.caller.actor, grant.study.id)
+    return broker.studies.state(grant)
+
+
+@router.post("/studies/{study_id}/reopen")
+def reopen_study(body: StudyMeant, grant: Closing, broker: Services) -> StudyState:
+    """Let a closed study go on where it was."""
+    require_meant(grant.study.id, body.confirm)
+    broker.lifecycle.reopen(grant.caller.actor, grant.study.id)
+    return broker.studies.state(grant)
+
+
+@router.post("/studies/{study_id}/destruction", status_code=202)
+def destroy_study(
+    body: DestructionOrder, grant: Destroying, broker: Services, request: Request, address: Address
+) -> DestructionOrdered:
+    """Order the destruction of a closed study, which is final; the worker carries it out."""
+    require_meant(grant.study.id, body.confirm)
+    broker.door.prove(request.headers, grant.caller, body.proof, address=address)
+    return broker.lifecycle.order_destruction(grant.caller.actor, grant.study.id)
 
 
 @router.post("/deactivations", status_code=201)

@@ -1,6 +1,9 @@
 """
-Accounts of people: an admin at the broker's console invites, the invited person sets password and
-second factor. An invitation is good once and for some days; only its digest is stored.
+Accounts of people: an admin invites, the invited person sets password and second factor. An
+invitation is good once and for some days; only its digest is stored.
+
+Accounts of admins are made and changed at the broker's console alone: who took over one admin's
+browser can neither make another admin nor put out those that are there.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ from broker.registered import RegisteredStudy
 from broker.store import accounts, studies
 from broker.store.accounts import AccountRow, InvitationRow
 from broker.store.engine import Connection, Database
-from linkage.account_messages import AccountReady, Enrolment, InvitationAccepted
-from linkage.errors import Conflict, KeyRefused, NotAuthenticated, NotFound
+from linkage.account_messages import AccountReady, AccountState, Enrolment, InvitationAccepted
+from linkage.errors import Conflict, KeyRefused, NotAllowed, NotAuthenticated, NotFound
 
 ISSUER = "Commons Linkage broker"
 """What an authenticator shows beside the account's name."""
+CONSOLE = "console"
+"""In the audit log: whoever can log in on the broker's machine."""
 TOTP_SECONDS = 30
 RECOVERY_CODES = 10
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
@@ -37,18 +42,41 @@ _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An account as `account list` shows it."""
+    """An account as `account list` shows it. claimed: what the identity provider says it is."""
 
     name: str
     state: str
-    roles: tuple[str, ...]
+    given: tuple[str, ...]
+    claimed: tuple[str, ...]
     second_factor: bool
     provider: str
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What the person is, whoever says so."""
+        return tuple(sorted({*self.given, *self.claimed}))
+
+    @property
+    def shown(self) -> AccountState:
+        """The account as the API tells it."""
+        return AccountState(
+            name=self.name,
+            state=self.state,
+            roles=self.given,
+            claimed_roles=self.claimed,
+            second_factor=self.second_factor,
+            provider=self.provider,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Who may sign in as a person, and as what. now: Unix seconds, a parameter for tests."""
+    """
+    Who may sign in as a person, and as what. now: Unix seconds, a parameter for tests.
+
+    by: who asks for a change. Everybody but the console is refused (NotAllowed) where it concerns
+    an admin.
+    """
 
     database: Database
     key: AccountKey
@@ -58,7 +86,12 @@ class Accounts:
     now: Callable[[], float] = time.time
 
     def invite(
-        self, name: str, roles: Sequence[PersonRole], *, hours: int | None = None
+        self,
+        name: str,
+        roles: Sequence[PersonRole],
+        *,
+        hours: int | None = None,
+        by: str = CONSOLE,
     ) -> tuple[str, int]:
         """
         Make an account and a code that opens it once; return the code and when it expires.
@@ -74,6 +107,7 @@ class Accounts:
         given = _texts(roles)
         with self.database.change() as connection:
             _require_known(connection, roles)
+            _require_no_admin(given, by)
             if accounts.find(connection, name) is not None:
                 raise Conflict(
                     f"there is an account {name!r} already",
@@ -82,17 +116,17 @@ class Accounts:
             accounts.add(connection, AccountRow(name=name, added_at=int(self.now())))
             accounts.set_roles(connection, name, given, by_claim=False)
             invited = self._invited(connection, name, hours)
-            _record(connection, "account invited", name, roles=", ".join(given))
+            _record(connection, "account invited", name, by, roles=", ".join(given))
         return invited
 
-    def reset(self, name: str, *, hours: int | None = None) -> tuple[str, int]:
+    def reset(self, name: str, *, hours: int | None = None, by: str = CONSOLE) -> tuple[str, int]:
         """
         Take password, second factor and sessions from an account, and invite its person again.
 
         Raises NotFound; Conflict for one of an identity provider, which keeps these things.
         """
         with self.database.change() as connection:
-            row = _existing(connection, name)
+            row = _within_reach(connection, name, by)
             if row.issuer is not None:
                 raise Conflict(
                     f"{name!r} signs in at an identity provider",
@@ -103,39 +137,45 @@ class Accounts:
             accounts.end_sessions(connection, name)
             self.forgive(connection, name)
             invited = self._invited(connection, name, hours)
-            _record(connection, "account reset", name)
+            _record(connection, "account reset", name, by)
         return invited
 
-    def set_roles(self, name: str, roles: Sequence[PersonRole]) -> None:
+    def set_roles(self, name: str, roles: Sequence[PersonRole], *, by: str = CONSOLE) -> None:
         """Replace the roles that an admin gave; at once. Raises NotFound, KeyRefused."""
         given = _texts(roles)
         with self.database.change() as connection:
-            _existing(connection, name)
+            _within_reach(connection, name, by)
+            _require_no_admin(given, by)
             _require_known(connection, roles)
             accounts.set_roles(connection, name, given, by_claim=False)
-            _record(connection, "account roles changed", name, roles=", ".join(given))
+            _record(connection, "account roles changed", name, by, roles=", ".join(given))
 
-    def disable(self, name: str) -> None:
+    def disable(self, name: str, *, by: str = CONSOLE) -> None:
         """End an account's sessions and let it sign in no more. Twice is once."""
         with self.database.change() as connection:
-            row = _existing(connection, name)
+            row = _within_reach(connection, name, by)
             accounts.end_sessions(connection, name)
             if row.disabled_at is None:
                 accounts.change(connection, name, disabled_at=int(self.now()))
-                _record(connection, "account disabled", name)
+                _record(connection, "account disabled", name, by)
 
-    def enable(self, name: str) -> None:
+    def enable(self, name: str, *, by: str = CONSOLE) -> None:
         """Let an account sign in again, also after too many failures. Twice is once."""
         with self.database.change() as connection:
-            _existing(connection, name)
+            _within_reach(connection, name, by)
             accounts.change(connection, name, disabled_at=None)
             self.forgive(connection, name)
-            _record(connection, "account enabled", name)
+            _record(connection, "account enabled", name, by)
 
     def all(self) -> list[Listed]:
         """Return every account by name."""
         with self.database.read() as connection:
             return [self._listed(connection, row) for row in accounts.everybody(connection)]
+
+    def listed(self, name: str) -> Listed:
+        """Return one account. Raises NotFound."""
+        with self.database.read() as connection:
+            return self._listed(connection, _existing(connection, name))
 
     def open_invitation(self, code: str) -> Enrolment:
         """
@@ -259,7 +299,8 @@ class Accounts:
         return Listed(
             name=row.name,
             state=state if row.disabled_at is None else "disabled",
-            roles=tuple(sorted(accounts.roles(connection, row.name))),
+            given=tuple(sorted(accounts.roles(connection, row.name, by_claim=False))),
+            claimed=tuple(sorted(accounts.roles(connection, row.name, by_claim=True))),
             second_factor=row.totp is not None,
             provider=f"{row.issuer} {row.subject}" if row.issuer else "",
         )
@@ -318,9 +359,22 @@ def _existing(connection: Connection, name: str) -> AccountRow:
     return row
 
 
-def _record(
-    connection: Connection, action: str, name: str, actor: str = "console", **detail: str
-) -> None:
+def _within_reach(connection: Connection, name: str, by: str) -> AccountRow:
+    """Return the account. Raises NotFound; NotAllowed for an admin's, unless at the console."""
+    row = _existing(connection, name)
+    _require_no_admin(accounts.roles(connection, name), by)
+    return row
+
+
+def _require_no_admin(roles: Iterable[str], by: str) -> None:
+    if by != CONSOLE and "admin" in roles:
+        raise NotAllowed(
+            "accounts of admins are made and changed on the broker's own machine only",
+            hint="there: `linkage-broker account invite, roles, reset, disable or enable`",
+        )
+
+
+def _record(connection: Connection, action: str, name: str, actor: str, **detail: str) -> None:
     audit.record(connection, actor=actor, action=action, subject=name, detail=detail)
 
 

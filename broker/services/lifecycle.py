@@ -21,6 +21,7 @@ from broker.policy import Action
 from broker.registered import RegisteredStudy
 from broker.store import governance, studies
 from broker.store.engine import Connection, Database
+from linkage.admin_messages import DestructionOrdered
 from linkage.errors import Conflict, NotFound
 from linkage.governance import (
     Confirmation,
@@ -47,9 +48,10 @@ _IN_EVERY_STATE = frozenset(
         Action.READ_DESTRUCTION,
         Action.READ_HEADS,
         Action.READ_AUDIT,
+        Action.DESTROY_STUDY,  # twice is once; what is not closed the order itself refuses
     }
 )
-_BUT_DESTROYED = frozenset({Action.WITHDRAW, Action.OPT_OUT})
+_BUT_DESTROYED = frozenset({Action.WITHDRAW, Action.OPT_OUT, Action.CLOSE_STUDY})
 _DRAFT_TOO = frozenset({Action.CONFIRM, Action.ANSWER_LOOK, Action.END_LOOK})
 
 _REMEDY = {
@@ -86,6 +88,16 @@ def require(connection: Connection, study_id: str, *states: State) -> studies.St
             hint=_REMEDY.get(_of(row), "linkage-broker study show says more"),
         )
     return row
+
+
+def require_meant(study_id: str, confirm: str) -> None:
+    """Raises Conflict where the study's id was not typed once more: a slip closes no study."""
+    if confirm != study_id:
+        raise Conflict(
+            "the study's id was not given twice",
+            hint=f"to be sure that it is this one, give {study_id} as confirm; at the console:"
+            f" linkage-broker study destroy {study_id} --confirm {study_id}",
+        )
 
 
 def begin(connection: Connection, study_id: str, actor: str) -> None:
@@ -183,12 +195,7 @@ class Lifecycle:
         of it is visible. Twice is once. Raises Conflict for a study that is not closed, or where
         `confirm` is not its id.
         """
-        if confirm != study_id:
-            raise Conflict(
-                "the study's id was not given twice",
-                hint=f"destruction is final: linkage-broker study destroy {study_id}"
-                f" --confirm {study_id}",
-            )
+        require_meant(study_id, confirm)
         with self.database.change() as connection:
             found = governance.find_destruction(connection, study_id)
             if found:
@@ -205,6 +212,16 @@ class Lifecycle:
             governance.add_destruction(connection, made)
             _move(connection, row, DESTROYED, actor)
         return made
+
+    def order_destruction(self, actor: str, study_id: str) -> DestructionOrdered:
+        """The same, for a caller who has typed the id and proved who it is."""
+        row = self.destroy(actor, study_id, confirm=study_id)
+        return DestructionOrdered(
+            study_id=row.study_id,
+            asked_by=row.asked_by,
+            asked_at=row.asked_at,
+            finished_at=row.finished_at,
+        )
 
     def certificate(self, study_id: str) -> DestructionCertificate:
         """Return the certificate of a study's destruction. Raises NotFound before there is one."""

@@ -86,7 +86,7 @@ class Oversight:
     def vital_signs(self) -> VitalSigns:
         """Return what is reachable; never raises for what is not."""
         try:
-            alive = self.alive(_WORKER_SILENT_AFTER)
+            alive = self.alive_now()
         except Unreachable:
             return VitalSigns(database=False, worker=False)
         return VitalSigns(database=True, worker=bool(alive))
@@ -150,6 +150,10 @@ class Oversight:
         now = time.time()
         with self.database.read() as connection:
             return runs.alive_since(connection, now - seconds, until=now + seconds)
+
+    def alive_now(self) -> list[str]:
+        """Return the workers that were heard of of late."""
+        return self.alive(_WORKER_SILENT_AFTER)
 
     def audit_page(self, *, after: int, limit: int) -> list[audit.AuditRow]:
         """Return at most `limit` audit entries after number `after`, oldest first."""

@@ -9,7 +9,7 @@ they stay until the study is destroyed (broker.destruction).
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from broker.config import Home
 from broker.registered import RegisteredStudy
 from broker.store import retention, studies
 from broker.store.engine import Connection, Database
+from linkage.admin_messages import RetentionClock
 from linkage.participation import RetentionRules
 
 DAY = 86_400
@@ -75,6 +76,23 @@ class Retention:
                         due = Due(one.study_id, clock.rule, one.subject, at, one.blobs)
                         found.append(due)
         return sorted(found, key=lambda due: (due.at, due.study_id, due.rule, due.subject))
+
+    def clocks(self) -> list[RetentionClock]:
+        """Return what each rule runs on in each study, by study and rule; deletes nothing."""
+        now, found = self.now(), defaultdict[tuple[str, str], list[Due]](list)
+        for due in self.due():
+            found[due.study_id, due.rule].append(due)
+        return [
+            RetentionClock(
+                study_id=study_id,
+                rule=rule,
+                things=len(things),
+                blobs=sum(one.blobs for one in things),
+                due=sum(one.at <= now for one in things),
+                next_at=min((one.at for one in things if one.at > now), default=None),
+            )
+            for (study_id, rule), things in sorted(found.items())
+        ]
 
     def enforce(self) -> int:
         """

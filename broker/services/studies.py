@@ -17,6 +17,7 @@ from broker.services.epochs import next_epoch
 from broker.services.quotas import usage_of
 from broker.store import access, studies
 from broker.store.engine import Connection, Database
+from linkage.admin_messages import StudyListed
 from linkage.errors import NotAllowed, NotFound, PackageRefused, StudyRefused
 from linkage.messages import BROKER, Deactivation, PartyState, StudyState
 from linkage.signed_study import SignedStudy, check_deactivation
@@ -159,6 +160,22 @@ class Studies:
             rows = studies.all_studies(connection)
         return [self._state(RegisteredStudy.of(row), viewer=None) for row in rows]
 
+    def seen_by(self, caller: Caller) -> list[StudyListed]:
+        """Return what is there for this caller, by id: the studies that it may read."""
+        today = dt.datetime.now(dt.UTC).date()
+        with self.database.read() as connection:
+            rows = studies.all_studies(connection)
+        found = []
+        # A party knows one study of maybe hundreds: no other is parsed for it.
+        for row in (one for one in rows if caller.knows(one.id)):
+            study = RegisteredStudy.of(row)
+            try:
+                check(caller, Action.READ_STUDY, study, study_id=row.id, today=today)
+            except (NotAllowed, NotFound):
+                continue
+            found.append(_listed(row, study))
+        return found
+
     def state(self, grant: Grant) -> StudyState:
         """Return the study and each uploader's newest complete dataset version."""
         return self._state(grant.study, viewer=None if grant.is_admin else grant.viewer)
@@ -187,6 +204,21 @@ class Studies:
             deactivated=Deactivation.model_validate_json(notice).said if notice else None,
             parties=parties,
         )
+
+
+def _listed(row: studies.StudyRow, study: RegisteredStudy) -> StudyListed:
+    header = study.config.study
+    return StudyListed(
+        study_id=row.id,
+        title=header.title,
+        state=row.state,
+        state_since=row.state_since,
+        epoch=header.epoch,
+        expires=header.expires.isoformat() if header.expires else None,
+        rehearsal=study.signed.rehearsal,
+        release_gate=study.release_gate,
+        parties=tuple(party.id for party in study.config.party),
+    )
 
 
 def _uploader_state(

@@ -91,9 +91,14 @@ def everybody(connection: Connection) -> list[AccountRow]:
     return [AccountRow(**row) for row in found]
 
 
-def roles(connection: Connection, name: str) -> set[str]:
-    """Return an account's roles, by whomever given."""
+def roles(connection: Connection, name: str, *, by_claim: bool | None = None) -> set[str]:
+    """
+    Return an account's roles: those that an admin gave, those that the identity provider's claims
+    give, or, without by_claim, both.
+    """
     mine = account_role.c.account == name
+    if by_claim is not None:
+        mine &= account_role.c.by_claim == int(by_claim)
     return set(connection.execute(select(account_role.c.role).where(mine)).scalars())
 
 

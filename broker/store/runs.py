@@ -189,6 +189,13 @@ def beat(connection: Connection, worker: str, now: float) -> None:
         connection.execute(heartbeat.insert().values(worker=worker, seen_at=now))
 
 
+def beats(connection: Connection, *, since: float) -> list[tuple[str, float]]:
+    """Return which workers were seen after `since`, and when last, Unix seconds; by name."""
+    h = heartbeat.c
+    found = connection.execute(select(h.worker, h.seen_at).where(h.seen_at > since))
+    return sorted((str(name), float(at)) for name, at in found)
+
+
 def alive_since(connection: Connection, since: float, *, until: float) -> list[str]:
     """Return the workers that were seen between `since` and `until`, Unix seconds."""
     wanted = select(heartbeat.c.worker).where(heartbeat.c.seen_at.between(since, until))

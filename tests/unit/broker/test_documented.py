@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from broker.cli import app
 from broker.config import BrokerConfig
 from broker.routes import (
+    accounts,
     assertions,
     audit,
     governance,
@@ -24,6 +25,7 @@ from broker.routes import (
     second_looks,
     sessions,
     studies,
+    system,
     uploads,
 )
 
@@ -67,6 +69,8 @@ def test_every_address_is_documented_and_no_other() -> None:
             *(health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit),
             reviews,
             governance,
+            accounts,
+            system,
             proposals,
         )
         for route in module.router.routes

@@ -97,6 +97,12 @@ MAY = {
     Action.OPT_OUT: {"claims"},
     Action.READ_OPT_OUTS: {"admin", "claims"},
     Action.READ_DESTRUCTION: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
+    Action.LIST_STUDIES: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
+    Action.CLOSE_STUDY: {"admin"},
+    Action.DESTROY_STUDY: {"admin"},
+    Action.READ_ACCOUNTS: {"admin"},
+    Action.CHANGE_ACCOUNTS: {"admin"},
+    Action.READ_SYSTEM: {"admin"},
 }
 """Written out by hand, with the path naming party "claims"; the policy must say the same."""
 
@@ -137,6 +143,8 @@ def test_what_a_person_sees_of_the_parties() -> None:
 def test_a_person_of_another_study_finds_nothing(role: str) -> None:
     caller = Caller("ada", None, person=True, roles=frozenset({parse_role(role)}))
     for action in Action:
+        if action is Action.LIST_STUDIES:
+            continue  # everybody has a list; what is in it: integration/test_broker_admin
         if action in policy.OUTSIDE_STUDIES:
             with pytest.raises(NotAllowed):
                 check(caller, action, None)
@@ -146,7 +154,7 @@ def test_a_person_of_another_study_finds_nothing(role: str) -> None:
 
 
 def test_a_person_without_roles_may_nothing() -> None:
-    for action in Action:
+    for action in set(Action) - {Action.LIST_STUDIES}:
         with pytest.raises((NotAllowed, NotFound)):
             check(Caller("ada", None, person=True), action, STUDY, study_id="small-study")
 
@@ -197,7 +205,7 @@ def test_contributors_give_and_get_nothing_back() -> None:
     of_its_own |= {Action.ASSERT, Action.READ_ASSERTIONS, Action.WITHDRAW}
     of_its_own |= {Action.OPT_OUT, Action.READ_OPT_OUTS}
     always = {Action.READ_STUDY, Action.READ_HEADS, Action.SEND}
-    always |= {Action.READ_CONFIRMATIONS, Action.READ_DESTRUCTION}
+    always |= {Action.READ_CONFIRMATIONS, Action.READ_DESTRUCTION, Action.LIST_STUDIES}
     assert may(north, "north") == always | of_its_own
     assert may(north, "south") == always
     assert may(north, "claims") == always
@@ -228,7 +236,8 @@ def test_what_the_table_lacks_is_refused_to_everybody(monkeypatch: pytest.Monkey
 
 
 def test_a_party_that_the_study_dropped_may_nothing() -> None:
-    for action in Action:
+    # Listing shows what one may read: to it nothing (integration/test_broker_admin).
+    for action in set(Action) - {Action.LIST_STUDIES}:
         study = None if action in policy.OUTSIDE_STUDIES else STUDY
         with pytest.raises((NotAllowed, NotFound)):
             check(Caller("gone", "small-study"), action, study, study_id="small-study")
