@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from broker.routes.common import Address, Services
+from broker.web.arrival import arrived
 from linkage.account_messages import (
     AccountReady,
     Enrolment,
@@ -86,18 +87,17 @@ def go_to_provider(broker: Services, address: Address) -> RedirectResponse:
     return answer
 
 
-@router.get("/session/provider/back")
-def come_back(
-    request: Request, broker: Services, address: Address, cookie: Cookie, response: Response
-) -> SessionState:
-    """Come back from the identity provider; sets the session's cookie."""
+@router.get("/session/provider/back", response_model=SessionState)
+def come_back(request: Request, broker: Services, address: Address, cookie: Cookie) -> Response:
+    """Come back from the identity provider; sets the session's cookie. Browsers get a page."""
     browsers, query = broker.door.browsers, dict(request.query_params)
     away = browsers.sent(request.headers, browsers.away_cookie)
     arrive = partial(broker.provider.receive, query, away, cookie=cookie)
     begun = broker.door.counted(address, arrive)
-    browsers.keep(response, begun.cookie)
-    browsers.forget(response, browsers.away_cookie)
-    return begun.state
+    answer = arrived(request, begun.state)
+    browsers.keep(answer, begun.cookie)
+    browsers.forget(answer, browsers.away_cookie)
+    return answer
 
 
 @router.post("/invitations/open", dependencies=Own)

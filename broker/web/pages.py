@@ -9,7 +9,9 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
+from broker.oidc import BACK
 from broker.web import home, sign_in
+from broker.web.arrival import wants_page
 from broker.web.rendering import FOLDER, Assets, open_page
 from broker.web.visits import SignInFirst
 
@@ -28,7 +30,10 @@ def add_portal(app: FastAPI) -> None:
 
 def is_page(request: Request) -> bool:
     """Is it an address of the portal, where people read the answer?"""
-    return not request.url.path.startswith((*_PROGRAMS, "/static"))
+    path = request.url.path
+    # Back from an identity provider comes a person, whatever the address says.
+    back = path == BACK and wants_page(request)
+    return back or not path.startswith((*_PROGRAMS, "/static"))
 
 
 def problem_page(request: Request, answer: Response) -> Response:
