@@ -34,7 +34,7 @@ from linkage.encoding.encoder import BatchEncoder
 from linkage.encoding.fields import Normaliser
 from linkage.encoding.fillers import Fillers, fields_of, pool
 from linkage.encoding.keys import StudyKey
-from linkage.encoding.spelt import Spelt, joined
+from linkage.encoding.spelt import Spelt
 from linkage.encoding.tags import Tagger
 from linkage.messages import BROKER, DATASET_PART, Part
 from linkage.pseudonyms import length_prefixed
@@ -76,7 +76,7 @@ class Prepared:
         """Return `ContributorSecret.pseudonyms`, uint8[n, 16], by the faster HMAC."""
         prefix = np.frombuffer(length_prefixed(self.study.study.id), np.uint8)
         rows = np.arange(len(record_ids))
-        return self._namer.tags(*joined(prefix, [Spelt.of_arrow(record_ids)], rows))
+        return self._namer.tags_of(prefix, [Spelt.of_arrow(record_ids)], rows)
 
     @cached_property
     def fillers(self) -> Fillers:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import apply
 from linkage.encoding.keys import length_prefixed
-from linkage.encoding.spelt import Spelt, joined
+from linkage.encoding.spelt import Spelt
 from linkage.encoding.tags import Tagger
 from linkage.errors import EncodingRefused
 from linkage.study import parse_field
@@ -208,7 +208,7 @@ def _hashed(ref: str, column: Coded, tagger: Tagger) -> Digests:
     # The field is hashed with its value, or a first name would cancel an equal last name.
     name = np.frombuffer(length_prefixed(ref), np.uint8)
     spelt = Spelt.of_values(column.values)
-    tags = tagger.tags(*joined(name, [spelt], np.arange(len(column.values))))
+    tags = tagger.tags_of(name, [spelt], np.arange(len(column.values)))
     return np.take(tags.view("<u8")[:, 0], column.codes)
 
 

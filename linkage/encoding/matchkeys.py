@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from linkage.encoding.duplicates import repeats
 from linkage.encoding.keys import StudyKey, length_prefixed
-from linkage.encoding.spelt import Spelt, joined
+from linkage.encoding.spelt import Spelt
 from linkage.encoding.tags import Tagger
 from linkage.encoding.whys import COLLISION_ROUNDING
 from linkage.errors import EncodingRefused
@@ -58,9 +58,10 @@ class MatchKeyEncoder:
             if lost := before - int(np.count_nonzero(present)):
                 reasons[f"missing:{ref}"] = lost
         rows = np.flatnonzero(present)
-        messages, starts = joined(self._name, columns, rows)
-        found = np.zeros((n, MATCH_KEY_BYTES), np.uint8)
-        found[rows] = self._tagger.tags(messages, starts)
+        found = self._tagger.tags_of(self._name, columns, rows)
+        if len(rows) < n:
+            tags, found = found, np.zeros((n, MATCH_KEY_BYTES), np.uint8)
+            found[rows] = tags
         return FixedColumn(found, present), reasons
 
 

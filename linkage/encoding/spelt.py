@@ -21,6 +21,9 @@ import pyarrow as pa
 from linkage.encoding.columns import Coded
 from linkage.errors import EncodingRefused
 
+_ROOM = np.zeros(8, np.uint8)
+"""What follows the last letter, so that eight bytes can be read from each."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Spelt:
@@ -86,6 +89,28 @@ def joined(
     for column in columns:
         _append(messages, cursor, column.codes, rows, column.letters, column.starts)
     return messages, starts
+
+
+def beside(
+    columns: Sequence[Spelt], rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int64], int]:
+    """
+    Return what `joined` would put together of these rows, not yet put together.
+
+    codes, int32[M, C]; letters, uint8, and starts: the value of row i in column c is
+    letters[starts[code]:starts[code + 1]] of code = codes[i, c]; and the most bytes that the
+    values of a row can take in `length_prefixed`.
+    """
+    codes = np.empty((len(rows), len(columns)), np.int32)
+    starts, values, letters, longest = [], 0, 0, 0
+    for place, column in enumerate(columns):
+        np.add(column.codes[rows], np.int32(values), out=codes[:, place])
+        starts.append(column.starts + letters)
+        values += len(column.starts)
+        letters += len(column.letters)
+        longest += 4 + int(np.diff(column.starts).max(initial=0))
+    joined_letters = np.concatenate([*(column.letters for column in columns), _ROOM])
+    return codes, joined_letters, np.concatenate(starts), longest
 
 
 @numba.njit(nogil=True, cache=True)

@@ -2,6 +2,7 @@
 HMAC-SHA-256 of very many short messages under one key: what match keys cost.
 
     tags = Tagger(key).tags(messages, starts)
+    tags = Tagger(key).tags_of(prefix, [Spelt.of(column), ...], rows)
 
 Called from Python, an HMAC costs more in the call than in the hash. Where Python's own OpenSSL
 can be reached, a compiled loop calls its HMAC (keyed once, started again for each message)
@@ -20,6 +21,7 @@ import hmac
 import itertools
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import llvmlite.binding
@@ -30,12 +32,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
 from numba import types
 
+from linkage.encoding.spelt import Spelt, beside, joined
 from linkage.errors import EncodingRefused
 
 TAG_BYTES = 16
 _DIGEST_BYTES = 32
 _ROWS = 1024
 """Messages whose whole digests are held at once, before they are cut."""
+
+_WORD = 8
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -93,6 +98,31 @@ class Tagger:
                     raise EncodingRefused("OpenSSL's HMAC failed", hint="is memory short?")
                 found[first : first + _ROWS] = digests[: len(some) - 1, :TAG_BYTES]
         return found
+
+    def tags_of(
+        self, prefix: Bytes, columns: Sequence[Spelt], rows: npt.NDArray[np.int64]
+    ) -> Bytes:
+        """
+        Return uint8[M, 16]: the tags of the messages that `joined` makes of the same.
+
+        Here no message outlives its tag: each is put together in one small buffer, which stays in
+        the processor's nearest cache. Equal to `tags(*joined(prefix, columns, rows))`.
+        """
+        if self._library is None:
+            return self.tags_reference(*joined(prefix, columns, rows))
+        codes, letters, starts, longest = beside(columns, rows)
+        message = np.empty(len(prefix) + longest + _WORD, np.uint8)
+        message[: len(prefix)] = prefix
+        words = _words(message, np.uint64), _words(message, np.uint32), _words(letters, np.uint64)
+        digest = np.empty(_DIGEST_BYTES // 8, np.uint64)
+        found = np.empty((len(rows), TAG_BYTES // 8), np.uint64)
+        with self._lock:
+            places = message.ctypes.data, digest.ctypes.data
+            if not _digest_values(
+                self._context, len(prefix), codes, starts, *words, digest, found, *places
+            ):
+                raise EncodingRefused("OpenSSL's HMAC failed", hint="is memory short?")
+        return found.view(np.uint8)
 
     def tags_reference(self, messages: Bytes, starts: npt.NDArray[np.int64]) -> Bytes:
         """Return the same as `tags`, one message after the other, by pyca/cryptography."""
@@ -165,4 +195,40 @@ def _digest(context: Any, messages: Any, starts: Any, digests: Any) -> Any:
         done &= _final(context, digests + i * 32, 0)
         if done != 1:
             return False
+    return True
+
+
+def _words(data: Bytes, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """Return the word that begins at each byte but the last few: a view of overlapping words."""
+    width = np.dtype(kind).itemsize
+    return np.ndarray((len(data) - width + 1,), np.dtype(kind).newbyteorder("<"), data, 0, (1,))
+
+
+@numba.njit(nogil=True, cache=True)
+def _digest_values(context, size, codes, starts, message, sizes, letters, digest, found, at, to):  # type: ignore[no-untyped-def]
+    """
+    Write the tags of M messages to `found`, uint64[M, 2].
+
+    codes, starts, letters: see `beside`. message: holds the prefix, `size` bytes, and has room for
+    the longest; at: its address. message and letters are words at each byte, so that a value is
+    copied eight bytes at a time: what goes past its end is written over by what follows. sizes: the
+    message as half words. digest: uint64[4], room for one; to: its address.
+    """
+    for row in range(codes.shape[0]):
+        end = size
+        for column in range(codes.shape[1]):
+            first = starts[codes[row, column]]
+            length = starts[codes[row, column] + 1] - first
+            big = (length & 255) << 24 | (length >> 8 & 255) << 16
+            sizes[end] = np.uint32(big | (length >> 16 & 255) << 8 | length >> 24 & 255)
+            end += 4
+            for place in range(0, length, 8):
+                message[end + place] = letters[first + place]
+            end += length
+        done = _init(context, 0, 0, 0, 0)
+        done &= _update(context, at, end)
+        done &= _final(context, to, 0)
+        if done != 1:
+            return False
+        found[row, 0], found[row, 1] = digest[0], digest[1]
     return True

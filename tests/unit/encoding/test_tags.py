@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkage.encoding import tags
+from linkage.encoding.columns import Coded
+from linkage.encoding.spelt import Spelt, joined
 from linkage.encoding.tags import Tagger
 from linkage.errors import EncodingRefused
 
@@ -37,6 +39,33 @@ def test_each_tag_is_that_of_hmac(key: bytes, messages: list[bytes], fast: bool)
     assert [row.tobytes() for row in found] == [
         hmac.digest(key, one, "sha256")[:16] for one in messages
     ]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    prefix=st.binary(max_size=20),
+    texts=st.lists(
+        st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=30)] * 3), min_size=1, max_size=9
+    ),
+    data=st.data(),
+)
+def test_tags_of_values_are_those_of_their_messages(
+    prefix: bytes, texts: list[tuple[str, str, str]], data: st.DataObject
+) -> None:
+    columns = [Spelt.of(Coded.of(list(column))) for column in zip(*texts, strict=True)]
+    columns = columns[: data.draw(st.integers(1, 3))]
+    rows = np.array(data.draw(st.lists(st.integers(0, len(texts) - 1))), np.int64)
+    name = np.frombuffer(prefix, np.uint8)
+    expected = Tagger(KEY, openssl=False).tags(*joined(name, columns, rows))
+    assert (Tagger(KEY).tags_of(name, columns, rows) == expected).all()
+    assert (Tagger(KEY, openssl=False).tags_of(name, columns, rows) == expected).all()
+
+
+def test_a_value_of_very_many_bytes_keeps_its_length() -> None:
+    column = Spelt.of_values(["", "a" * 65_537, "b" * 16_777_217])
+    rows = np.arange(3)
+    found = Tagger(KEY).tags_of(np.zeros(0, np.uint8), [column], rows)
+    assert (found == Tagger(KEY).tags(*joined(np.zeros(0, np.uint8), [column], rows))).all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 1023, 1024, 1025, 2049])
