@@ -40,6 +40,7 @@ from linkage.encoding.fields import Normaliser, Reading  # noqa: E402
 from linkage.encoding.keys import StudyKey  # noqa: E402
 from linkage.encoding.spelt import Spelt  # noqa: E402
 from linkage.study import parse_study  # noqa: E402
+from sites.spool_sums import sum_of  # noqa: E402
 
 _FIELDS = {"first_name": "ada", "last_name": "byron", "date_of_birth": "1815-12-10", "sex": "f"}
 _PARTY = f"""
@@ -75,6 +76,7 @@ def _go_the_whole_way() -> None:
     found, _ = digests(columns, grouping_rules(tuple(_FIELDS)), bytes(16))
     equal_ones(np.zeros(2, np.uint64))
     groups = np.arange(2, dtype=np.uint32)
+    sum_of(bytes(33))
     unite(groups, found[:, 0], np.arange(2))
     settle(groups)
 
