@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -20,6 +22,8 @@ from broker.policy import Action
 from broker.web.notices import NOTICES
 from broker.web.visits import Visit
 
+_COMMAND = re.compile(r"`([^`]+)`")
+_ADDRESS = re.compile(r"[:;,]? ?(?:GET|POST|PUT) /v1[/\w{}-]*")
 FOLDER = Path(__file__).parent
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -74,7 +78,7 @@ def _environment() -> Environment:
     )
     made.globals.update(asset=_asset, Action=Action)
     made.filters.update(day=_day, moment=_moment, number=_number, plural=_plural)
-    made.filters.update(capitalize_first=_capitalize_first)
+    made.filters.update(capitalize_first=_capitalize_first, say=_say)
     return made
 
 
@@ -105,6 +109,15 @@ def _plural(count: int, one: str, many: str = "") -> str:
 def _capitalize_first(text: str) -> str:
     """Begin with a capital, and leave names within as they are; Jinja's own lowers the rest."""
     return text[:1].upper() + text[1:]
+
+
+def _say(text: str) -> Markup:
+    """Write a message of ours for people: commands as such, and no address of the API."""
+    parts = _COMMAND.split(_ADDRESS.sub("", _capitalize_first(text)))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part)
+        for at, part in enumerate(parts)
+    )
 
 
 def _tabs(visit: Visit) -> tuple[tuple[str, str], ...]:
