@@ -51,8 +51,8 @@ class RunState(Message):
     the rest, weights, second look, solve, identity. work: what the search for candidates has done,
     once the first chunk ended; for the admin only.
 
-    progress: share of the stage that is done, 0 to 1. report: set when done; numbers only, no
-    pseudonym. failure: cause and remedy; a party is told only that it failed. precision, of: as
+    progress: share of the stage that is done, 0 to 1. report: set when done, and never in a list of
+    runs; numbers only, no pseudonym. failure: cause and remedy; a party is told only that it failed. precision, of: as
     the request had them. asked_at, ended_at: Unix seconds. These four, too, for the admin only.
     """
 

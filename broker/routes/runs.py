@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from broker.policy import Action, Grant
-from broker.routes.common import May, Services
+from broker.routes.common import ID, May, Services
 from linkage.run_messages import RunForecast, RunRequest, RunState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/runs")
@@ -27,9 +27,14 @@ def start_run(
 
 
 @router.get("")
-def runs(grant: Reader, broker: Services) -> list[RunState]:
-    """Return the study's runs, newest first."""
-    return broker.runs.all(grant)
+def runs(
+    grant: Reader,
+    broker: Services,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    before: Annotated[str | None, Query(pattern=ID)] = None,
+) -> list[RunState]:
+    """Return the study's runs, newest first, without reports; before: those older than this run."""
+    return broker.runs.page(grant, limit=limit, before=before)
 
 
 @router.get("/{run_id}")

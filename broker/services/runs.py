@@ -119,10 +119,21 @@ class Runs:
         with self.database.read() as connection:
             return _state(existing(connection, grant.study.id, run_id), grant)
 
-    def all(self, grant: Grant) -> list[RunState]:
-        """Return the study's runs, newest first."""
+    def page(self, grant: Grant, *, limit: int, before: str | None = None) -> list[RunState]:
+        """
+        Return at most `limit` of the study's runs, newest first, without their reports. before: a
+        run; those that were asked for before it. Raises NotFound where it is none of the study.
+        """
         with self.database.read() as connection:
-            return [_state(row, grant) for row in runs.of_study(connection, grant.study.id)]
+            after = existing(connection, grant.study.id, before) if before else None
+            rows = runs.page(connection, grant.study.id, limit=limit, before=after)
+        return [_state(row, grant) for row in rows]
+
+    def all(self, grant: Grant) -> list[RunState]:
+        """Return all runs of the study with their reports, newest first; for the console."""
+        with self.database.read() as connection:
+            rows = runs.of_study(connection, grant.study.id, reports=True)
+        return [_state(row, grant) for row in rows]
 
 
 def wanted_run(

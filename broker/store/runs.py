@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from broker.store import second_looks
 from broker.store.tables import heartbeat, intermediate, run
@@ -60,6 +60,8 @@ REVIEW_CASES, REVIEW_DECISIONS = "review-cases", "review-decisions"
 OVER = ("done", "failed", "cancelled")
 """States of a run that has ended."""
 _VAIN = ("failed", "cancelled")
+_SLIM = [column for column in run.c if column.name != "report"]
+"""A report has kilobytes, and a study may have hundreds of runs."""
 
 
 def add(connection: Connection, row: RunRow) -> None:
@@ -93,9 +95,25 @@ def find_same(connection: Connection, wanted: RunRow) -> RunRow | None:
     return RunRow(**found) if found else None
 
 
-def of_study(connection: Connection, study_id: str) -> list[RunRow]:
-    """Return the study's runs, newest first."""
-    wanted = select(run).where(run.c.study_id == study_id)
+def of_study(connection: Connection, study_id: str, *, reports: bool = False) -> list[RunRow]:
+    """Return the study's runs, newest first; without their reports, unless these are wanted."""
+    wanted = (select(run) if reports else select(*_SLIM)).where(run.c.study_id == study_id)
+    return _newest_first(connection, wanted)
+
+
+def page(
+    connection: Connection, study_id: str, *, limit: int, before: RunRow | None = None
+) -> list[RunRow]:
+    """Return at most `limit` of the study's runs, newest first, without their reports."""
+    wanted = select(*_SLIM).where(run.c.study_id == study_id)
+    if before is not None:
+        older = run.c.started_at < before.started_at
+        same = (run.c.started_at == before.started_at) & (run.c.id > before.id)
+        wanted = wanted.where(older | same)
+    return _newest_first(connection, wanted.limit(limit))
+
+
+def _newest_first(connection: Connection, wanted: Select[Any]) -> list[RunRow]:
     ordered = wanted.order_by(run.c.started_at.desc(), run.c.id)
     return [RunRow(**row) for row in connection.execute(ordered).mappings()]
 

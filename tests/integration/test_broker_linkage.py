@@ -149,7 +149,10 @@ def test_a_run_reports_to_admins_and_tells_parties_nothing_to_probe_with(
     assert told["state"] == "done"
     assert (told["report"], told["result_digest"], told["seconds"]) == (None, None, {})
     listed = world.actor("imaging").get(f"{world.path}/runs").json()
-    assert [one["report"] for one in listed] == [None] * len(listed)
+    # Nor any figure, in a list.
+    assert [(one["work"], one["seconds"], one["asked_at"]) for one in listed] == [
+        (None, {}, None)
+    ] * len(listed)
     counts = world.actor("imaging").get(world.path).json()["parties"]
     assert {p["party"]: p["records"] for p in counts} == {
         "imaging": PEOPLE,
@@ -164,6 +167,13 @@ def test_the_same_run_again_is_the_same(world: World, run: dict[str, Any]) -> No
     assert again["run_id"] == run["run_id"]
     listed = admin.get(f"{world.path}/runs").json()
     assert [one["run_id"] for one in listed] == [run["run_id"]]
+    # Its report comes with the run itself.
+    assert (listed[0]["report"], listed[0]["result_digest"]) == (None, run["result_digest"])
+    assert admin.get(f"{world.path}/runs", before=run["run_id"]).json() == []
+    for limit in (0, 101):
+        assert admin.get(f"{world.path}/runs", limit=limit).status_code == 422
+    for unknown, status in (("run-none", 404), ("a/b", 422)):
+        assert admin.get(f"{world.path}/runs", before=unknown).status_code == status
 
 
 def test_a_release_gives_every_record_an_id_and_a_person_one(

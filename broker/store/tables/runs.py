@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     String,
     Table,
@@ -73,6 +74,7 @@ run = Table(
         comment="JSON: the closed reviews whose decisions count, by run",
     ),
     UniqueConstraint("study_id", "sequence"),
+    Index("ix_run_study_id_started_at", "study_id", "started_at"),
 )
 
 intermediate = Table(
