@@ -91,6 +91,11 @@ class PublicIdentity(Strict):
                 hint="get it again from its sender; compare fingerprints by telephone",
             ) from None
 
+    def require_keys(self) -> None:
+        """Raises KeyRefused unless both are keys."""
+        self._signing_key()
+        self._sealing_key()
+
     def _signing_key(self) -> Ed25519PublicKey:
         try:
             return Ed25519PublicKey.from_public_bytes(_unbase64(self.signing))

@@ -53,6 +53,8 @@ class FaultHere(Fault):
 
 def _placed(value: Any, info: ValidationInfo) -> Any:
     base = (info.context or {}).get("base", Path())
+    if base is None:
+        raise Fault("names a file, which cannot be read here", "send what is in it instead")
     places = value if isinstance(value, list | tuple) else [value]
     if not places or not all(isinstance(place, str | Path) for place in places):
         raise Fault("must be a path, or a list of paths", 'write "folder/file.csv"')
@@ -99,12 +101,12 @@ def parse(
     error: type[ConfigRefused],
     *,
     file: str,
-    base: Path = Path(),
+    base: Path | None = Path(),
     over: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> M:
     """
-    Read TOML `text` as `model`; `file` is only named in errors, `base` is where paths start. over:
-    what replaces or adds to the file's, by table and key.
+    Read TOML `text` as `model`; `file` is only named in errors, `base` is where paths start, None:
+    no file is opened. over: what replaces or adds to the file's, by table and key.
     """
     try:
         raw = tomllib.loads(text)
@@ -134,7 +136,7 @@ def checked(
     error: type[ConfigRefused],
     *,
     file: str,
-    base: Path,
+    base: Path | None,
     line_at: Callable[[tuple[str | int, ...]], int],
 ) -> M:
     """

@@ -18,17 +18,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from linkage.errors import Conflict, LinkageError, Unreachable
+from linkage.proposal_messages import ProposalState
+from sites.agent_pace import Backoff, Stop
 from sites.agent_tasks import (
     WORDS,
     Task,
@@ -39,14 +39,11 @@ from sites.agent_tasks import (
     waiting_tasks,
 )
 from sites.outbox import sweep
+from sites.proposals import carry_out, held, waiting
 from sites.session import Session, session_of
 from sites.vault import Vault
 from sites.workers import without_values
 
-LONGEST_WAIT_S = 900.0
-"""Between two tries, of the broker or of one task, however often they failed."""
-
-_SLICE_S = 0.2
 _STATUS, _LOCK = "agent.json", "agent.lock"
 _BROKER, _LOOK = "look at the broker", "second look of run"
 
@@ -85,60 +82,6 @@ class Event:
             "hint": self.fault.hint if self.fault else "",
         }
         return {name: value for name, value in told.items() if value not in ("", 0.0)}
-
-
-class Backoff:
-    """
-    When something that failed is tried again: after `every` seconds, then twice that, and so on.
-
-    A third is left to chance, so that the sites of a study do not all come at the same moment
-    after the broker was away.
-    """
-
-    def __init__(self, every: float) -> None:
-        self.every = every
-        self._until: dict[str, tuple[int, float]] = {}
-
-    def failed(self, what: str, now: float) -> float:
-        """Count a failure; return after how many seconds to try again."""
-        times, _ = self._until.get(what, (0, 0.0))
-        wait = min(self.every * 2.0**times, max(LONGEST_WAIT_S, self.every))
-        wait *= random.SystemRandom().uniform(0.67, 1.0)
-        self._until[what] = (min(times + 1, 30), now + wait)
-        return wait
-
-    def went_well(self, what: str) -> None:
-        """Forget its failures."""
-        self._until.pop(what, None)
-
-    def holds(self, what: str, now: float) -> bool:
-        """Is it too early to try it again?"""
-        return now < self._until.get(what, (0, 0.0))[1]
-
-
-class Stop:
-    """Set by SIGTERM: what goes on is finished, nothing else is begun."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-
-    @contextmanager
-    def on_sigterm(self) -> Iterator[None]:
-        """Listen to SIGTERM for the time of the context; in the main thread only."""
-        before = signal.signal(signal.SIGTERM, self._hear)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until it is wanted."""
-        until = time.monotonic() + seconds
-        while not self.wanted and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _SLICE_S))
-
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        self.wanted = True
 
 
 @contextmanager
@@ -181,6 +124,7 @@ def round_of(
     Raises Unreachable where the broker is not there; every other fault is an event.
     """
     yield from _looks(session, backoff, progress)
+    yield from _proposals(session, backoff, stop)
     for task in waiting_tasks(session):
         if stop.wanted:
             return
@@ -198,6 +142,10 @@ def round_of(
 def plan_of(session: Session) -> list[Event]:
     """Return what a round would do now, and what would wait; does nothing of it."""
     found = _planned_looks(session)
+    for one in waiting(session):
+        why = held(session, one)
+        said = why or f"would be carried out, if all is in order: {one.kind} {one.about}"
+        found.append(Event(_proposal_of(one), one.proposal_id, "waits" if why else "done", said))
     for task in waiting_tasks(session):
         judged = judge(session, task)
         state: State = "done" if judged.go else "refused" if judged.deny else "waits"
@@ -250,25 +198,52 @@ def _looks(session: Session, backoff: Backoff, progress: Progress) -> Iterator[E
             yield Event(kind, one.run_id, "done", one.state, spent)
 
 
+def _proposals(session: Session, backoff: Backoff, stop: Stop) -> Iterator[Event]:
+    """Carry out what people proposed in the portal, where the site file names them."""
+    for one in waiting(session):
+        if stop.wanted:
+            return
+        if backoff.holds(one.proposal_id, time.monotonic()):
+            continue
+        event = _tried(_proposal_of(one), one.proposal_id, partial(carry_out, session, one))
+        if event.state == "failed":
+            backoff.failed(one.proposal_id, time.monotonic())
+        else:
+            backoff.went_well(one.proposal_id)
+        yield event
+
+
+def _proposal_of(one: ProposalState) -> str:
+    return f"proposal of {one.person}"
+
+
 def _done(session: Session, task: Task) -> Event:
-    kind, began = WORDS[task.kind], time.monotonic()
-    try:
+    def do() -> tuple[State, str]:
         forget_old_policy(session, task)
         judged = judge(session, task)
         if judged.deny:
             refuse(session, task)
         if not judged.go:
-            state: State = "refused" if judged.deny else "waits"
-            return Event(kind, task.subject, state, judged.said)
+            return "refused" if judged.deny else "waits", judged.said
         left = perform(session, task)
+        return "waits" if left else "done", left or judged.said
+
+    return _tried(WORDS[task.kind], task.subject, do)
+
+
+def _tried(kind: str, subject: str, do: Callable[[], tuple[State, str]]) -> Event:
+    """Do one thing; a fault of it is an event. Raises Unreachable."""
+    began = time.monotonic()
+    try:
+        state, said = do()
     except Unreachable:
         raise
     except LinkageError as fault:
-        return _failed(kind, task.subject, fault, began)
+        return _failed(kind, subject, fault, began)
     except Exception as fault:  # its text could hold a value of a record
-        return _failed(kind, task.subject, without_values(fault), began)
-    spent = round(time.monotonic() - began, 1)
-    return Event(kind, task.subject, "waits" if left else "done", left or judged.said, spent)
+        return _failed(kind, subject, without_values(fault), began)
+    spent = round(time.monotonic() - began, 1) if state == "done" else 0.0
+    return Event(kind, subject, state, said, spent)
 
 
 def _failed(kind: str, subject: str, fault: LinkageError, began: float) -> Event:

@@ -8,17 +8,21 @@ The table [agent] of a site file: what a site answers by itself, what a person s
     id = "care-quality"
     questions = "auto"
 
-Rows never go without the steward's approval: no setting here can say otherwise.
+Rows never go without the steward's approval: no setting here can say otherwise. `portal` names the
+people whose decisions in the broker's portal are approvals here: for them the broker's sign-in is
+trusted, and nobody without it (ADR 31).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from linkage.strict_toml import Fault, Place, Strict
+from linkage.messages import Name
+from linkage.proposal_messages import KINDS, Kind
+from linkage.strict_toml import Fault, FaultHere, Place, Strict
 from linkage.study import Identifier
 
 Answer = Literal["auto", "ask", "refuse"]
@@ -41,7 +45,9 @@ class AgentConfig(Strict):
     every: seconds between two looks at the broker. second_looks, questions: "auto", at once; "ask",
     once a person said yes; "refuse". deliveries: "approved", once the steward approved; "refuse".
     cohorts: at the enclave, the folder in which cohorts are built; without it
-    `linkage-site join` builds them. purpose: what differs for a purpose of the study.
+    `linkage-site join` builds them. purpose: what differs for a purpose of the study. portal:
+    accounts at the broker of people who decide and ask in its portal for this party; portal_kinds:
+    what of it.
     """
 
     every: int = Field(default=60, ge=SHORTEST_S, le=LONGEST_S)
@@ -50,6 +56,8 @@ class AgentConfig(Strict):
     deliveries: Rows = "approved"
     cohorts: Place | None = None
     purpose: tuple[PurposeRule, ...] = Field(default=(), max_length=50)
+    portal: tuple[Name, ...] = Field(default=(), max_length=50)
+    portal_kinds: tuple[Kind, ...] = Field(default=KINDS, min_length=1, max_length=len(KINDS))
 
     @field_validator("purpose")
     @classmethod
@@ -59,6 +67,16 @@ class AgentConfig(Strict):
             if named.count(one) > 1:
                 raise Fault(f"the purpose {one!r} comes twice", "keep one [[agent.purpose]] of it")
         return value
+
+    @model_validator(mode="after")
+    def _kinds_of_whom(self) -> Self:
+        if "portal_kinds" in self.model_fields_set and not self.portal:
+            raise FaultHere(
+                "says what of the portal is carried out, and nobody is named",
+                'name people with portal = ["ada"], or leave portal_kinds out',
+                "portal_kinds",
+            )
+        return self
 
     def for_questions(self, purpose: str) -> Answer:
         """Return how questions of a purpose are answered; "": the study declares none."""

@@ -77,7 +77,7 @@ def waiting_tasks(session: Session) -> list[Task]:
     site = session.site
     if site.contributor or (site.imaging is None and site.omop is None):
         return []
-    purposes = _Purposes(session)
+    purposes = Purposes(session)
     found: list[Task] = []
     for question in reversed(session.broker.questions(session.study_id)):
         for kind, subject in _parts(session, question):
@@ -122,7 +122,7 @@ def _arrived(session: Session, task: Task) -> bool:
     return bool(found)
 
 
-class _Purposes:
+class Purposes:
     """Which [[purpose]] of the study a run was made for, as the broker says; asked once each."""
 
     def __init__(self, session: Session) -> None:

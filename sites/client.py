@@ -21,10 +21,10 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 from pydantic import TypeAdapter, ValidationError
 
-from linkage import errors, messages
+from linkage import messages
 from linkage.assertions import AssertionListState
 from linkage.audit_chain import HEADER, AuditHead
-from linkage.errors import LinkageError, Unreachable
+from linkage.errors import Unreachable
 from linkage.governance import (
     Confirmation,
     Confirmations,
@@ -39,7 +39,6 @@ from linkage.messages import (
     JobState,
     Manifest,
     Message,
-    Problem,
     QuestionRequest,
     QuestionState,
     ReleaseRequest,
@@ -47,34 +46,22 @@ from linkage.messages import (
     StudyState,
     Token,
 )
+from linkage.proposal_messages import ProposalSettled, ProposalState
 from linkage.question_messages import Remark, RemarkState
 from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
 from linkage.run_messages import LookState, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from sites.audit_heads import KeptHeads
+from sites.broker_answers import asked_to_wait, raise_for
 
 T = TypeVar("T", bound=Message)
 R = TypeVar("R")
 _TRIES = 6
 _FIRST_WAIT_S = 0.25
-_MOST_WAIT_S = 10.0
 _BUSY = {httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS}
 _ASSERTION_LIFE_S = 120
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-
-def _all_errors() -> dict[str, type[LinkageError]]:
-    found: dict[str, type[LinkageError]] = {}
-    queue: list[type[LinkageError]] = [LinkageError]
-    while queue:
-        one = queue.pop()
-        found.setdefault(one.code, one)
-        queue += one.__subclasses__()
-    return found
-
-
-_BY_CODE = _all_errors()
 
 
 class BrokerClient:
@@ -172,8 +159,10 @@ class BrokerClient:
         response = self._send("PUT", f"/v1/studies/{study}/assertions/{number}", content=sealed)
         return AssertionListState.model_validate_json(response.content)
 
-    def ask_question(self, study: str, request: QuestionRequest) -> JobState:
-        return self._ask(JobState, "POST", f"/v1/studies/{study}/questions", body=request)
+    def ask_question(self, study: str, request: QuestionRequest, *, once: str = "") -> JobState:
+        """Ask a question; once: an idempotency key, under which it is asked a single time."""
+        path, content = f"/v1/studies/{study}/questions", request.model_dump_json().encode()
+        return self._read(JobState, self._send("POST", path, content=content, json=True, once=once))
 
     def question(self, study: str, question_id: str) -> QuestionState:
         return self._ask(QuestionState, "GET", f"/v1/studies/{study}/questions/{question_id}")
@@ -201,6 +190,18 @@ class BrokerClient:
     def start_delivery(self, study: str, question_id: str) -> JobState:
         path = f"/v1/studies/{study}/questions/{question_id}/delivery"
         return self._ask(JobState, "POST", path)
+
+    def proposals(self, study: str) -> list[ProposalState]:
+        """Return what people proposed to this party and what waits, oldest first."""
+        response = self._send("GET", f"{_proposals(study)}", params={"state": "waiting"})
+        return self._read(list[ProposalState], response)
+
+    def begin_proposal(self, study: str, proposal_id: str) -> ProposalState:
+        return self._ask(ProposalState, "POST", f"{_proposals(study)}/{proposal_id}/begin")
+
+    def settle_proposal(self, study: str, proposal_id: str, said: ProposalSettled) -> ProposalState:
+        path = f"{_proposals(study)}/{proposal_id}/settle"
+        return self._ask(ProposalState, "POST", path, body=said)
 
     def releases(self, study: str) -> list[ReleaseState]:
         """Return the releases that give the caller IDs or need its consent, newest first."""
@@ -315,9 +316,10 @@ class BrokerClient:
         content: bytes | None = None,
         json: bool = False,
         keep_head: bool = True,
+        once: str = "",
     ) -> httpx.Response:
         kind = "application/json" if json else "application/octet-stream"
-        key = uuid.uuid4().hex
+        key = once or uuid.uuid4().hex
         for fresh in (False, True):
             if self._token is None or fresh:
                 self._token = self._sign_in()
@@ -332,7 +334,7 @@ class BrokerClient:
                 break
         if keep_head and self._heads is not None and (head := response.headers.get(HEADER)):
             self._heads.see(head, self._missing_heads)
-        _raise_for(response)
+        raise_for(response)
         return response
 
     def _sign_in(self) -> str:
@@ -356,7 +358,7 @@ class BrokerClient:
                 headers={"Content-Type": "application/json"},
             )
         )
-        _raise_for(response)
+        raise_for(response)
         return Token.model_validate_json(response.content).access_token
 
     def _repeat(self, request: httpx.Request) -> httpx.Response:
@@ -373,7 +375,7 @@ class BrokerClient:
             else:
                 if response.status_code not in _BUSY or not once:
                     return response
-                time.sleep(max(wait, _asked_to_wait(response)))
+                time.sleep(max(wait, asked_to_wait(response)))
             wait *= 2
         try:
             return self._http.send(request)
@@ -388,32 +390,9 @@ class BrokerClient:
         )
 
 
-def _asked_to_wait(response: httpx.Response) -> float:
-    """Return the seconds that the broker, or a proxy before it, asks to wait; not too many."""
-    told = response.headers.get("retry-after", "")
-    return min(float(told), _MOST_WAIT_S) if told.isascii() and told.isdigit() else 0.0
+def _proposals(study: str) -> str:
+    return f"/v1/studies/{study}/proposals"
 
 
 def _dataset(manifest: Manifest) -> str:
     return f"/v1/studies/{manifest.study_id}/datasets/{manifest.uploader}/{manifest.dataset}"
-
-
-def _raise_for(response: httpx.Response) -> None:
-    if response.is_success:
-        return
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
-        raise Unreachable(
-            f"the broker's address answered with HTTP {response.status_code}",
-            hint="check [broker] url: is it the broker, and does a proxy stand between?",
-        ) from None
-    if response.status_code in (404, 405) and problem.code not in _BY_CODE:
-        raise Unreachable(
-            f"{response.request.url.host} has no such address",
-            hint="check [broker] url; both sides need the same software version",
-        )
-    made = _BY_CODE.get(problem.code, errors.LinkageError)
-    fault = made.__new__(made)
-    LinkageError.__init__(fault, problem.detail, hint=problem.hint)
-    raise fault

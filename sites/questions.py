@@ -36,6 +36,20 @@ def decide(
     the study delivers no rows, or this party's terms forbid the use.
     """
     question = session.broker.question(session.study_id, question_id)
+    decide_about(session, question, decision, expires=expires, decided_at=int(time.time()))
+    return question
+
+
+def decide_about(
+    session: Session,
+    question: QuestionState,
+    decision: Decision,
+    *,
+    expires: str = "",
+    decided_at: int,
+) -> None:
+    """Do the same for a question as it was shown. decided_at: Unix seconds."""
+    question_id = question.question_id
     if decision == "approve":
         require_shown(question)
         require_terms(session, question.use)
@@ -48,20 +62,32 @@ def decide(
         decision=decision,
         study_hash=session.signed.study_hash,
         expires=expires,
-        decided_at=int(time.time()),
+        decided_at=decided_at,
     )
     signed = approval.sign(session.identity)
-    record: dict[str, object] = {
-        "asked": asked_hash(question),
-        "approval": signed.model_dump(mode="json"),
-    }
     # A no counts from here on, an approval once the broker has it.
     if decision != "approve":
-        _remember(_file_of(session, question_id), record)
+        remember(session, question, signed)
     session.broker.approve(signed)
     if decision == "approve":
-        _remember(_file_of(session, question_id), record)
-    return question
+        remember(session, question, signed)
+
+
+def remember(session: Session, question: QuestionState, signed: Approval) -> None:
+    """Write this party's signed decision down: from here on it counts at this site."""
+    record: dict[str, object] = {"asked": asked_hash(question)}
+    record["approval"] = signed.model_dump(mode="json")
+    _write(_file_of(session, question.question_id), record)
+
+
+def newest_decision(session: Session, question: QuestionState) -> Approval | None:
+    """
+    Return this party's newest decision about the question, however it read then: as this site
+    remembers it, or as the broker shows it with this party's signature.
+    """
+    known = [_kept_approval(session, question.question_id), question.decisions.get(session.party)]
+    mine = [one for one in known if one is not None and _is_own(session, one, question.question_id)]
+    return max(mine, key=lambda one: one.decided_at, default=None)
 
 
 def require_approved(session: Session, question: QuestionState) -> None:
@@ -172,20 +198,36 @@ def _approval(session: Session, question: QuestionState) -> Approval | None:
     try:
         record = json.loads(read_secret(_file_of(session, question.question_id)))
         approval = Approval.model_validate(record["approval"])
-        approval.verify(session.identity.public())
-        told = (approval.study_id, approval.question_id, approval.party)
-        mine = told == (session.study_id, question.question_id, session.party)
+        mine = _is_own(session, approval, question.question_id)
         same = record["asked"] == asked_hash(question)
     except (ValueError, KeyError, TypeError, LinkageError):
         return None
     return approval if mine and same else None
 
 
+def _kept_approval(session: Session, question_id: str) -> Approval | None:
+    try:
+        record = json.loads(read_secret(_file_of(session, question_id)))
+        return Approval.model_validate(record["approval"])
+    except (ValueError, KeyError, TypeError, LinkageError):
+        return None
+
+
+def _is_own(session: Session, approval: Approval, question_id: str) -> bool:
+    """Did this party sign it about this question?"""
+    try:
+        approval.verify(session.identity.public())
+    except LinkageError:
+        return False
+    told = (approval.study_id, approval.question_id, approval.party)
+    return told == (session.study_id, question_id, session.party)
+
+
 def _file_of(session: Session, question_id: str) -> Path:
     return session.vault.folder / "decisions" / f"{question_id}.json"
 
 
-def _remember(path: Path, record: dict[str, object]) -> None:
+def _write(path: Path, record: dict[str, object]) -> None:
     making = path.with_name(f".{path.name}.making")
     making.unlink(missing_ok=True)
     write_secret(making, json.dumps(record, indent=1).encode())

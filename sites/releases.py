@@ -21,14 +21,21 @@ from sites.session import Session
 def decide(session: Session, release_id: str, decision: Literal["approve", "deny"]) -> ReleaseState:
     """Send this party's signed decision about a release; return how it then stands."""
     state = shown(session, release_id)
+    return session.broker.consent(consent_of(session, state, decision))
+
+
+def consent_of(
+    session: Session, state: ReleaseState, decision: Literal["approve", "deny"]
+) -> ReleaseConsent:
+    """Return this party's signed decision about a release as it was shown."""
     consent = ReleaseConsent(
         study_id=session.study_id,
-        release_id=release_id,
+        release_id=state.release_id,
         terms_hash=state.terms.hash,
         party=session.party,
         decision=decision,
     )
-    return session.broker.consent(consent.sign(session.identity))
+    return consent.sign(session.identity)
 
 
 def shown(session: Session, release_id: str) -> ReleaseState:

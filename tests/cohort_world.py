@@ -29,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from linkage.messages import CUSTODIAN
-from sites.agent import Agent, Event, Stop
+from sites.agent import Agent, Event
+from sites.agent_pace import Stop
 from sites.cohort.sample import SamplePerson, write_sample
 from sites.session import Session, session_of
 from sites.vault import Vault

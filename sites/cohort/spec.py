@@ -78,8 +78,8 @@ def load_spec(path: Path) -> CohortSpec:
     return parse_spec(text, file=str(path), base=path.parent.resolve())
 
 
-def parse_spec(text: str, *, file: str = "cohort.toml", base: Path = Path()) -> CohortSpec:
-    """Read the text of a cohort specification; base: where the paths in it start."""
+def parse_spec(text: str, *, file: str = "cohort.toml", base: Path | None = Path()) -> CohortSpec:
+    """Read the text of a specification; base: where the paths in it start, None: it has none."""
     read = spec_json.parse if file.lower().endswith(".json") else strict_toml.parse
     return read(text, CohortSpec, CohortRefused, file=file, base=base)
 

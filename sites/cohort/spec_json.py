@@ -19,7 +19,9 @@ class _Refused(ValueError):
     """A JSON text that Python's reader takes and this one does not."""
 
 
-def parse(text: str, model: type[M], error: type[ConfigRefused], *, file: str, base: Path) -> M:
+def parse(
+    text: str, model: type[M], error: type[ConfigRefused], *, file: str, base: Path | None
+) -> M:
     """Read JSON `text` as `model`; `file` is only named in errors, `base` is where paths start."""
     try:
         raw = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_constant)

@@ -19,7 +19,7 @@ def oddities(path: Path) -> list[str]:
     They are of its concept-set files, of which the specification itself holds no more than items,
     and of pairs of criteria that nobody can meet.
     """
-    return [*_of_files(path), *_of_criteria(load_spec(path))]
+    return [*_of_files(path), *of_criteria(load_spec(path))]
 
 
 def _of_files(path: Path) -> list[str]:
@@ -41,7 +41,8 @@ def _of_files(path: Path) -> list[str]:
     return notes
 
 
-def _of_criteria(spec: CohortSpec) -> list[str]:
+def of_criteria(spec: CohortSpec) -> list[str]:
+    """Return notes on pairs of criteria that nobody can meet, and on what may be refused."""
     notes = []
     concepts = spec.clinical.concepts
     wanted = [set(one.items) for one in concepts if not one.exclude and one.items]

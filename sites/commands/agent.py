@@ -29,7 +29,8 @@ def agent(
     as_json: AsJson = False,
 ) -> None:
     """Answer what waits at the broker, by the policy in the site file, until it is stopped."""
-    from sites.agent import Agent, Stop
+    from sites.agent import Agent
+    from sites.agent_pace import Stop
 
     if status:
         _status(site, as_json=as_json)

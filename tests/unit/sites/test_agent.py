@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from linkage.errors import Conflict, NotAllowed, NotFound
 from linkage.messages import Approval, QuestionState
-from sites.agent import Backoff, Event, Stop, only_one, status_of
+from sites.agent import Event, only_one, status_of
 from sites.agent_config import AgentConfig
+from sites.agent_pace import Backoff, Stop
 from sites.agent_tasks import Task, forget_old_policy, judge, refuse
 from sites.allowing import allow, allowed_by, require_answerable, withdraw
 from sites.config import load_site

@@ -1,0 +1,55 @@
+"""
+What the broker answers, as a site takes it: problem documents become the errors that they were.
+"""
+
+from __future__ import annotations
+
+import httpx
+from pydantic import ValidationError
+
+from linkage import errors
+from linkage.errors import LinkageError, Unreachable
+from linkage.messages import Problem
+
+_MOST_WAIT_S = 10.0
+
+
+def _all_errors() -> dict[str, type[LinkageError]]:
+    found: dict[str, type[LinkageError]] = {}
+    queue: list[type[LinkageError]] = [LinkageError]
+    while queue:
+        one = queue.pop()
+        found.setdefault(one.code, one)
+        queue += one.__subclasses__()
+    return found
+
+
+_BY_CODE = _all_errors()
+
+
+def asked_to_wait(response: httpx.Response) -> float:
+    """Return the seconds that the broker, or a proxy before it, asks to wait; not too many."""
+    told = response.headers.get("retry-after", "")
+    return min(float(told), _MOST_WAIT_S) if told.isascii() and told.isdigit() else 0.0
+
+
+def raise_for(response: httpx.Response) -> None:
+    """Raises the LinkageError that a problem document tells of; nothing where all is well."""
+    if response.is_success:
+        return
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        raise Unreachable(
+            f"the broker's address answered with HTTP {response.status_code}",
+            hint="check [broker] url: is it the broker, and does a proxy stand between?",
+        ) from None
+    if response.status_code in (404, 405) and problem.code not in _BY_CODE:
+        raise Unreachable(
+            f"{response.request.url.host} has no such address",
+            hint="check [broker] url; both sides need the same software version",
+        )
+    made = _BY_CODE.get(problem.code, errors.LinkageError)
+    fault = made.__new__(made)
+    LinkageError.__init__(fault, problem.detail, hint=problem.hint)
+    raise fault

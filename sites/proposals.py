@@ -1,0 +1,167 @@
+"""
+What people decided or asked in the broker's portal, carried out here with the party's key.
+
+    for one in waiting(session):
+        state, said = carry_out(session, one)
+
+Only for the people and kinds that the site file names in [agent] portal: for them this site trusts
+the broker's sign-in, and nothing else of the broker (ADR 31). What is proposed is checked against
+what the site computes itself, then signed and sent by the code behind the commands.
+
+Safe to kill anywhere, and done once: what is begun is written down before it is done, with all that
+chance has part in; the next process asks the broker whether it was done, and does the very same
+again if not. What was settled is only settled again, whatever the broker shows.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from linkage.errors import (
+    CohortRefused,
+    Conflict,
+    KeyRefused,
+    LinkageError,
+    NotAllowed,
+    NotFound,
+    PackageRefused,
+)
+from linkage.proposal_messages import LASTS_DAYS, ProposalSettled, ProposalState
+from sites.proposed import Begun, found, prepare
+from sites.session import Session
+
+REFUSALS = (CohortRefused, Conflict, NotAllowed, NotFound, PackageRefused)
+"""Faults of what is proposed, told to its person; any other is this site's, and tried again."""
+
+_DAY = 86_400
+_KEPT_DAYS = 90
+_MOST_NOTE = 4000
+
+State = Literal["done", "refused", "waits"]
+
+
+def waiting(session: Session) -> list[ProposalState]:
+    """Return what waits for this party's agent, oldest first; nothing without [agent] portal."""
+    if not session.site.agent.portal or session.site.contributor:
+        return []
+    _forget_old(session)
+    return session.broker.proposals(session.study_id)
+
+
+def held(session: Session, one: ProposalState) -> str:
+    """
+    Return why this site leaves a proposal as it is, "" where it carries it out.
+
+    Raises PackageRefused for what is not this party's at all.
+    """
+    mine = (session.study_id, session.party)
+    if one.body is None or (one.study_id, one.party) != mine or one.body.kind != one.kind:
+        raise PackageRefused(
+            "the broker shows a proposal that is not for this party",
+            hint="tell the broker's admin; nothing was done",
+        )
+    agent = session.site.agent
+    instead = f"; at this site: {one.body.command}" if one.body.command else ""
+    if one.person not in agent.portal:
+        return f"waits: [agent] portal does not name {one.person!r}{instead}"
+    if one.kind not in agent.portal_kinds:
+        return f"waits: [agent] portal_kinds does not have {one.kind!r}{instead}"
+    if one.made_at > time.time():
+        return "waits: it was made later than this machine's clock says; is a clock wrong?"
+    return ""
+
+
+def carry_out(session: Session, one: ProposalState) -> tuple[State, str]:
+    """
+    Do what is proposed, or refuse it, and tell the broker; return what became of it, in words.
+
+    Raises LinkageError for what is this site's own fault, or the broker's; then it is tried again.
+    """
+    if why := held(session, one):
+        return "waits", why
+    begun = _begun(session, one)
+    settled = begun.settled if begun else None
+    if begun is not None and begun.digest != one.digest:
+        settled = _refused(Conflict("it was another proposal when this site first saw it"))
+    elif settled is None:
+        settled = _settle(session, one, begun)
+    elif settled.state == "done":
+        # A broker that was restored from a backup may have forgotten that it was begun.
+        session.broker.begin_proposal(session.study_id, one.proposal_id)
+    try:
+        session.broker.settle_proposal(session.study_id, one.proposal_id, settled)
+    except Conflict as fault:
+        if settled.state == "done":
+            raise
+        return "refused", fault.message
+    return settled.state, f"{_words(one)}{': ' * bool(settled.note)}{settled.note}"
+
+
+def _settle(session: Session, one: ProposalState, begun: Begun | None) -> ProposalSettled:
+    """Do it, unless it was done; write down and return what became of it."""
+    try:
+        done = found(session, one, begun) if begun else None
+        if done is None:
+            # One that this site has begun is not too old, however long it was away.
+            if begun is None and time.time() >= one.made_at + LASTS_DAYS * _DAY:
+                raise Conflict(f"it is older than {LASTS_DAYS} days", hint="propose it again")
+            ready = prepare(session, one, begun)
+            session.broker.begin_proposal(session.study_id, one.proposal_id)
+            begun = ready.begun
+            _keep(session, one, begun)
+            done = ready.act()
+    except REFUSALS as fault:
+        done = _refused(fault)
+    if begun is not None:
+        _keep(session, one, Begun(begun.digest, begun.request, done))
+    return done
+
+
+def _refused(fault: LinkageError) -> ProposalSettled:
+    """Return a refusal with its reasons, for whoever proposed it."""
+    others = getattr(fault, "others", ())[:9]
+    lines = [f"{one.message}. {one.hint}".strip() for one in (fault, *others)]
+    plain = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return ProposalSettled(state="refused", note=plain[:_MOST_NOTE])
+
+
+def _words(one: ProposalState) -> str:
+    decision = getattr(one.body, "decision", one.kind)
+    return f"{decision} {one.about}".strip()
+
+
+def _name(one: ProposalState) -> str:
+    return f"proposals/{one.proposal_id}"
+
+
+def _begun(session: Session, one: ProposalState) -> Begun | None:
+    kept = session.vault.kept(_name(one))
+    if kept is None:
+        return None
+    try:
+        content: dict[str, Any] = json.loads(kept)
+        settled = content["settled"] and ProposalSettled.model_validate(content["settled"])
+        return Begun(content["digest"], content["request"], settled or None)
+    except (ValueError, KeyError, TypeError, ValidationError):
+        raise KeyRefused(
+            "what this site remembers of a proposal cannot be read",
+            hint="another version of the software wrote it; decide with the command instead",
+        ) from None
+
+
+def _keep(session: Session, one: ProposalState, begun: Begun) -> None:
+    settled = begun.settled.model_dump(mode="json") if begun.settled else None
+    content = {"digest": begun.digest, "request": begun.request, "settled": settled}
+    session.vault.keep(_name(one), json.dumps(content).encode())
+
+
+def _forget_old(session: Session) -> None:
+    """Forget what is long over: by then it would be too old to be done again."""
+    folder = session.vault.folder / "kept" / "proposals"
+    for path in folder.glob("[!.]*") if folder.exists() else ():
+        if path.stat().st_mtime < time.time() - _KEPT_DAYS * _DAY:
+            path.unlink(missing_ok=True)
