@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from linkage import delivery, idtables
+from linkage.cohort.spec import imaging_criteria
+from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.commitments import require_shown
 from linkage.errors import (
     CohortRefused,
@@ -34,8 +36,6 @@ from sites.cohort.config import ImagingConfig
 from sites.cohort.dates import require_countable
 from sites.cohort.imaging import ImagingAnswer, evaluate
 from sites.cohort.manifest import cover_manifest
-from sites.cohort.spec import imaging_criteria
-from sites.cohort.spec_imaging import ImagingCriteria
 from sites.outbox import send_once
 from sites.questions import require_approved, require_delivering, require_epoch, require_usable
 from sites.session import Session

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linkage.cohort.spec import CohortSpec
 from linkage.commitments import SALT_BYTES, commit, require_shown
 from linkage.errors import Conflict, KeyRefused, LinkageError, NotAllowed, Unreachable
 from linkage.messages import READER, JobState, QuestionRequest, QuestionState
 from linkage.question_messages import Remark, RemarkState
 from linkage.sealing import Identity, PublicIdentity, read_secret
-from sites.cohort.spec import CohortSpec
 from sites.counted import mark_asked, open_counts
 from sites.questions import today
 from sites.session import Session

@@ -32,9 +32,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 @told
 def validate(spec: Spec, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Check a specification and say in words what will be asked of whom. Sends nothing."""
-    from sites.cohort.spec import load_spec
-    from sites.cohort.spec_notes import oddities
-    from sites.cohort.spec_words import explain, in_words
+    from linkage.cohort.spec import load_spec
+    from linkage.cohort.spec_notes import oddities
+    from linkage.cohort.spec_words import explain, in_words
 
     loaded, notes = load_spec(spec), oddities(spec)
     if not as_json:
@@ -53,7 +53,7 @@ def schema(
     dry_run: DryRun = False,
 ) -> None:
     """Print the JSON Schema of specifications, for an editor or a program that writes them."""
-    from sites.cohort.spec_schema import schema_text
+    from linkage.cohort.spec_schema import schema_text
 
     text = schema_text()
     if out_file is None or dry_run:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linkage import delivery, idtables
+from linkage.cohort.spec import clinical_criteria
+from linkage.cohort.spec_clinical import ClinicalCriteria
 from linkage.commitments import require_shown
 from linkage.errors import NotFound, PackageRefused, SiteRefused
 from linkage.messages import (
@@ -36,8 +38,6 @@ from sites.cohort.index_dates import index_dates
 from sites.cohort.join import SEED_BYTES, Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.omop import OmopSource
 from sites.cohort.saved import open_saved
-from sites.cohort.spec import clinical_criteria
-from sites.cohort.spec_clinical import ClinicalCriteria
 from sites.count_ledger import ledger_of
 from sites.counted import send_counts
 from sites.kept_cohorts import remember

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from linkage.cohort.spec import CohortSpec, parse_spec
+from linkage.cohort.spec_notes import of_criteria
 from linkage.commitments import require_shown
 from linkage.errors import CohortRefused, Conflict, KeyRefused, NotAllowed
 from linkage.messages import QuestionRequest, QuestionState
@@ -27,8 +29,6 @@ from linkage.question_messages import Remark
 from linkage.sealing import PublicIdentity
 from sites.agent_tasks import Purposes
 from sites.asking import last_day, request_of, require_date
-from sites.cohort.spec import CohortSpec, parse_spec
-from sites.cohort.spec_notes import of_criteria
 from sites.counted import mark_asked
 from sites.questions import (
     decide_about,

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linkage.cohort.spec import clinical_criteria
+from linkage.cohort.spec_words import clinical_in_words
 from linkage.errors import Conflict
 from sites.cohort.refreshed import changes, shown_figures
 from sites.cohort.report_page import page
 from sites.cohort.saved import SavedCohort, open_saved
-from sites.cohort.spec import clinical_criteria
-from sites.cohort.spec_words import clinical_in_words
 from sites.enclave import Joined, join
 from sites.kept_cohorts import remembered
 from sites.session import Session

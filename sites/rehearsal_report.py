@@ -23,12 +23,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from linkage.cohort.spec import load_spec
 from linkage.errors import SourceRefused
 from linkage.evaluation.quality import Quality, score
 from linkage.evaluation.quality_files import read_truth
 from linkage.study import StudyConfig
 from sites import charts
-from sites.cohort.spec import load_spec
 from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
 from sites.rehearsed_looks import looks_of, looks_summary, looks_table, unlooked_f1

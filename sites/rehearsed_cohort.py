@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from linkage.cohort.spec import CohortSpec, load_spec
 from linkage.errors import LinkageError
 from sites.answers import answer_imaging, enclave_of, imaging_of, send_rows
 from sites.asking import ask, read_counts
 from sites.cohort.clinical import evaluate
 from sites.cohort.counts import Counts
 from sites.cohort.imaging import ImagingAnswer
-from sites.cohort.spec import CohortSpec, load_spec
 from sites.enclave import Joined, count, join, open_omop
 from sites.questions import decide
 from sites.rehearsal import Actors, Rehearsed, wait_for_job

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from linkage import delivery
+from linkage.cohort.spec import CohortSpec
 from linkage.pseudonyms import format_id
 from linkage.study_parts import CountRules
 from sites.answer_parts import pack_answer, unpack_answer
@@ -40,7 +41,6 @@ from sites.cohort.imaging import evaluate
 from sites.cohort.join import Terms, asked_of, deliver, matches_table
 from sites.cohort.ledger import Ledger, UnsafeFolder
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec import CohortSpec
 from sites.cohort.tables import connect, count_of, read_file
 
 QUESTION = f"""

@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
+from linkage.cohort.spec_words import clinical_in_words, concept_in_words
 from linkage.errors import CohortRefused, SourceRefused
 from sites.cohort import cdm
 from sites.cohort.attrition import Attrition, Step
@@ -29,8 +31,6 @@ from sites.cohort.concepts import among as among_concepts
 from sites.cohort.concepts import concepts_of, vocabulary_notes
 from sites.cohort.omop import OmopSource
 from sites.cohort.people import Days, Flags, People, StudyDays, asked_people
-from sites.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
-from sites.cohort.spec_words import clinical_in_words, concept_in_words
 from sites.cohort.tables import no_values_in_errors
 
 ImagingDays = Mapping[str, tuple[dt.date, ...]]

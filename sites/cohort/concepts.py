@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from linkage.cohort.spec_clinical import ConceptCriterion, ConceptItem
 from linkage.errors import SourceRefused
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ConceptCriterion, ConceptItem
 
 LISTED_CONCEPTS = 1000
 """Up to so many stand in the query itself, where a database uses its index; more are joined."""

@@ -10,9 +10,9 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from linkage.cohort.spec_clinical import ConceptCriterion
 from linkage.strict_toml import Fault, Place, Strict
 from sites.cohort.notices import UseNotice
-from sites.cohort.spec_clinical import ConceptCriterion
 from sites.database_url import without_password
 
 IndexEvents = dict[str, ConceptCriterion]

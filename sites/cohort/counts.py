@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
 
+from linkage.cohort.spec_clinical import ClinicalCriteria
 from sites.cohort.clinical import ImagingDays, evaluate
 from sites.cohort.config_counts import Variable
 from sites.cohort.disclosure import Shown
@@ -27,7 +28,6 @@ from sites.cohort.ledger import Book, Depths, Entry, Ledger
 from sites.cohort.omop import OmopSource
 from sites.cohort.one_way import one_way
 from sites.cohort.shown_sets import SMALL, Ints, ShownSets
-from sites.cohort.spec_clinical import ClinicalCriteria
 
 _ENCLAVE, _IMAGES = "persons of the enclave", "who have images that fit"
 

@@ -17,6 +17,7 @@ tell whose it is (one StudyInstanceUID of the Imaging Data Commons belongs to tw
 
 from __future__ import annotations
 
+from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.errors import SourceRefused
 from sites.cohort.config_imaging import ImagingConfig
 from sites.cohort.imaging_answer import ImagingAnswer
@@ -24,7 +25,6 @@ from sites.cohort.imaging_criteria import asked_columns
 from sites.cohort.imaging_evaluation import Evaluation
 from sites.cohort.imaging_series import Source
 from sites.cohort.imaging_source import open_source
-from sites.cohort.spec_imaging import ImagingCriteria
 from sites.cohort.tables import connect, no_values_in_errors
 
 __all__ = ["ImagingAnswer", "evaluate"]

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
+from linkage.cohort.spec_values import CountRange, NumberRange
 from sites.cohort.attrition import Step
 from sites.cohort.bundle import UID
-from sites.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
-from sites.cohort.spec_values import CountRange, NumberRange
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.integer[Any]]]

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.cohort.spec_imaging import ImagingCriteria
+from linkage.cohort.spec_words import imaging_in_words
 from linkage.errors import SourceRefused
 from sites.cohort import imaging_criteria as fast
 from sites.cohort.attrition import Attrition
@@ -18,8 +20,6 @@ from sites.cohort.imaging_answer import ImagingAnswer
 from sites.cohort.imaging_criteria import NO_DAY, Coded, Ints, Keys, Mask, coded
 from sites.cohort.imaging_series import Source, delivered_rows
 from sites.cohort.imaging_source import beside
-from sites.cohort.spec_imaging import ImagingCriteria
-from sites.cohort.spec_words import imaging_in_words
 from sites.cohort.tables import no_values_in_errors
 
 

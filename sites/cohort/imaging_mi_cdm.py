@@ -16,13 +16,13 @@ from typing import Any
 import ibis
 import pyarrow as pa
 
+from linkage.cohort.spec_imaging import MODALITIES
 from linkage.errors import SourceRefused
 from sites.cohort.bundle import ACQUISITION, FEATURES_SCHEMA
 from sites.cohort.codes import load_concepts
 from sites.cohort.config_imaging import SERIES_COLUMNS, ImagingConfig
 from sites.cohort.imaging_nodes import first
 from sites.cohort.imaging_series import Source, as_schema, record_id_columns, text
-from sites.cohort.spec_imaging import MODALITIES
 from sites.cohort.tables import TEXT_SUFFIXES, meaning, read_file
 
 _MEASUREMENT = ("1147330", "1147138")

@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.cohort.spec_clinical import ConceptCriterion
 from sites.cohort.calendar import Calendar, place
 from sites.cohort.clinical import matching_records
 from sites.cohort.dates import require_comparable
 from sites.cohort.omop import OmopSource
 from sites.cohort.received import OWNER, Received
-from sites.cohort.spec_clinical import ConceptCriterion
 from sites.cohort.tables import no_values_in_errors
 
 

@@ -25,6 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import rfc8785
 
+from linkage.cohort.spec import CohortSpec
+from linkage.cohort.spec_clinical import ClinicalCriteria
+from linkage.cohort.spec_imaging import ImagingCriteria
+from linkage.cohort.spec_words import clinical_in_words, imaging_in_words
 from linkage.errors import KeyRefused, PackageRefused
 from linkage.uses import NON_COMMERCIAL, Use
 from sites.cohort.assemble import Assembled, assemble
@@ -47,10 +51,6 @@ from sites.cohort.received import OWNER, Bundle, Received, gather
 from sites.cohort.report import Delivered, write_report
 from sites.cohort.report_links import LinkQuality
 from sites.cohort.report_people import describe, reached
-from sites.cohort.spec import CohortSpec
-from sites.cohort.spec_clinical import ClinicalCriteria
-from sites.cohort.spec_imaging import ImagingCriteria
-from sites.cohort.spec_words import clinical_in_words, imaging_in_words
 
 SEED_BYTES = 32
 

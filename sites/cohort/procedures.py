@@ -19,11 +19,11 @@ import contextlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from linkage.cohort.spec_clinical import ConceptItem
 from linkage.errors import SourceRefused
 from sites.cohort.codes import Concepts
 from sites.cohort.concepts import concepts_of
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ConceptItem
 
 SAME_DAY, NEXT_DAY = "procedure of the modality on the same day", "the same, one day apart"
 SYNTHETIC_RULE = "synthetic"

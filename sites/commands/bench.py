@@ -34,9 +34,9 @@ def bench_cohort(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Measure the answer, the counts and the delivery of a cohort on made clinical data."""
+    from linkage.cohort.spec import load_spec, parse_spec
     from sites.cohort.bench import QUESTION, Plan, run
     from sites.cohort.bench_data import Sizes, write_omop, write_series
-    from sites.cohort.spec import load_spec, parse_spec
 
     asked_for = load_spec(spec) if spec else parse_spec(QUESTION)
     if asked_for.imaging.dates:

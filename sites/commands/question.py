@@ -41,8 +41,8 @@ def request(
     as_json: AsJson = False,
 ) -> None:
     """Ask a cohort question through the enclave's site. Only counts can come of it."""
+    from linkage.cohort.spec import load_spec
     from sites.asking import ask, last_day, require_date
-    from sites.cohort.spec import load_spec
     from sites.session import session_of
 
     asked, until = load_spec(spec), require_date(expires)

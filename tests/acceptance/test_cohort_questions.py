@@ -24,10 +24,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from linkage.cohort.spec import CohortSpec, load_spec
 from linkage.errors import SourceRefused
 from sites.answers import answer_imaging, send_rows
 from sites.asking import ask, read_counts
-from sites.cohort.spec import CohortSpec, load_spec
 from sites.enclave import Joined, count, join
 from sites.questions import decide
 from tests.broker_world import make_world, running

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from linkage.cohort.spec import load_spec
 from linkage.study_parts import CountRules
 from sites.cohort import imaging
 from sites.cohort.bundle import rows_from_bytes, rows_to_bytes
@@ -21,7 +22,6 @@ from sites.cohort.ledger import Ledger
 from sites.cohort.manifest import cover_manifest, cover_manifest_from_bytes
 from sites.cohort.mi_cdm import SYNTHETIC
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec import load_spec
 from sites.vault import Vault
 
 SPEC = Path(__file__).parents[2] / "configs" / "three-commons" / "cohort.toml"

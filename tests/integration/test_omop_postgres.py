@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
+from linkage.cohort.spec_clinical import ClinicalCriteria
 from linkage.errors import KeyRefused, SourceRefused
 from sites.cohort import cdm
 from sites.cohort.clinical import evaluate
 from sites.cohort.config import OmopConfig
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ClinicalCriteria
 from tests.unit.cohort.clinical_world import CASES, World, assert_agrees, make_world, questions
 from tests.unit.cohort.sample_delivery import delivered, sample_tables
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from linkage.cohort.spec_clinical import ClinicalCriteria
 from linkage.errors import SourceRefused
 from sites.cohort.config import OmopConfig
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ClinicalCriteria
 from tests.unit.cohort.clinical_world import CASES, World, assert_agrees, make_world
 from tests.unit.cohort.sample_delivery import delivered, sample_tables
 

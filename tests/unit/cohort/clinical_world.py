@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from linkage.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
 from sites.cohort.clinical import evaluate
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
 
 Row = dict[str, Any]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from linkage.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
 from sites.cohort.blur import Blur
 from sites.cohort.counts import Counts, answer_counts
 from sites.cohort.disclosure import TOO_FEW, CellRule, Shown
 from sites.cohort.ledger import Ledger
 from sites.cohort.omop import OmopSource
 from sites.cohort.shown_sets import ShownSets, ShowRule
-from sites.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
 
 from . import attacks
 from .attacks import Attack, Show, play

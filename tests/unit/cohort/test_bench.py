@@ -9,9 +9,9 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
+from linkage.cohort.spec import parse_spec
 from sites.cli import app
 from sites.cohort import bench, bench_data
-from sites.cohort.spec import parse_spec
 
 SIZES = bench_data.Sizes(persons=3000, clinical_rows=90_000)
 KEYS = {

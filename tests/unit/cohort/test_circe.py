@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from linkage.cohort.spec import clinical_criteria, load_spec
+from linkage.cohort.spec_clinical import ConceptItem
+from linkage.cohort.spec_notes import oddities
+from linkage.cohort.spec_words import explain
 from linkage.errors import CohortRefused
-from sites.cohort.spec import clinical_criteria, load_spec
-from sites.cohort.spec_clinical import ConceptItem
-from sites.cohort.spec_notes import oddities
-from sites.cohort.spec_words import explain
 
 HEAD = '[cohort]\nid = "atlas"\ntitle = "T"\npurpose = "P"\n[imaging]\nmodality = "CT"\n'
 

@@ -6,10 +6,10 @@ import datetime as dt
 
 import pytest
 
+from linkage.cohort.spec_clinical import AgeCriterion, ClinicalCriteria, ConceptCriterion
 from linkage.errors import CohortRefused, SourceRefused
 from sites.cohort.clinical import evaluate
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import AgeCriterion, ClinicalCriteria, ConceptCriterion
 
 from .conftest import OpenOmop, events
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.cohort.spec_clinical import ClinicalCriteria
 from sites.cohort.config import OmopConfig
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ClinicalCriteria
 
 from .clinical_world import CASES, World, assert_agrees, make_world, questions, reference
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from linkage.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
 from linkage.errors import Conflict, KeyRefused, NotAllowed
 from linkage.study_parts import CountRules
 from sites.cohort.config_counts import CountsConfig
@@ -22,7 +23,6 @@ from sites.cohort.disclosure import TOO_FEW
 from sites.cohort.ledger import Ledger
 from sites.cohort.omop import OmopSource
 from sites.cohort.one_way import AGE_BANDS, age_band
-from sites.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
 from sites.count_ledger import listed
 
 from .conftest import OpenOmop, events

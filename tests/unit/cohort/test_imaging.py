@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from linkage.cohort.spec_imaging import ImagingCriteria
+from linkage.cohort.spec_values import PositiveRange as NumberRange
 from linkage.errors import NotFound, SourceRefused
 from sites.cohort.attrition import attrition_from_bytes
 from sites.cohort.bundle import SERIES_SCHEMA
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import evaluate
-from sites.cohort.spec_imaging import ImagingCriteria
-from sites.cohort.spec_values import PositiveRange as NumberRange
 
 MakeSeries = Callable[..., ImagingConfig]
 ANY = ImagingCriteria(any=True)

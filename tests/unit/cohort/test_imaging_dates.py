@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.errors import SiteRefused, SourceRefused
 from linkage.strict_toml import Strict, load
 from sites.cohort.bundle import FEATURES_SCHEMA
 from sites.cohort.config import ImagingConfig
 from sites.cohort.config_imaging import SERIES_COLUMNS
 from sites.cohort.imaging import evaluate
-from sites.cohort.spec_imaging import ImagingCriteria
 
 MakeSeries = Callable[..., ImagingConfig]
 DATED = ImagingCriteria(any=True, dates=True)

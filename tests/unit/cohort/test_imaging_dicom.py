@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from linkage.cohort.spec_imaging import ImagingCriteria
 from sites.cli import app
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import evaluate
 from sites.cohort.imaging_dicom import read_dicom
-from sites.cohort.spec_imaging import ImagingCriteria
 
 from .dicom_world import ct, report, write, write_seven_visits
 

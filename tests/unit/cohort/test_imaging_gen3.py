@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.errors import SourceRefused
 from sites.cohort.bundle import bundle_from_bytes, bundle_to_bytes
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import ImagingAnswer, evaluate
-from sites.cohort.spec_imaging import ImagingCriteria
 
 from .gen3_world import CASES, STUDIES, write_gen3
 

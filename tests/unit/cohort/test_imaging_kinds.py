@@ -8,10 +8,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.errors import SourceRefused
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import evaluate
-from sites.cohort.spec_imaging import ImagingCriteria
 
 MI_CDM = {
     "image_occurrence": """\

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from linkage.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
 from sites.cohort.bundle import FEATURES_SCHEMA
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import evaluate
-from sites.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
 
 Row = dict[str, Any]
 

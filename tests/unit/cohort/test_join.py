@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from linkage.cohort.spec import CohortSpec, load_spec
 from linkage.errors import (
     Conflict,
     DeliveryFaulty,
@@ -34,7 +35,6 @@ from sites.cohort.join import Delivery, Terms, asked_of, deliver, matches_table
 from sites.cohort.manifest import cover_manifest, cover_manifest_from_bytes
 from sites.cohort.omop import OmopSource
 from sites.cohort.sample import CHEST_XRAY, CHEST_XRAY_CHILD
-from sites.cohort.spec import CohortSpec, load_spec
 
 from .conftest import PERSON, RACE, OpenOmop, Sample, events
 from .test_bundle import series_rows

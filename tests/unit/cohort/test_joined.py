@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from linkage.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
+from linkage.cohort.spec_values import DayRange
 from linkage.errors import DeliveryFaulty, SourceRefused
 from sites.cohort.bundle import (
     BUNDLE_SCHEMAS,
@@ -26,8 +28,6 @@ from sites.cohort.integrity import check_delivery
 from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.omop import OmopSource
 from sites.cohort.received import gather
-from sites.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion
-from sites.cohort.spec_values import DayRange
 
 from .conftest import PERSON, RACE, OpenOmop, events
 from .test_bundle import series_rows

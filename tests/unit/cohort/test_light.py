@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["sites.config", "sites.cohort.config", "sites.cohort.spec"])
+@pytest.mark.parametrize("module", ["sites.config", "sites.cohort.config", "linkage.cohort.spec"])
 def test_settings_load_without_the_engines(module: str) -> None:
     program = (
         f"import sys, {module}\n"

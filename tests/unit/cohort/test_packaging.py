@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from linkage.cohort.spec_clinical import ClinicalCriteria
 from linkage.errors import DeliveryFaulty, PackageRefused
 from sites.cohort.bundle import BUNDLE_SCHEMAS
 from sites.cohort.config import OmopConfig
@@ -26,7 +27,6 @@ from sites.cohort.join import Asked, Delivery, Terms, deliver, matches_table
 from sites.cohort.layout import TABLES, expected_tables
 from sites.cohort.notices import UseNotice, notice_from_bytes, notice_to_bytes, write_terms
 from sites.cohort.omop import OmopSource
-from sites.cohort.spec_clinical import ClinicalCriteria
 
 from .conftest import PERSON, RACE
 

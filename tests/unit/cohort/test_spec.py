@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from linkage.cohort.spec import clinical_criteria, imaging_criteria, load_spec, parse_spec
+from linkage.cohort.spec_words import explain
 from linkage.errors import CohortRefused
-from sites.cohort.spec import clinical_criteria, imaging_criteria, load_spec, parse_spec
-from sites.cohort.spec_words import explain
 
 HEAD = '[cohort]\nid = "test-cohort"\ntitle = "A title"\npurpose = "A purpose"\n'
 GOOD = HEAD + '[imaging]\nmodality = ["CT"]\n[[clinical.concepts]]\ndomain = "procedure"\n'

@@ -12,10 +12,15 @@ from typing import Any
 
 import pytest
 
+from linkage.cohort.spec_clinical import (
+    AgeCriterion,
+    ClinicalCriteria,
+    ConceptCriterion,
+    ConceptItem,
+)
+from linkage.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
 from sites.cohort import clinical, imaging
 from sites.cohort.config import ImagingConfig
-from sites.cohort.spec_clinical import AgeCriterion, ClinicalCriteria, ConceptCriterion, ConceptItem
-from sites.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
 
 from .conftest import OpenOmop
 

@@ -12,11 +12,11 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from linkage.cohort import spec_clinical, spec_imaging, spec_schema, spec_values
+from linkage.cohort.spec import CohortHeader, CohortSpec, load_spec, parse_spec
+from linkage.cohort.spec_notes import oddities
+from linkage.cohort.spec_words import explain
 from linkage.errors import CohortRefused
-from sites.cohort import spec_clinical, spec_imaging, spec_schema, spec_values
-from sites.cohort.spec import CohortHeader, CohortSpec, load_spec, parse_spec
-from sites.cohort.spec_notes import oddities
-from sites.cohort.spec_words import explain
 from sites.cohort_cli import app
 
 ROOT = Path(__file__).parents[3]

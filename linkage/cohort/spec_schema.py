@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sites.cohort.spec import CohortSpec
+from linkage.cohort.spec import CohortSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

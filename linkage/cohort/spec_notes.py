@@ -6,8 +6,8 @@ import json
 import tomllib
 from pathlib import Path
 
-from sites.cohort import circe
-from sites.cohort.spec import CohortSpec, load_spec
+from linkage.cohort import circe
+from linkage.cohort.spec import CohortSpec, load_spec
 
 _OTHER_DOMAINS = frozenset({"condition", "procedure", "drug", "measurement", "observation"})
 

@@ -16,9 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from linkage.cohort import circe
+from linkage.cohort.spec_values import DayRange, NumberRange, as_list, something
 from linkage.strict_toml import Fault, FaultHere, Strict
-from sites.cohort import circe
-from sites.cohort.spec_values import DayRange, NumberRange, as_list, something
 
 Domain = Literal["condition", "procedure", "drug", "measurement", "observation", "visit", "death"]
 Sex = Literal["female", "male", "unknown"]
@@ -94,7 +94,7 @@ class ConceptCriterion(Strict):
 
     concept_id: any of these; descendants: concepts below them in concept_ancestor count too.
     concept_set: instead, items of a set; in a file also the name of an ATLAS export
-    (sites.cohort.circe), "file.json" or "file.json#name or id of the set", whose items are read
+    (linkage.cohort.circe), "file.json" or "file.json#name or id of the set", whose items are read
     when the specification is. name: what readers are told that the concepts are; no criterion.
     domain "death" may go without either: any cause. exclude: the person has none.
     value, unit: value_as_number within, unit_concept_id any of these; measurements and

@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from linkage.strict_toml import Fault, Strict
-from sites.cohort.spec_values import (
+from linkage.cohort.spec_values import (
     CountRange,
     NameParts,
     NumberRange,
@@ -17,6 +16,7 @@ from sites.cohort.spec_values import (
     UpperTexts,
     something,
 )
+from linkage.strict_toml import Fault, Strict
 
 MODALITIES = frozenset(
     "AR AU BDUS BI BMD CR CT CTPROTOCOL DG DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL IVOCT "

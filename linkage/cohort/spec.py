@@ -2,7 +2,7 @@
 The cohort specification, `cohort.toml` or `cohort.json`: what a researcher asks for.
 
     spec = load_spec(Path("cohort.toml"))
-    print(explain(spec))                     sites.cohort.spec_words
+    print(explain(spec))                     linkage.cohort.spec_words
 
 The two halves travel apart: `spec.imaging` goes to the imaging party only, `spec.clinical` to the
 enclave only. Reference for researchers: docs/cohorts.md.
@@ -19,13 +19,13 @@ import rfc8785
 from pydantic import Field, ValidationError, model_validator
 
 from linkage import strict_toml
+from linkage.cohort import spec_json
+from linkage.cohort.spec_clinical import ClinicalCriteria
+from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.errors import CohortRefused
 from linkage.strict_toml import Strict
 from linkage.study import Identifier
 from linkage.uses import NON_COMMERCIAL, Use
-from sites.cohort import spec_json
-from sites.cohort.spec_clinical import ClinicalCriteria
-from sites.cohort.spec_imaging import ImagingCriteria
 
 
 class CohortHeader(Strict):

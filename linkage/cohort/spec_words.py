@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sites.cohort.spec import CohortSpec
-from sites.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion, ConceptItem
-from sites.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
+from linkage.cohort.spec import CohortSpec
+from linkage.cohort.spec_clinical import ClinicalCriteria, ConceptCriterion, ConceptItem
+from linkage.cohort.spec_imaging import FeatureCriterion, ImagingCriteria
 
 LONGEST_SET = 8
 """Concepts of a set that are named one by one."""
