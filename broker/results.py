@@ -22,12 +22,12 @@ from broker.store import links as link_rows
 from broker.store import people, runs
 from broker.withdrawn import require_inputs
 from linkage.matching.dataset import Shape
-from linkage.matching.estimates import points_for
+from linkage.matching.estimates import Estimate, below, points_for
 from linkage.matching.identity import assign
 from linkage.matching.links import Links
 from linkage.matching.planning import Chunk, pairs_compared
 from linkage.matching.solve import Entities
-from linkage.matching.weights import MODEL_VERSION, Weights
+from linkage.matching.weights import MODEL_VERSION, Comparison, Weights
 from linkage.records import Bytes2D
 
 WANTED = (0.95, 0.98, 0.99, 0.995, 0.999)
@@ -53,11 +53,11 @@ def report_of(
         "estimated_precision": chosen.precision,
         "estimated_recall": chosen.recall,
         "estimated_f1": chosen.f1,
-        "overall": made.overall.to_json(),
+        "overall": made.overall.to_json() | {"below": _below(made.comparisons, made.overall)},
         "comparisons": [
             {
                 "parties": list(c.parties),
-                "estimate": c.estimate.to_json(),
+                "estimate": c.estimate.to_json() | {"below": _below((c,), c.estimate)},
                 "wanted": [
                     {"wanted": wanted, **asdict(point)}
                     for wanted, point in zip(
@@ -71,6 +71,7 @@ def report_of(
         ],
         "persons": entities.count,
         "overlaps": _overlaps(entities),
+        "cluster_sizes": _cluster_sizes(entities),
         "warnings": list(made.warnings),
         "seed": seed,
         # Of the worker since its start, so of the largest run that it has made.
@@ -172,3 +173,15 @@ def _overlaps(entities: Entities) -> dict[str, int]:
         "+".join(p for bit, p in enumerate(parties) if mask >> bit & 1): count
         for mask, count in sorted(counted.items())
     }
+
+
+def _cluster_sizes(entities: Entities) -> dict[str, int]:
+    """Return how many persons have so many records, duplicates within a dataset among them."""
+    every = np.concatenate([np.zeros(0, np.int64), *entities.of.values()])
+    sizes = np.bincount(np.bincount(every, minlength=entities.count))
+    return {str(size): int(sizes[size]) for size in np.flatnonzero(sizes).tolist()}
+
+
+def _below(comparisons: Sequence[Comparison], chosen: Estimate) -> list[dict[str, float]]:
+    candidates = np.concatenate([np.zeros(0), *(c.probability for c in comparisons)])
+    return [asdict(one) for one in below(candidates, chosen)]

@@ -27,7 +27,8 @@ from linkage.errors import MatchingFailed
 from linkage.matching.dice import Floats
 
 BINS = 50
-CURVE = tuple(round(k / 100, 2) for k in range(1, 100))
+CURVE = tuple(round(k / 1000, 3) for k in (*range(10, 1000, 10), *range(991, 1000)))
+"""Thresholds; finer at the end, where the precisions lie that people want."""
 NORMAL_95 = 1.96
 LEAST_THRESHOLD = 0.5
 """No pair is linked that is likelier two people than one, whatever F1 would gain."""
@@ -67,13 +68,26 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True)
+class Below:
+    """
+    The candidates below `threshold`, exclusive. pairs: how many. matches: how many of them are
+    expected to be true, with this variance.
+    """
+
+    threshold: float
+    pairs: int
+    matches: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """
     Estimated quality of one comparison, or of all together; JSON-able.
 
     link_threshold: the least probability to link, inclusive. expected_matches: N.
     expected_spread: standard error of what N has beyond the candidates. wanted_precision: what the
-    thresholds were chosen for; None for the best F1. curve: thresholds .01 to .99. histogram:
+    thresholds were chosen for; None for the best F1. curve: thresholds of CURVE. histogram:
     candidates by probability, 50 equal bins over [0, 1], the last one closed.
     The intervals hold what chance does to a true model; a wrong model errs further.
     """
@@ -170,6 +184,25 @@ def points_for(
     return [
         _point(best_first, expected, spread, _threshold(best_first, expected, one))
         for one in precisions
+    ]
+
+
+def below(candidates: Floats, *known: Estimate) -> list[Below]:
+    """
+    Return what lies below every threshold of CURVE, and below those that the estimates chose: so
+    any review threshold can be weighed, each under any link threshold. Ascending.
+
+    candidates: float64[P], their probabilities, in any order.
+    """
+    chosen = {t for one in known for t in (one.link_threshold, one.review.threshold)}
+    ascending = np.sort(candidates)
+    true = np.concatenate([[0.0], np.cumsum(ascending)])
+    variance = np.concatenate([[0.0], np.cumsum(ascending * (1 - ascending))])
+    thresholds = sorted(chosen.union(CURVE))
+    counts = np.searchsorted(ascending, thresholds).tolist()
+    return [
+        Below(t, count, float(true[count]), float(variance[count]))
+        for t, count in zip(thresholds, counts, strict=True)
     ]
 
 

@@ -12,8 +12,10 @@ from hypothesis.extra.numpy import arrays
 
 from linkage.errors import MatchingFailed
 from linkage.matching.estimates import (
+    CURVE,
     LEAST_THRESHOLD,
     Estimate,
+    below,
     estimate,
     one_to_one,
     one_to_one_reference,
@@ -138,3 +140,23 @@ def test_what_was_never_proposed_widens_recall_only() -> None:
 def test_a_wanted_precision_is_a_share(precision: float) -> None:
     with pytest.raises(MatchingFailed, match="wanted precision"):
         estimate(np.zeros(1), np.zeros(1), 1.0, precision=precision)
+
+
+def test_what_lies_below_any_threshold_gives_back_the_review_threshold() -> None:
+    candidates = np.array([0.95] * 100 + [0.4, 0.3, 0.3, 0.2, 0.1, 0.05])
+    made = estimate(candidates[:100], candidates, expected=96.0)
+    at = {one.threshold: one for one in below(candidates, made)}
+    assert sorted(at) == list(at)
+    assert set(CURVE) <= set(at)
+    unseen, unlinked = at[made.review.threshold], at[made.link_threshold]
+    assert unlinked.pairs - unseen.pairs == made.review.pairs == 1
+    assert unlinked.matches - unseen.matches == pytest.approx(made.review.matches)
+    assert unseen.matches / 96 == pytest.approx(made.review.lost)
+    spread = unlinked.variance - unseen.variance
+    assert 1.96 * np.sqrt(spread) == pytest.approx(made.review.matches_interval)
+    assert (at[0.3].pairs, at[0.05].pairs) == (3, 0), "exclusive"
+
+
+def test_thresholds_are_finer_where_people_want_them() -> None:
+    assert sorted(set(CURVE)) == list(CURVE)
+    assert {0.01, 0.5, 0.99, 0.995, 0.999} < set(CURVE)
