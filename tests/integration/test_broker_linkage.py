@@ -141,6 +141,14 @@ def test_a_run_reports_to_admins_and_tells_parties_nothing_to_probe_with(
     assert report["records"] == {"imaging": PEOPLE, "enclave": PEOPLE, "claims": PEOPLE}
     assert sum(report["overlaps"].values()) == report["persons"]
     assert report["overlaps"]["enclave+imaging"] >= OVERLAP - 3
+    sizes = {int(size): count for size, count in report["cluster_sizes"].items()}
+    assert sum(sizes.values()) == report["persons"]
+    assert sum(size * count for size, count in sizes.items()) == 3 * PEOPLE
+    # Of all parties together, as of each two: what lies below the link threshold, and above.
+    for one in (report["overall"], *(c["estimate"] for c in report["comparisons"])):
+        under = {point["threshold"]: point for point in one["below"]}
+        assert under[one["link_threshold"]]["pairs"] < sum(one["histogram"])
+        assert under[one["review"]["threshold"]]["matches"] <= under[one["link_threshold"]]["matches"]
     assert 0.9 < report["estimated_precision"] <= 1
     assert set(run["seconds"]) == {"open", "candidates", "weights", "solve", "identity"}
     assert (run["stage"], run["progress"]) == ("identity", 1.0)
