@@ -24,6 +24,7 @@ from broker.services.forecasts import Forecasts
 from broker.services.lifecycle import Lifecycle
 from broker.services.opt_outs import OptOuts
 from broker.services.oversight import Oversight
+from broker.services.overviews import Overviews
 from broker.services.proposals import Proposals
 from broker.services.questions import Questions
 from broker.services.quotas import Quotas
@@ -71,6 +72,7 @@ class Broker:
     relay: Relay
     second_looks: SecondLooks
     oversight: Oversight
+    overviews: Overviews
     heads: Heads
     lifecycle: Lifecycle
     opt_outs: OptOuts
@@ -115,6 +117,7 @@ class Broker:
             relay=Relay(database, blobs, config.limits),
             second_looks=SecondLooks(database, blobs),
             oversight=Oversight(database),
+            overviews=Overviews(database),
             heads=Heads(database),
             lifecycle=Lifecycle(database),
             opt_outs=OptOuts(database, blobs),

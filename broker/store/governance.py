@@ -135,6 +135,14 @@ def find_destruction(connection: Connection, study_id: str) -> DestructionRow | 
     return DestructionRow(**found) if found else None
 
 
+def destructions(connection: Connection) -> list[DestructionRow]:
+    """Return every destruction, newest order first; without tallies and certificates."""
+    c = destruction.c
+    wanted = select(c.study_id, c.asked_by, c.asked_at, c.finished_at)
+    ordered = wanted.order_by(c.asked_at.desc(), c.study_id)
+    return [DestructionRow(**row) for row in connection.execute(ordered).mappings()]
+
+
 def unfinished_destructions(connection: Connection) -> list[str]:
     """Return the studies that are to be destroyed and are not yet, oldest order first."""
     c = destruction.c
