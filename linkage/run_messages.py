@@ -45,6 +45,23 @@ class RunWork(Message):
     seconds_left: float | None = None
 
 
+class RunBasis(Message):
+    """
+    What a run is made of. inputs: dataset version by uploader. asserted, opted_out: number of the
+    assertion and the opt-out list that count, by uploader. reviewed: runs whose closed reviews
+    count. second_look: may it ask one? software: version that it was asked of.
+    """
+
+    epoch: int
+    seed: int
+    inputs: dict[str, int]
+    asserted: dict[str, int]
+    opted_out: dict[str, int]
+    reviewed: list[str]
+    second_look: bool
+    software: str
+
+
 class RunState(Message):
     """
     state: queued, running, done, failed, cancelled. stage: open, candidates, rest, candidates of
@@ -52,8 +69,9 @@ class RunState(Message):
     once the first chunk ended; for the admin only.
 
     progress: share of the stage that is done, 0 to 1. report: set when done, and never in a list of
-    runs; numbers only, no pseudonym. failure: cause and remedy; a party is told only that it failed. precision, of: as
-    the request had them. asked_at, ended_at: Unix seconds. These four, too, for the admin only.
+    runs; numbers only, no pseudonym. failure: cause and remedy; a party is told only that it failed.
+    precision, of: as the request had them. asked_at, ended_at: Unix seconds. These four and basis,
+    too, for the admin only.
     """
 
     run_id: Id
@@ -71,6 +89,7 @@ class RunState(Message):
     purpose: str = ""
     asked_at: int | None = None
     ended_at: int | None = None
+    basis: RunBasis | None = None
 
 
 class ForecastDataset(Message):

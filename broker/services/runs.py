@@ -19,7 +19,7 @@ from broker.services import agreements, lifecycle
 from broker.store import assertions, governance, reviews, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotFound
-from linkage.run_messages import RunRequest, RunState, RunWork
+from linkage.run_messages import RunBasis, RunRequest, RunState, RunWork
 
 SOFTWARE = version("commons-linkage")
 _FAILED = "the run failed; the broker's admin can read why"
@@ -300,7 +300,21 @@ def _state(row: runs.RunRow, grant: Grant) -> RunState:
             "purpose": row.purpose,
             "asked_at": row.started_at if shown else None,
             "ended_at": row.finished_at if shown else None,
+            "basis": _basis(row) if shown else None,
         }
+    )
+
+
+def _basis(row: runs.RunRow) -> RunBasis:
+    return RunBasis(
+        epoch=row.epoch,
+        seed=row.seed,
+        inputs=json.loads(row.inputs),
+        asserted=json.loads(row.asserted),
+        opted_out=json.loads(row.opted_out),
+        reviewed=json.loads(row.reviewed),
+        second_look=bool(row.looks),
+        software=row.software,
     )
 
 
