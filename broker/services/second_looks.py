@@ -71,6 +71,14 @@ class SecondLooks:
             found = second_looks.of_study(connection, grant.study.id)
             return [state for run_id in found for state in self._states(connection, grant, run_id)]
 
+    def of_run(self, grant: Grant, run_id: str) -> list[LookState]:
+        """Return what one run asks, as `all` does of every run; nothing of a run that ended."""
+        with self.database.read() as connection:
+            row = runs.find(connection, run_id)
+            if row is None or row.study_id != grant.study.id or row.state in runs.OVER:
+                return []
+            return list(self._states(connection, grant, run_id))
+
     def open(self, grant: Grant, run_id: str) -> tuple[LookState, Iterator[bytes]]:
         """Return the sealed questions of a run to their uploader, in pieces. Raises NotFound."""
         with self.database.read() as connection:

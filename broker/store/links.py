@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from broker.store import bulk
 from broker.store.tables import link
@@ -121,6 +121,28 @@ def held_at(connection: Connection, study_id: str, sequence: int) -> LinkRows:
     """Return the links that held after a run. A tier that this version does not know is -1."""
     held = (link.c.since <= sequence) & (link.c.until.is_(None) | (link.c.until > sequence))
     return _read(connection, study_id, held)[0]
+
+
+def changed(connection: Connection, study_id: str, first: int, second: int) -> tuple[int, int]:
+    """
+    Return how many links held after the run of sequence `second` that did not after that of
+    `first`, an earlier one, and the other way round. A link of another tier or model is the same.
+    """
+    c = link.c
+    pair = (c.left_pseudonym, c.right_pseudonym)
+    held_first = (c.since <= first) & (c.until > first)
+    held_second = (c.since > first) & (c.since <= second)
+    over = select(*pair).where(c.study_id == study_id, held_first, c.until <= second)
+    begun = select(*pair).where(
+        c.study_id == study_id, held_second, c.until.is_(None) | (c.until > second)
+    )
+    gained, lost = (
+        connection.execute(select(func.count()).select_from(one.subquery())).scalar_one()
+        for one in (begun, over)
+    )
+    both = over.intersect(begun).subquery()
+    same = connection.execute(select(func.count()).select_from(both)).scalar_one()
+    return gained - same, lost - same
 
 
 def _holding(connection: Connection, study_id: str) -> tuple[LinkRows, npt.NDArray[np.int64]]:
