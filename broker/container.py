@@ -19,6 +19,7 @@ from broker.services.access import Access
 from broker.services.accounts import Accounts
 from broker.services.admins import Admins
 from broker.services.assertions import Assertions
+from broker.services.comparisons import Comparisons
 from broker.services.consents import Consents
 from broker.services.forecasts import Forecasts
 from broker.services.lifecycle import Lifecycle
@@ -62,6 +63,7 @@ class Broker:
     quotas: Quotas
     assertions: Assertions
     runs: Runs
+    comparisons: Comparisons
     forecasts: Forecasts
     reviews: Reviews
     releases: Releases
@@ -91,6 +93,7 @@ class Broker:
         attempts = Attempts(config.accounts.failed_per_minute)
         accounts = Accounts(database, key, config.accounts, hashes)
         sessions = Sessions(database, key, config.accounts, hashes, attempts)
+        runs = Runs(database, blobs)
         return cls(
             home=home,
             database=database,
@@ -106,7 +109,8 @@ class Broker:
             uploads=Uploads(database, blobs, config.limits),
             quotas=Quotas(database, config.limits),
             assertions=Assertions(database, blobs),
-            runs=Runs(database, blobs),
+            runs=runs,
+            comparisons=Comparisons(database, runs),
             forecasts=Forecasts(database, config.worker),
             reviews=Reviews(database),
             releases=Releases(database),
