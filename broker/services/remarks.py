@@ -79,7 +79,12 @@ class Remarks:
 
 def open_asks(connection: Connection, question_id: str) -> tuple[str, ...]:
     """Return the parties whose questions back have no answer yet, ascending."""
-    said = _of(connection, question_id)
+    return open_in(jobs.remarks(connection, question_id))
+
+
+def open_in(texts: list[tuple[int, str]]) -> tuple[str, ...]:
+    """Return the same of remarks that were read already."""
+    said = _read(texts)
     answered = {one.remark.answers for one in said}
     waiting = (o for o in said if not o.remark.answers and o.number not in answered)
     return tuple(sorted({one.remark.author for one in waiting}))
@@ -107,7 +112,11 @@ def _require_in_place(said: list[RemarkState], remark: Remark, *, carries: bool)
 
 
 def _of(connection: Connection, question_id: str) -> list[RemarkState]:
+    return _read(jobs.remarks(connection, question_id))
+
+
+def _read(texts: list[tuple[int, str]]) -> list[RemarkState]:
     return [
         RemarkState(number=number, remark=Remark.model_validate_json(text))
-        for number, text in jobs.remarks(connection, question_id)
+        for number, text in texts
     ]

@@ -46,8 +46,13 @@ def existing(connection: Connection, study: RegisteredStudy, question_id: str) -
 
 def decisions_of(connection: Connection, question_id: str) -> dict[str, Approval]:
     """Return the signed decisions by party; text that is none counts for none."""
+    return decisions_in(jobs.approval_texts(connection, question_id))
+
+
+def decisions_in(texts: dict[str, str]) -> dict[str, Approval]:
+    """Return the same of texts that were read already."""
     found = {}
-    for party, text in jobs.approval_texts(connection, question_id).items():
+    for party, text in texts.items():
         with suppress(ValidationError):
             found[party] = Approval.model_validate_json(text)
     return found
@@ -63,15 +68,26 @@ def last_day(row: jobs.JobRow, decisions: dict[str, Approval]) -> str:
 def stopped(connection: Connection, row: jobs.JobRow, *, today: dt.date) -> Stop | None:
     """Return why a question may be used by nobody any more, None while it may."""
     decisions = decisions_of(connection, row.id)
+    delivery = jobs.delivery_of(connection, row.id)
+    withdrawn = delivery and releases.affected_of(connection, delivery.id)
+    return stop_of(row, decisions, delivery.id if delivery and withdrawn else "", today=today)
+
+
+def stop_of(
+    row: jobs.JobRow, decisions: dict[str, Approval], withdrawn: str, *, today: dt.date
+) -> Stop | None:
+    """
+    Return the same of what was read already. withdrawn: the delivery of which records were
+    withdrawn since it was made, "" for none.
+    """
     for verb, decision in (("revoked", "revoke"), ("denied", "deny")):
         if who := sorted(p for p, one in decisions.items() if one.decision == decision):
             return Stop(f"{verb} by: {', '.join(who)}", "ask their stewards; or ask anew")
     last = last_day(row, decisions)
     if last and today.isoformat() > last:
         return Stop(f"its last day was {last}", _ANEW)
-    delivery = jobs.delivery_of(connection, row.id)
-    if delivery and releases.affected_of(connection, delivery.id):
-        return Stop(f"records of {delivery.id} were withdrawn since it was made", _ANEW)
+    if withdrawn:
+        return Stop(f"records of {withdrawn} were withdrawn since it was made", _ANEW)
     return None
 
 
