@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from broker.oidc import BACK
@@ -15,17 +17,27 @@ from broker.web.arrival import wants_page
 from broker.web.rendering import FOLDER, Assets, open_page
 from broker.web.visits import SignInFirst
 
+_MODULES = (home, sign_in)
+"""Each has a router of pages; a page that somebody adds is added here."""
 _PROGRAMS = ("/v1", "/health", "/metrics", "/openapi.json")
 
 
 def add_portal(app: FastAPI) -> None:
     """Add every page, and the files that pages need."""
     router = APIRouter()
-    for module in (home, sign_in):
+    for module in _MODULES:
         router.include_router(module.router)
     app.include_router(router)
     app.mount("/static", Assets(directory=FOLDER / "static"), name="static")
     app.add_exception_handler(SignInFirst, _sign_in_first)
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """Yield method and template of every page, for tests that try each."""
+    for module in _MODULES:
+        for route in module.router.routes:
+            if isinstance(route, APIRoute):
+                yield from ((method, route.path) for method in sorted(route.methods))
 
 
 def is_page(request: Request) -> bool:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from fastapi.routing import APIRoute
 from playwright.sync_api import Browser, expect
 
-from broker.app import create_app
+from broker.web.pages import addresses
 from tests.broker_world import HTTP, World, make_world, packages, running, sign_for
-from tests.browser.looking import person, services, window
+from tests.browser.looking import person, window
 from tests.people import Person
 
 OPEN = {"/sign-in", "/sign-out", "/invitation", "/invitation/accept"}
@@ -58,19 +57,6 @@ def people(world: World) -> People:
     return People(found, person(world, "a-stranger", "researcher:other-study"))
 
 
-def pages(world: World) -> list[tuple[str, str]]:
-    """Every address of the portal with its method, as templates."""
-    broker = services(world)
-    routes = [route for route in create_app(broker).routes if isinstance(route, APIRoute)]
-    broker.database.close()
-    return [
-        (method, route.path)
-        for route in routes
-        if not route.path.startswith(("/v1", "/health", "/metrics"))
-        for method in sorted(route.methods)
-    ]
-
-
 def filled(world: World, template: str) -> str:
     """An address in the world's study, whose other names are made up, and well formed."""
     names = {"study_id": world.study_id}
@@ -79,7 +65,7 @@ def filled(world: World, template: str) -> str:
 
 
 def test_nobody_sees_a_page_before_signing_in(world: World) -> None:
-    for method, template in pages(world):
+    for method, template in addresses():
         if template in OPEN:
             continue
         answer = HTTP.request(
@@ -94,7 +80,7 @@ def test_nobody_sees_a_page_before_signing_in(world: World) -> None:
 def test_no_form_does_anything_without_its_token(world: World, people: People) -> None:
     """As the role that may do most; the cookie alone, as another site's page would send it."""
     log = world.home.path / "serve.log"
-    for method, template in pages(world):
+    for method, template in addresses():
         if method != "POST" or template in OPEN - {"/sign-out"}:
             continue
         for role in ("admin", "steward", "reviewer", "researcher"):
@@ -107,7 +93,7 @@ def test_no_form_does_anything_without_its_token(world: World, people: People) -
 
 def test_a_study_is_not_there_for_who_has_no_role_in_it(world: World, people: People) -> None:
     theirs = people.stranger
-    for method, template in pages(world):
+    for method, template in addresses():
         if template in OPEN | MINE:
             continue
         data = {"csrf": theirs.csrf} if method == "POST" else None
