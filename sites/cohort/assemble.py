@@ -34,7 +34,10 @@ COHORT_DEFINITION_ID = 1
 """A delivery holds one cohort; which one says cohort_definition."""
 
 PERSON_TABLE = 1147314
-"""subject_concept_id: the concept of the CDM table person."""
+"""
+subject_concept_id: the concept of the CDM table person. OMOP vocabulary CDM, which numbers tables and
+columns; found so in public fact_relationship code (1147333 there is condition_occurrence).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -55,10 +55,16 @@ ACQUISITION = "acquisition"
 """source of a feature that is an acquisition parameter; other sources: bundle.FEATURE_SOURCES."""
 
 MEASUREMENT_TABLE, OBSERVATION_TABLE = 1147330, 1147304
-"""image_feature_event_field_concept_id, as OHDSI's imaging group uses it: the table's concept."""
+"""
+image_feature_event_field_concept_id, as OHDSI's imaging group uses it: the table's concept, in the
+OMOP vocabulary CDM. Checked: public OMOP code names 1147330 measurement and 1147304 observation.
+"""
 
 MEASUREMENT_ID, OBSERVATION_ID = 1147138, 1147165
-"""episode_event_field_concept_id: concepts of the columns measurement_id and observation_id."""
+"""
+episode_event_field_concept_id: concepts of the columns measurement_id and observation_id, in the
+same vocabulary. Checked: public OMOP code maps both to these columns.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
