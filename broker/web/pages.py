@@ -37,7 +37,7 @@ def addresses() -> Iterator[tuple[str, str]]:
     for module in _MODULES:
         for route in module.router.routes:
             if isinstance(route, APIRoute):
-                yield from ((method, route.path) for method in sorted(route.methods))
+                yield from ((method, route.path) for method in sorted(route.methods or ()))
 
 
 def is_page(request: Request) -> bool:
