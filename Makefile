@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-out
 
-.PHONY: help setup demo test test-long test-browser drill threats gate lint audit format bench lock clean
+.PHONY: help setup demo test test-long test-browser drill threats gate lint audit format bench bench-portal lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,9 @@ format: $(DEV_READY) ## Put the code into the house style
 bench: $(DEV_READY) ## Compare our kernels with anonlink and clkhash on this machine
 	$(BIN)/linkage bench encode
 	$(BIN)/linkage bench match
+
+bench-portal: $(DEV_READY) ## Measure every page of the portal over a large broker (some minutes)
+	$(BIN)/python -m tests.load.portal $(ARGS)
 
 # dev first; the others are cut from it, so that one version holds everywhere.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
