@@ -27,6 +27,7 @@ from broker.services.opt_outs import OptOuts
 from broker.services.oversight import Oversight
 from broker.services.overviews import Overviews
 from broker.services.proposals import Proposals
+from broker.services.question_lines import QuestionLines
 from broker.services.questions import Questions
 from broker.services.quotas import Quotas
 from broker.services.relay import Relay
@@ -69,6 +70,7 @@ class Broker:
     releases: Releases
     consents: Consents
     questions: Questions
+    question_lines: QuestionLines
     remarks: Remarks
     proposals: Proposals
     relay: Relay
@@ -116,6 +118,7 @@ class Broker:
             releases=Releases(database),
             consents=Consents(database),
             questions=Questions(database),
+            question_lines=QuestionLines(database),
             remarks=Remarks(database),
             proposals=Proposals(database),
             relay=Relay(database, blobs, config.limits),

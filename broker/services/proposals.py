@@ -112,6 +112,24 @@ class Proposals:
             seen = [self._state(connection, row, grant) for row in rows if _concerns(row, grant)]
         return [one for one in seen if one.state == WAITING or not waiting]
 
+    def about(self, grant: Grant, question_id: str) -> list[ProposalState]:
+        """Return what concerns a question or release, as `all`, and the ask that it came of."""
+        with self.database.read() as connection:
+            rows = proposals.about(connection, grant.study.id, question_id)
+            return [self._state(connection, row, grant) for row in rows if _concerns(row, grant)]
+
+    def asks(self, grant: Grant) -> list[ProposalState]:
+        """Return the newest asks of which no question came yet, as `all`; newest first."""
+        with self.database.read() as connection:
+            rows = proposals.asks(connection, grant.study.id, most=MOST_WAITING)
+            return [self._state(connection, row, grant) for row in rows if _concerns(row, grant)]
+
+    def one(self, grant: Grant, proposal_id: str) -> ProposalState:
+        """Return a proposal. Raises NotFound where it is not the caller's to see."""
+        with self.database.read() as connection:
+            row = _existing(connection, grant, proposal_id)
+            return self._state(connection, row, grant)
+
     def begin(self, grant: Grant, proposal_id: str) -> ProposalState:
         """
         Note that the party's agent carries it out now: nobody withdraws it any more. The same again

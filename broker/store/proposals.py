@@ -59,6 +59,22 @@ def of_study(connection: Connection, study_id: str, *, waiting: bool = False) ->
     return [ProposalRow(**row) for row in ordered]
 
 
+def about(connection: Connection, study_id: str, question_id: str) -> list[ProposalRow]:
+    """Return what was proposed about a question or release, and the ask it came of; by time."""
+    p = proposal.c
+    mine = (p.study_id == study_id) & ((p.about == question_id) | (p.result == question_id))
+    ordered = connection.execute(select(proposal).where(mine).order_by(p.made_at, p.id)).mappings()
+    return [ProposalRow(**row) for row in ordered]
+
+
+def asks(connection: Connection, study_id: str, *, most: int) -> list[ProposalRow]:
+    """Return a study's newest asks of which no question came, newest first."""
+    p = proposal.c
+    wanted = select(proposal).where(p.study_id == study_id, p.kind == "ask", p.result == "")
+    ordered = wanted.order_by(p.made_at.desc(), p.id).limit(most)
+    return [ProposalRow(**row) for row in connection.execute(ordered).mappings()]
+
+
 def newest(connection: Connection, study_id: str, party: str) -> int:
     """Return when a party's newest proposal was made, 0 where there is none."""
     p = proposal.c
