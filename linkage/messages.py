@@ -319,12 +319,24 @@ class Approval(SignedMessage):
     added: ClassVar[frozenset[str]] = frozenset({"study_hash", "expires", "decided_at"})
 
 
+class DeliveryStand(Message):
+    """
+    How far the newest delivery of a question is. sent: the imaging party has sent its rows; whether
+    a cohort was built of them only the enclave knows.
+    """
+
+    state: Literal["queued", "running", "done", "failed"]
+    failure: str | None = None
+    sent: bool = False
+
+
 class QuestionState(Message):
     """
     imaging, clinical: None unless the caller is the party that answers that side; likewise their
     salts. The digests of both are shown to all. asked_run: the run as it was asked for. study_hash,
     epoch: of the signed study under which it was asked. approvals: by party, its decision;
-    decisions: as they were signed. delivery_id: set once a delivery was asked for. answered: the
+    decisions: as they were signed. delivery_id: set once a delivery was asked for that has not
+    failed; delivery: how far the newest is. answered: the
     imaging party has; counted: the enclave has sent counts. open_asks: parties whose stewards asked
     back and wait for an answer. stopped: why nobody may use it any more; newer: the same question
     asked anew, to take instead.
@@ -359,6 +371,7 @@ class QuestionState(Message):
     open_asks: tuple[str, ...] = ()
     stopped: str = ""
     newer: str = ""
+    delivery: DeliveryStand | None = None
 
 
 class SealedItem(Message):

@@ -131,7 +131,7 @@ def _lines(
         approved = {p for p, one in decisions.items() if one.decision == "approve"}
         counted = any((row.id, QUESTION_COUNTS, to) in sent for to in (READER, imaging))
         answered = (row.id, QUESTION_ANSWER, enclave) in sent
-        rows_sent = bool(delivery) and (delivery.id, DELIVERY_ROWS, enclave) in sent
+        rows_sent = (delivery.id if delivery else "", DELIVERY_ROWS, enclave) in sent
         waits = tuple(party for party in (imaging, enclave) if party not in approved)
         failure = delivery.failure if delivery and delivery.state == "failed" else row.failure
         stage = _stage(row, delivery, answered=answered, counted=counted, rows_sent=rows_sent)

@@ -31,15 +31,17 @@ from broker.services.standing import (
     stopped,
     successor,
 )
-from broker.store import jobs
+from broker.store import jobs, question_pages
 from broker.store.engine import Connection, Database
 from linkage.commitments import half_digest, require_committed
 from linkage.errors import Conflict, NotAllowed
 from linkage.messages import (
+    DELIVERY_ROWS,
     QUESTION_ANSWER,
     QUESTION_COUNTS,
     READER,
     Approval,
+    DeliveryStand,
     JobState,
     QuestionRequest,
     QuestionState,
@@ -293,9 +295,19 @@ def _state(connection: Connection, row: jobs.JobRow, grant: Grant) -> QuestionSt
             "open_asks": open_asks(connection, row.id),
             "stopped": stop.reason if stop else "",
             "newer": successor(connection, row, today=today) if stop else "",
+            "delivery": _delivery(connection, row.id, enclave),
             "failure": row.failure,
         }
     )
+
+
+def _delivery(connection: Connection, question_id: str, enclave: str) -> DeliveryStand | None:
+    newest = question_pages.deliveries(connection, [question_id]).get(question_id)
+    if newest is None:
+        return None
+    sent = jobs.find_sent(connection, newest.id, enclave, DELIVERY_ROWS) is not None
+    stand = {"state": newest.state, "failure": newest.failure, "sent": sent}
+    return DeliveryStand.model_validate(stand)
 
 
 def _today() -> dt.date:
