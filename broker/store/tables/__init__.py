@@ -14,13 +14,13 @@ from broker.store.tables.accounts import (
     session,
     suspension,
 )
-from broker.store.tables.audit import audit, audit_head, head_wish
+from broker.store.tables.audit import audit, audit_digest, audit_head, audit_index, head_wish
 from broker.store.tables.base import metadata
 from broker.store.tables.governance import confirmation, destruction, opt_out_list
 from broker.store.tables.jobs import affected, approval, item, job, pin, remark
 from broker.store.tables.people import link, membership, person
 from broker.store.tables.proposals import proposal
-from broker.store.tables.reviews import review, review_case, review_decision
+from broker.store.tables.reviews import review, review_case, review_decision, review_undone
 from broker.store.tables.runs import heartbeat, intermediate, look_request, run, second_look
 from broker.store.tables.studies import (
     assertion_list,
@@ -42,7 +42,9 @@ __all__ = [
     "assertion",
     "assertion_list",
     "audit",
+    "audit_digest",
     "audit_head",
+    "audit_index",
     "claimed_key",
     "confirmation",
     "dataset",
@@ -72,6 +74,7 @@ __all__ = [
     "review",
     "review_case",
     "review_decision",
+    "review_undone",
     "run",
     "second_look",
     "session",

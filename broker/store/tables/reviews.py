@@ -53,5 +53,21 @@ review_decision = Table(
     Column("reviewer", String(200), nullable=False),
     Column("answer", String(16), nullable=False),
     Column("decided_at", BigInteger, nullable=False),
+    Column("entry", BigInteger, comment="of the audit log; null: older than this column"),
     UniqueConstraint("run_id", "case_id", "reviewer"),
+)
+
+review_undone = Table(
+    "review_undone",
+    metadata,
+    Column("run_id", ForeignKey("review.run_id"), primary_key=True),
+    Column("undone_entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("case_id", String(32), nullable=False),
+    Column("reading", Integer, nullable=False),
+    Column("reviewer", String(200), nullable=False),
+    Column("answer", String(16), nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Column("entry", BigInteger),
+    Column("undone_at", BigInteger, nullable=False),
+    comment="decisions that were taken back, as they were: history",
 )
