@@ -186,6 +186,7 @@ def join(
                 study_id=session.study_id,
                 minimum_cell=header.minimum_cell,
                 image_retrieval=header.image_retrieval,
+                counts=session.signed.study.counts,
                 trace={
                     "run": question.run_id,
                     "question": question_id,

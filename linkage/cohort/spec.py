@@ -63,7 +63,10 @@ class CohortSpec(Strict):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON, hex: what the stewards approve."""
+        """
+        SHA-256 of the canonical JSON, hex: tells two files with one content. Stewards approve another
+        one, salted and with run, last day and reading key in it: linkage.commitments.
+        """
         return hashlib.sha256(self.canonical()).hexdigest()
 
 

@@ -32,7 +32,11 @@ def explain(spec: CohortSpec) -> str:
         lines += [f"  {line}" for line in party.says]
         lines += [f"    - {line}" for line in party.asked]
         lines += [f"  {line}" for line in party.gives]
-    lines += ["", f"Hash of this specification: {spec.hash}"]
+    lines += [
+        "",
+        f"Fingerprint of this specification: {spec.hash}",
+        "The hash that stewards approve is another one: it is salted, and `request` prints it.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -43,7 +47,7 @@ def in_words(spec: CohortSpec) -> dict[str, Any]:
         "title": spec.cohort.title,
         "purpose": spec.cohort.purpose,
         "use": spec.cohort.use,
-        "specification_hash": spec.hash,
+        "specification_fingerprint": spec.hash,
         "imaging": imaging_in_words(spec.imaging),
         "clinical": clinical_in_words(spec.clinical),
         "dates_of_images_needed": spec.imaging.dates,

@@ -35,8 +35,8 @@ COHORT_DEFINITION_ID = 1
 
 PERSON_TABLE = 1147314
 """
-subject_concept_id: the concept of the CDM table person. OMOP vocabulary CDM, which numbers tables and
-columns; found so in public fact_relationship code (1147333 there is condition_occurrence).
+subject_concept_id: the concept of the CDM table person. OMOP vocabulary CDM, which numbers tables
+and columns; found so in public fact_relationship code (1147333 is condition_occurrence there).
 """
 
 

@@ -18,9 +18,9 @@ import duckdb
 
 LUNG_CANCER, CREATININE = 443388, 3016723
 """
-3016723: Creatinine [Mass/volume] in Serum or Plasma, LOINC 2160-0; checked. 443388: Malignant tumor of
-lung; found as a neoplasm in public lists of concepts, not with its name. The data here are made, so
-nothing depends on it; look it up in your vocabulary before you ask with it.
+3016723: Creatinine [Mass/volume] in Serum or Plasma, LOINC 2160-0; checked. 443388: Malignant tumor
+of lung; found as a neoplasm in public lists of concepts, not with its name. The data here are made,
+so nothing depends on it; look it up in your vocabulary before you ask with it.
 """
 
 SHARES: Mapping[str, float] = {

@@ -30,6 +30,7 @@ from linkage.cohort.spec_clinical import ClinicalCriteria
 from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.cohort.spec_words import clinical_in_words, imaging_in_words
 from linkage.errors import KeyRefused, PackageRefused
+from linkage.study_parts import CountRules
 from linkage.uses import NON_COMMERCIAL, Use
 from sites.cohort.assemble import Assembled, assemble
 from sites.cohort.attrition import Attrition, Step
@@ -88,13 +89,15 @@ class Terms:
     """
     Under what the delivery is made. minimum_cell, image_retrieval: as the study says.
 
-    trace: what links the delivery to the audit log, such as release, run, result digest.
+    counts: how the study's answers to questions were blurred, for the provenance. trace: what
+    links the delivery to the audit log, such as release, run, result digest.
     notices: by commons, its terms of use; None where it has given none.
     """
 
     study_id: str
     minimum_cell: int
     image_retrieval: Retrieval
+    counts: CountRules = CountRules()
     trace: Mapping[str, str] = field(default_factory=dict)
     commons_url: str | None = None
     notices: Mapping[str, UseNotice | None] = field(default_factory=dict)
@@ -368,7 +371,8 @@ def _describe(
         use=asked.use,
         trace=terms.trace,
         minimum_cell=terms.minimum_cell,
-        rounding=CellRule(terms.minimum_cell).rounding,
+        report_rounding=CellRule(terms.minimum_cell).rounding,
+        counts=terms.counts,
         image_retrieval=terms.image_retrieval,
         birth=source.config.birth,
         made_at=made_at,

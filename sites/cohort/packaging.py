@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from linkage.errors import Conflict
+from linkage.study_parts import CountRules
 from linkage.uses import Use
 from sites.cohort.calendar import ANCHOR
 from sites.cohort.dates import CONFIDENCE
@@ -87,12 +88,17 @@ def write_provenance(
     use: Use,
     trace: Mapping[str, str],
     minimum_cell: int,
-    rounding: int,
+    report_rounding: int,
+    counts: CountRules,
     image_retrieval: str,
     birth: str,
     made_at: dt.datetime,
 ) -> None:
-    """Write provenance.json. It holds no count and no id of a person."""
+    """
+    Write provenance.json. It holds no count and no id of a person.
+
+    report_rounding: of the counts in report.json. counts: of the answers given before the delivery.
+    """
     content = {
         "version": 1,
         "study": study,
@@ -106,7 +112,11 @@ def write_provenance(
         },
         "suppression": {
             "minimum_cell": minimum_cell,
-            "rounding": rounding,
+            "report": {"rounding": report_rounding},
+            "answers": {
+                "rules": counts.model_dump(mode="json"),
+                "in_words": counts.in_words(minimum_cell),
+            },
             "texts": "a text of the enclave's source is delivered only where at least "
             "minimum_cell persons of the whole source have it in that column",
             "birth": birth,

@@ -50,7 +50,7 @@ def request(
         until = until or last_day(session).isoformat()
         if dry_run:
             rows: dict[str, object] = {"broker": session.broker.url, "until": until}
-            would("ask", {**rows, "specification hash": asked.hash}, as_json=as_json)
+            would("ask", {**rows, "specification fingerprint": asked.hash}, as_json=as_json)
             return
         made = ask(session, asked, run, folder=folder, expires=until)
     rows = {

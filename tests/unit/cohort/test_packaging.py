@@ -18,6 +18,7 @@ import pytest
 
 from linkage.cohort.spec_clinical import ClinicalCriteria
 from linkage.errors import DeliveryFaulty, PackageRefused
+from linkage.study_parts import CountRules
 from sites.cohort.bundle import BUNDLE_SCHEMAS
 from sites.cohort.config import OmopConfig
 from sites.cohort.dictionary import MEANINGS
@@ -79,6 +80,7 @@ def build(folder: Path, out: str, *, turned: bool) -> Delivery:
                 study_id="s",
                 minimum_cell=11,
                 image_retrieval="disclosed",
+                counts=CountRules(rounding=10),
                 trace={"run": "r1"},
                 notices={"imaging": NOTICE, "enclave": None},
             ),
@@ -235,6 +237,10 @@ def test_provenance_says_how_it_came_about_and_counts_nobody(made: Path) -> None
     assert told["delivery"] == {"run": "r1"}
     assert told["use"] == "non-commercial"
     assert told["suppression"]["minimum_cell"] == 11
+    # Answers to questions are blurred as the study says, the report inside the enclave is not.
+    assert told["suppression"]["answers"]["rules"]["rounding"] == 10
+    assert "rounded to 10" in told["suppression"]["answers"]["in_words"]
+    assert told["suppression"]["report"] == {"rounding": 1}
     assert {"python", "duckdb", "commons-linkage"} <= set(told["software"])
     assert "persons" not in told
 

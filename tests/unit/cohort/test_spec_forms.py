@@ -168,7 +168,7 @@ def test_validate_for_people_and_for_programs(tmp_path: Path) -> None:
     assert people.exit_code == 0
     assert "The enclave is asked which of these are its own persons" in people.output
     program = json.loads(CliRunner().invoke(app, ["validate", str(path), "--json"]).output)
-    assert program["specification_hash"] == load_spec(path).hash
+    assert program["specification_fingerprint"] == load_spec(path).hash
     assert program["dates_of_images_needed"] is True
     assert program["imaging"][1].startswith("study has a feature: finding NODULE, DIAMETER 4 to 30")
 
