@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from linkage.cohort import question_words, spec, spec_words
 from linkage.commitments import require_shown
 from linkage.errors import LinkageError
 from linkage.messages import READER, Approval, QuestionState
 from linkage.question_messages import RemarkState
-from sites.cohort import spec, spec_words
-from sites.cohort.bundle import BUNDLE_SCHEMAS
 from sites.questions import over
 from sites.session import Session
 from sites.terms import terms_allow
@@ -54,39 +53,7 @@ def head(one: QuestionState, session: Session) -> Rows:
 
 def leaving(one: QuestionState, session: Session) -> Rows:
     """Return what would leave whom, for counts and for a delivery: the variables by name."""
-    study = session.signed.study
-    imaging, enclave = study.party_of_kind("imaging"), study.party_of_kind("enclave")
-    rows: Rows = {}
-    if imaging is None or enclave is None:
-        return rows
-    days = "; with the days of their studies" if one.imaging and one.imaging.get("dates") else ""
-    rows["for counts"] = (
-        f"{imaging.id} tells {enclave.id}, sealed, which random question IDs have fitting images"
-        f"{days}: {enclave.id} knows its own persons among them, and nobody else"
-    )
-    rows["counts"] = (
-        f"persons, step by step; {study.counts.in_words(study.study.minimum_cell)}; made in"
-        f" {enclave.id}, sealed to the researcher and to {imaging.id}"
-    )
-    if apart := [p.id for p in (imaging, enclave) if p.sequestered]:
-        rows["for a delivery"] = f"nothing: {', '.join(apart)} is sequestered, counts only"
-        return rows
-    rows["for a delivery"] = (
-        f"{imaging.id} sends the rows of all its fitting subjects, each encrypted under its own"
-        f" key; {enclave.id} can open those of its own persons alone"
-    )
-    for table, schema in BUNDLE_SCHEMAS.items():
-        rows[f"  {table}"] = ", ".join(schema.names)
-    rows["images"] = {
-        "cover": "fetched for all fitting subjects, so that fetching tells nobody who matched",
-        "mirror": "read from a copy inside the enclave",
-        "disclosed": f"fetched for the matched ones only: {imaging.id} LEARNS WHO MATCHED",
-    }[study.study.image_retrieval]
-    rows["afterwards"] = (
-        f"a cohort inside {enclave.id}, under new IDs; a revocation or the last day ends its use,"
-        " but what somebody has read cannot be recalled"
-    )
-    return rows
+    return dict(question_words.leaving(one, session.signed.study))
 
 
 def counts_in_words(counts: Mapping[str, Any]) -> Rows:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linkage.cohort.row_tables import ROW_TABLES
 from linkage.errors import PackageRefused
 from sites.cohort.bundle import (
+    BUNDLE_SCHEMAS,
     BUNDLE_SCHEMAS,
     SERIES_SCHEMA,
     SMALLEST_BUNDLE,
@@ -139,3 +141,7 @@ def test_a_damaged_bundle_is_refused_or_read_never_worse(data: st.DataObject) ->
         content[data.draw(st.integers(16, 4000))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(PackageRefused):
         bundle_from_bytes(bytes(content))
+
+
+def test_stewards_are_told_every_column() -> None:
+    assert {name: tuple(schema.names) for name, schema in BUNDLE_SCHEMAS.items()} == ROW_TABLES
