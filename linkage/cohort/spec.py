@@ -64,8 +64,8 @@ class CohortSpec(Strict):
     @property
     def hash(self) -> str:
         """
-        SHA-256 of the canonical JSON, hex: tells two files with one content. Stewards approve another
-        one, salted and with run, last day and reading key in it: linkage.commitments.
+        SHA-256 of the canonical JSON, hex: tells two files with one content. Stewards approve
+        another one, salted and with run, last day and reading key in it: linkage.commitments.
         """
         return hashlib.sha256(self.canonical()).hexdigest()
 

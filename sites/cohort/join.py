@@ -54,6 +54,7 @@ from sites.cohort.report_links import LinkQuality
 from sites.cohort.report_people import describe, reached
 
 SEED_BYTES = 32
+_DEFAULT_COUNTS = CountRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ class Terms:
     study_id: str
     minimum_cell: int
     image_retrieval: Retrieval
-    counts: CountRules = CountRules()
+    counts: CountRules = _DEFAULT_COUNTS
     trace: Mapping[str, str] = field(default_factory=dict)
     commons_url: str | None = None
     notices: Mapping[str, UseNotice | None] = field(default_factory=dict)
