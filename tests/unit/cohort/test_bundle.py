@@ -13,7 +13,6 @@ from linkage.cohort.row_tables import ROW_TABLES
 from linkage.errors import PackageRefused
 from sites.cohort.bundle import (
     BUNDLE_SCHEMAS,
-    BUNDLE_SCHEMAS,
     SERIES_SCHEMA,
     SMALLEST_BUNDLE,
     bundle_from_bytes,

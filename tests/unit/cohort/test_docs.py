@@ -6,7 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from sites.cohort import cdm, spec, spec_clinical, spec_imaging, spec_values
+from linkage.cohort import spec, spec_clinical, spec_imaging, spec_values
+from sites.cohort import cdm
 from sites.cohort.config import ImagingConfig, OmopConfig
 from sites.cohort.layout import expected_tables
 
