@@ -151,6 +151,14 @@ def test_the_links_are_right_across_hospitals_and_parties(played: Played) -> Non
     assert len(shared - of_a) > 20
 
 
+def test_contributors_answer_second_looks_each_for_its_own_cases(played: Played) -> None:
+    looks = played.rehearsed.looks
+    assert {"hospital-a", "hospital-b"} <= set(looks)
+    for hospital in ("hospital-a", "hospital-b"):
+        assert looks[hospital].state == "answered", looks[hospital].said
+        assert looks[hospital].entry is not None
+
+
 def test_a_cohort_takes_images_of_both_hospitals(played: Played) -> None:
     traced = played.cohort.traced
     assert traced is not None
