@@ -13,7 +13,7 @@ from broker.registered import RegisteredStudy
 from broker.services import releases, standing
 from broker.services.agreements import utc_today
 from broker.store import governance, jobs, overviews, runs, studies
-from broker.store.engine import Database
+from broker.store.engine import Connection, Database
 from linkage.admin_messages import DestructionOrdered
 
 _MOST = 100
@@ -108,8 +108,6 @@ def _ordered(row: governance.DestructionRow) -> DestructionOrdered:
     )
 
 
-def _over(
-    connection: jobs.Connection, study: RegisteredStudy, row: jobs.JobRow, today: dt.date
-) -> bool:
+def _over(connection: Connection, study: RegisteredStudy, row: jobs.JobRow, today: dt.date) -> bool:
     stop = standing.stopped(connection, row, today=today) or standing.other_epoch(study, row)
     return stop is not None
