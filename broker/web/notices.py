@@ -12,5 +12,8 @@ NOTICES: Mapping[str, str] = {
     "signed-out-everywhere": "All your sessions are over, on every device.",
     "password-changed": "Your password is changed. Sign in with the new one.",
     "account-ready": "Your account is ready. Sign in.",
+    "study-closed": "The study is closed. What is under way ends by itself.",
+    "study-reopened": "The study goes on where it was.",
+    "study-destroyed": "The destruction is ordered; the worker carries it out.",
 }
 """By key; what is no key here says nothing."""
