@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from linkage.errors import NotAllowed, NotFound, SiteRefused
 from linkage.messages import BROKER
@@ -15,10 +15,12 @@ from linkage.sealing import Context, Identity, seal, unseal
 from linkage.signed_study import SignedStudy
 from linkage.study import StudyConfig
 from sites.audit_heads import HEADS, KeptHeads
-from sites.client import BrokerClient
 from sites.config import SiteConfig, load_site
 from sites.custody import require_own_keys
 from sites.vault import Vault
+
+if TYPE_CHECKING:
+    from sites.client import BrokerClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ def session_of(site_file: Path, *, expired_too: bool = False) -> Session:
     identity = vault.identity()
     require_actor(site, signed.study, site_file)
     require_own_keys(signed, site.uploader, identity)
+    from sites.client import BrokerClient  # what tokenizes talks to nobody
+
     subject = f"{signed.study.study.id}/{site.uploader}"
     client = BrokerClient(
         site.broker.url,

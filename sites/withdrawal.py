@@ -57,11 +57,12 @@ class Withdrawn:
     """The record ids to leave out."""
 
     def __init__(self, record_ids: Collection[str]) -> None:
-        self._ids = pa.array(sorted(record_ids), pa.string())
+        # Of a list `pa.array` asks pandas what it is, and pandas takes half a second to load.
+        self._ids = pa.array(sorted(record_ids), pa.string()) if record_ids else None
 
     def left_out_of(self, batch: RawBatch) -> RawBatch:
         """Return the batch without withdrawn records."""
-        if not len(self._ids):
+        if self._ids is None:
             return batch
         stays = pc.invert(pc.is_in(batch.record_ids, value_set=self._ids))
         if pc.all(stays).as_py() is not False:

@@ -26,7 +26,7 @@ from sites.sources.base import BATCH_RECORDS, BadRow, RawBatch
 from sites.sources.columns import RECORD_ID, find_columns, guessed
 from sites.sources.config import DelimitedConfig
 from sites.sources.files import ByteFile
-from sites.sources.lines import Lines, plain_columns
+from sites.sources.lines import Lines, plain_columns, text_array
 from sites.sources.names import usual_field
 from sites.sources.text import Text, Undecodable
 
@@ -218,8 +218,7 @@ class _Rows:
             kept = [self._fits(row, int(n), at) for row, n in zip(rows, numbers, strict=True)]
             rows, numbers = list(compress(rows, kept)), numbers[kept]
         cells = list(zip(*rows, strict=True)) if rows else [()] * len(self.header)
-        texts = {name: pa.array(cells[position], pa.string()) for name, position in at.items()}
-        return numbers, texts
+        return numbers, {name: text_array(cells[position]) for name, position in at.items()}
 
     def _joined(self, blocks: list[Block]) -> RawBatch:
         bad, self._bad = self._bad, []
@@ -245,7 +244,8 @@ class _Rows:
 
     def _good_ids(self, ids: pa.StringArray, at: dict[str, int]) -> bool:
         """The same look as `_plain`, at a piece whose rows all have the right width."""
-        if self._text.nul or pc.any(pc.equal(ids, self.header[at[RECORD_ID]])).as_py():
+        header = text_array([self.header[at[RECORD_ID]]])[0]  # a plain str would load pandas
+        if self._text.nul or pc.any(pc.equal(ids, header)).as_py():
             return False
         return bool(pc.min(pc.binary_length(pc.utf8_trim_whitespace(ids))).as_py())
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -59,6 +59,15 @@ class Lines(Iterator[str]):
                 raise StopIteration
             self.feed(next(self._pieces))
         return line
+
+
+def text_array(cells: Sequence[str]) -> pa.StringArray:
+    """Return `pa.array(cells, pa.string())`, which would load pandas to ask it what they are."""
+    known = cells if all(map(str.isascii, cells)) else [cell.encode("utf-8") for cell in cells]
+    offsets = np.zeros(len(cells) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, known), np.int64, count=len(cells)), out=offsets[1:])
+    letters = pa.py_buffer("".join(cells).encode("utf-8"))
+    return pa.StringArray.from_buffers(len(cells), pa.py_buffer(offsets), letters)
 
 
 def plain_columns(

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from sites import workers
 
-PROGRAM = """
+JOBS = """
 import os, time
-from sites.workers import Workers
 
 def prepare(order):
     return order
@@ -21,6 +20,11 @@ def prepare(order):
 def name(prepared, one):
     time.sleep(0.2)
     return os.getpid(), os.getppid()
+"""
+PROGRAM = """
+import time
+from jobs_of_a_test import name, prepare
+from sites.workers import Workers
 
 if __name__ == "__main__":
     with Workers(2, prepare, 1) as pool:
@@ -40,6 +44,7 @@ def alive(pid: int) -> bool:
 def test_workers_and_their_server_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
+    (tmp_path / "jobs_of_a_test.py").write_text(JOBS)
     program = subprocess.Popen(
         [sys.executable, script],
         stdout=subprocess.PIPE,

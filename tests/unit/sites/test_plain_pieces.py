@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sites.config import SourceConfig
 from sites.sources.base import BadRow
-from sites.sources.lines import plain_columns
+from sites.sources.lines import plain_columns, text_array
 from sites.sources.opening import open_source
 
 FIELDS = ("first_name", "last_name")
@@ -76,3 +79,10 @@ def test_only_plain_pieces_are_taken() -> None:
     }
     for piece in ('1,"x"\n', "1,x\n2\n", "1,x\r2,y\n", f"1,{'x' * 140_000}\n"):
         assert plain_columns(piece, ",", width=2, at=at) is None
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=9))
+def test_cells_become_the_array_that_arrow_makes_of_them(cells: list[str]) -> None:
+    made = text_array(cells)
+    made.validate(full=True)
+    assert made.equals(pa.array(cells, pa.string()))

@@ -7,6 +7,8 @@ import os
 import pickle
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,33 @@ def test_every_input_is_answered_once_and_few_are_given_out_ahead(count: int) ->
             answers.append(answer)
             assert len(given) - len(answers) <= 2 * max(1, count) * 2
     assert sorted(answers) == [40 + one for one in range(20)]
+
+
+_STARTED = """
+import sys
+from pathlib import Path
+from tests.unit.sites.test_workers import add, prepare
+from sites.workers import Workers
+with Path(sys.argv[1]).open("a") as file:
+    file.write(f"{__name__}\\n")
+if __name__ == "__main__":
+    with Workers(2, prepare, 4) as workers:
+        print(sorted(workers.each(add, range(3))), __file__ is None, __spec__)
+"""
+
+
+def test_no_worker_loads_the_program_that_started_it(tmp_path: Path) -> None:
+    program, loaded = tmp_path / "program.py", tmp_path / "loaded"
+    program.write_text(_STARTED)
+    made = subprocess.run(
+        [sys.executable, program, loaded],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert made.stdout == "[40, 41, 42] False None\n", made.stderr[-500:]
+    assert loaded.read_text() == "__main__\n"
 
 
 @pytest.mark.parametrize("count", [0, 1])
