@@ -96,18 +96,28 @@ def review_next(
     if as_json or not sys.stdin.isatty():
         show(as_json, found.model_dump(mode="json"), _next_text(found))
         return
-    typer.echo("Are both records one person? s: same, d: different, u: unsure, q: stop here.")
-    while found.case:
+    typer.echo(
+        "Are both records one person? s: same, d: different, u: unsure, z: take the last answer"
+        " back, q: stop here."
+    )
+    while case := found.case:
         typer.echo(_next_text(found))
-        key = typer.prompt("s, d, u or q").strip().lower()[:1]
+        key = typer.prompt("s, d, u, z or q").strip().lower()[:1]
         if key == "q":
             typer.echo("Your answers are kept; the same command goes on.")
             return
-        if key not in _KEYS:
-            typer.echo("Please s, d, u or q.")
+        if key == "z":
+            made = broker.reviews.own_last(grant, run_id, reviewer)
+            if made:
+                found = broker.reviews.take_back(grant, run_id, made[0].case_id, reviewer)
+            else:
+                typer.echo("You have answered nothing yet.")
             continue
-        case_id, answer = found.case.case_id, _KEYS[key]
-        found = broker.reviews.decide(grant, run_id, case_id, answer, reviewer)  # type: ignore[arg-type]
+        if key not in _KEYS:
+            typer.echo("Please s, d, u, z or q.")
+            continue
+        answer = _KEYS[key]
+        found = broker.reviews.decide(grant, run_id, case.case_id, answer, reviewer)  # type: ignore[arg-type]
     typer.echo(_next_text(found))
 
 
@@ -176,7 +186,7 @@ def _line(state: ReviewState) -> str:
     text = f"{state.run_id}  {state.state}"
     if state.state in ("open", "closing", "closed"):
         text += f"  {state.cases:,} cases, {state.readings:,} answers"
-    if state.state == "open":
+    if state.state == "open" and state.undecided is not None:
         text += f", {state.undecided:,} cases undecided"
     return f"{text}  {state.failure}" if state.failure else text
 

@@ -316,6 +316,20 @@ def agreement(readings: Iterable[Reading]) -> list[Kappa]:
     return _kappas(by_case)
 
 
+def agreement_counted(rows: Iterable[tuple[str, str, Answer, Answer, int]]) -> list[Kappa]:
+    """
+    Return what `agreement` does, from counts: two reviewers, their answers among the first two
+    readings of a case, and of how many cases. Every two reviewers come in one order.
+    """
+    tables: dict[tuple[str, str], npt.NDArray[np.int64]] = {}
+    for left, right, said, other, cases in rows:
+        if left > right:  # a database may sort names another way
+            left, right, said, other = right, left, other, said
+        table = tables.setdefault((left, right), np.zeros((3, 3), np.int64))
+        table[ANSWERS.index(said), ANSWERS.index(other)] += cases
+    return [_kappa(both, tables[both]) for both in sorted(tables)]
+
+
 def _kappas(by_case: Mapping[str, Sequence[Reading]]) -> list[Kappa]:
     tables: dict[tuple[str, str], npt.NDArray[np.int64]] = {}
     for found in by_case.values():

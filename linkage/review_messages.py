@@ -46,6 +46,28 @@ class NextCase(Message):
     left: Count
 
 
+class OwnDecision(Message):
+    """A decision of the caller that counts, and that it may take back while the review is open."""
+
+    case_id: Id
+    answer: Answer
+    decided_at: int
+
+
+class Standing(Message):
+    """
+    How many cases are where. unread; once: read once; differ: read twice, not agreed; same,
+    different: agreed by two; unsure: read three times, not agreed.
+    """
+
+    unread: Count
+    once: Count
+    differ: Count
+    same: Count
+    different: Count
+    unsure: Count
+
+
 class ReviewDecision(Message):
     """Are both records one person?"""
 
@@ -55,12 +77,13 @@ class ReviewDecision(Message):
 class ReviewState(Message):
     """
     state: opening and closing take a worker some seconds; open; closed; failed. cases: shown, those
-    with known answers among them. readings: answers so far. undecided: cases that need another
-    reading.
+    with known answers among them. readings: answers so far.
 
-    mine, left: the caller's readings, and cases that it may still read. readers: readings by
-    reviewer; agreement: kappa of every two so far; figures: once closed (linkage.review). These
-    three, and reviewers, who may review at the console, are for the admin only.
+    mine, left: the caller's readings, and cases that it may still read. For the admin only:
+    undecided, cases that need another reading; reviewers, who may review at the console; readers,
+    readings by reviewer; agreement, kappa of every two so far; standing, of an open review;
+    figures, once closed (linkage.review). To a reviewer, who can take answers back, the number of
+    undecided cases would tell what others have said about each.
     """
 
     run_id: Id
@@ -70,11 +93,12 @@ class ReviewState(Message):
     closed_at: int | None = None
     cases: Count
     readings: Count
-    undecided: Count
+    undecided: Count | None = None
     mine: Count = 0
     left: Count = 0
     reviewers: list[str] = Field(default_factory=list)
     readers: dict[str, int] = Field(default_factory=dict)
     agreement: list[dict[str, Any]] = Field(default_factory=list)
+    standing: Standing | None = None
     figures: dict[str, Any] | None = None
     failure: str | None = None

@@ -8,7 +8,13 @@ from fastapi import APIRouter, Depends
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services
-from linkage.review_messages import NextCase, ReviewDecision, ReviewRequest, ReviewState
+from linkage.review_messages import (
+    NextCase,
+    OwnDecision,
+    ReviewDecision,
+    ReviewRequest,
+    ReviewState,
+)
 
 router = APIRouter(prefix="/v1/studies/{study_id}/reviews")
 
@@ -50,6 +56,18 @@ def decide(
 ) -> NextCase:
     """Keep the caller's answer to a case; return the next case."""
     return broker.reviews.decide(grant, run_id, case_id, body.answer)
+
+
+@router.delete("/{run_id}/cases/{case_id}/decision")
+def take_back(grant: Reviewer, broker: Services, run_id: str, case_id: str) -> NextCase:
+    """Take the caller's answer to a case back, while the review is open; return the case."""
+    return broker.reviews.take_back(grant, run_id, case_id)
+
+
+@router.get("/{run_id}/decisions")
+def own_decisions(grant: Reviewer, broker: Services, run_id: str) -> list[OwnDecision]:
+    """Return the caller's newest answers that count, newest first."""
+    return broker.reviews.own_last(grant, run_id)
 
 
 @router.post("/{run_id}/close")

@@ -9,10 +9,11 @@ have known answers (broker.reviewing).
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,12 +25,21 @@ from broker.store import reviews, runs
 from broker.store.engine import Connection, Database
 from broker.store.reviews import CLOSED, CLOSING, OPEN, OPENING, CaseRow, DecisionRow, ReviewRow
 from linkage.errors import Conflict, NotAllowed, NotFound
-from linkage.review import Answer, Reading, agreement, verdict
-from linkage.review_messages import FieldAgreement, NextCase, ReviewCase, ReviewState
+from linkage.review import ANSWERS, READINGS, Answer, agreement_counted, verdict
+from linkage.review_messages import (
+    FieldAgreement,
+    NextCase,
+    OwnDecision,
+    ReviewCase,
+    ReviewState,
+    Standing,
+)
 from linkage.study import FIELDS
 
 CONSOLE = "console/"
 """Before the name of whoever reviews at the console."""
+_SHOWN = 10
+"""Of what is only shown to choose from, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,13 @@ class Reviews:
         with self.database.read() as connection:
             return _state(connection, _existing(connection, grant, run_id), grant, reviewer)
 
+    def to_open(self, grant: Grant) -> list[tuple[str, int | None]]:
+        """Return the newest runs that could be reviewed and are not: id, and when each ended."""
+        if grant.study.config.reviews is None:
+            return []
+        with self.database.read() as connection:
+            return reviews.to_open(connection, grant.study.id, most=_SHOWN)
+
     def next_case(self, grant: Grant, run_id: str, reviewer: str = "") -> NextCase:
         """
         Return a case that the reviewer has not read and that needs another reading.
@@ -99,12 +116,28 @@ class Reviews:
         reviewer: who reviews at the console; else it is the caller. The order is each reviewer's
         own. Raises NotFound, Conflict where the review is not open, NotAllowed for who may not.
         """
+        found, left = self.upcoming(grant, run_id, reviewer, most=1)
+        return NextCase(case=found[0] if found else None, left=left)
+
+    def upcoming(
+        self, grant: Grant, run_id: str, reviewer: str = "", *, most: int, first: str = ""
+    ) -> tuple[list[ReviewCase], int]:
+        """
+        Return the reviewer's next cases and how many are left; `first` comes first, if it is one of
+        these. Raises as `next_case`.
+        """
         with self.database.read() as connection:
             row = _open_one(connection, grant, run_id)
             who = _reviewer(grant, row, reviewer)
-            left = _left(connection, run_id, who)
-        left.sort(key=lambda one: hashlib.sha256(f"{who}|{one.case_id}".encode()).digest())
-        return NextCase(case=_shown(left[0]) if left else None, left=len(left))
+            left = reviews.open_to(connection, run_id, who)
+            begin = who.encode() + b"|"
+
+            def place(one: str) -> tuple[bool, bytes]:
+                return one != first, hashlib.sha256(begin + one.encode()).digest()
+
+            chosen = heapq.nsmallest(most, left, key=place)
+            found = [reviews.case(connection, run_id, one) for one in chosen]
+        return [_shown(one) for one in found if one], len(left)
 
     def decide(
         self, grant: Grant, run_id: str, case_id: str, answer: Answer, reviewer: str = ""
@@ -115,18 +148,22 @@ class Reviews:
         The same again is one. Raises NotFound for a case that is not there, Conflict where the
         reviewer has given another answer before, or the case was decided meanwhile.
         """
+        self.keep(grant, run_id, case_id, answer, reviewer)
+        return self.next_case(grant, run_id, reviewer)
+
+    def keep(
+        self, grant: Grant, run_id: str, case_id: str, answer: Answer, reviewer: str = ""
+    ) -> None:
+        """Do what `decide` does, and return nothing."""
         with self.database.change() as connection:
-            row = _open_one(connection, grant, run_id)
-            who = _reviewer(grant, row, reviewer)
-            if all(one.case_id != case_id for one in reviews.cases(connection, run_id)):
-                raise NotFound("there is no such case in this review", hint="ask for the next one")
+            who = _reviewer(grant, _open_one(connection, grant, run_id), reviewer)
+            _require_case(connection, run_id, case_id)
             before = reviews.decisions_of(connection, run_id, case_id)
             mine = next((one for one in before if one.reviewer == who), None)
             if mine and mine.answer != answer:
-                raise Conflict("you have decided about this case", hint="your answer stands")
+                raise Conflict("you have decided about this case", hint="take that back first")
             if not mine:
                 self._keep(connection, grant, before, run_id, case_id, who, answer)
-        return self.next_case(grant, run_id, reviewer)
 
     def _keep(
         self,
@@ -138,21 +175,65 @@ class Reviews:
         who: str,
         answer: Answer,
     ) -> None:
-        if verdict(_answers(before)) is not None:
+        # Who took an answer back may give another, whatever others have said since: a refusal
+        # would tell that they agree.
+        again = len(before) < READINGS and reviews.has_taken_back(connection, run_id, case_id, who)
+        if verdict(_answers(before)) is not None and not again:
             raise Conflict("others have decided this case meanwhile", hint="take the next one")
+        taken = {one.reading for one in before}
+        # Not what was decided: who reads the log may be a reviewer's colleague.
+        _record(connection, grant, run_id, "case decided", case=case_id, reviewer=who)
         reviews.add_decision(
             connection,
             DecisionRow(
                 run_id=run_id,
                 case_id=case_id,
-                reading=len(before) + 1,
+                reading=next(n for n in range(1, READINGS + 1) if n not in taken),
                 reviewer=who,
                 answer=answer,
                 decided_at=int(time.time()),
+                entry=audit.newest(connection).number,
             ),
         )
-        # Not what was decided: who reads the log may be a reviewer's colleague.
-        _record(connection, grant, run_id, "case decided", case=case_id, reviewer=who)
+
+    def own_last(self, grant: Grant, run_id: str, reviewer: str = "") -> list[OwnDecision]:
+        """
+        Return the reviewer's newest decisions that count, the newest first.
+
+        Raises NotFound, NotAllowed as `next_case`.
+        """
+        with self.database.read() as connection:
+            who = _reviewer(grant, _existing(connection, grant, run_id), reviewer)
+            found = reviews.own_last(connection, run_id, who, most=_SHOWN)
+        return [
+            OwnDecision.model_validate(
+                {"case_id": one.case_id, "answer": one.answer, "decided_at": one.decided_at}
+            )
+            for one in found
+        ]
+
+    def take_back(self, grant: Grant, run_id: str, case_id: str, reviewer: str = "") -> NextCase:
+        """
+        Take a reviewer's own answer back; return the case, to be answered anew. The answer stays in
+        history, and counts nowhere.
+
+        Raises NotFound where there is none, Conflict once the review takes no more answers,
+        NotAllowed as `next_case`.
+        """
+        with self.database.change() as connection:
+            who = _reviewer(grant, _open_one(connection, grant, run_id), reviewer)
+            _require_case(connection, run_id, case_id)
+            made = reviews.decisions_of(connection, run_id, case_id)
+            mine = next((one for one in made if one.reviewer == who), None)
+            if mine is None:
+                raise NotFound(
+                    "you have given no answer to this case", hint="there is nothing to take back"
+                )
+            _record(connection, grant, run_id, "decision taken back", case=case_id, reviewer=who)
+            entry = audit.newest(connection).number
+            reviews.take_back(connection, mine, entry=entry, at=int(time.time()))
+        found, left = self.upcoming(grant, run_id, reviewer, most=1, first=case_id)
+        return NextCase(case=found[0] if found else None, left=left)
 
     def close(self, grant: Grant, run_id: str) -> ReviewState:
         """
@@ -203,22 +284,9 @@ def _answers(rows: Sequence[DecisionRow]) -> list[Any]:
     return [one.answer for one in rows]
 
 
-def _by_case(connection: Connection, run_id: str) -> Mapping[str, list[DecisionRow]]:
-    found: dict[str, list[DecisionRow]] = {}
-    for one in reviews.decisions(connection, run_id):
-        found.setdefault(one.case_id, []).append(one)
-    return found
-
-
-def _left(connection: Connection, run_id: str, who: str) -> list[CaseRow]:
-    """Return the cases that a reviewer may read."""
-    made = _by_case(connection, run_id)
-    return [
-        one
-        for one in reviews.cases(connection, run_id)
-        if verdict(_answers(made.get(one.case_id, ()))) is None
-        and all(d.reviewer != who for d in made.get(one.case_id, ()))
-    ]
+def _require_case(connection: Connection, run_id: str, case_id: str) -> None:
+    if reviews.case(connection, run_id, case_id) is None:
+        raise NotFound("there is no such case in this review", hint="ask for the next one")
 
 
 def _shown(row: CaseRow) -> ReviewCase:
@@ -231,42 +299,48 @@ def _shown(row: CaseRow) -> ReviewCase:
 
 def _state(connection: Connection, row: ReviewRow, grant: Grant, reviewer: str = "") -> ReviewState:
     who = CONSOLE + reviewer if reviewer else grant.caller.actor
-    made = _by_case(connection, row.run_id)
     cases, readings = reviews.counts(connection, row.run_id)
+    readers = reviews.readers(connection, row.run_id)
     result = json.loads(row.result) if row.result else None
+    is_open = row.state == OPEN
     told = {
-        "reviewers": json.loads(row.reviewers),
-        "readers": dict(Counter(one.reviewer for found in made.values() for one in found)),
-        "agreement": [asdict(one) for one in agreement(_readings(made))],
-        "figures": result,
+        "run_id": row.run_id,
+        "study_id": row.study_id,
+        "state": row.state,
+        "opened_at": row.opened_at,
+        "closed_at": row.closed_at,
+        "cases": result["cases"] if result else cases,
+        "readings": readings,
+        "mine": readers.get(who, 0),
+        "left": len(reviews.open_to(connection, row.run_id, who)) if is_open else 0,
+        "failure": row.failure,
     }
-    return ReviewState.model_validate(
-        {
-            "run_id": row.run_id,
-            "study_id": row.study_id,
-            "state": row.state,
-            "opened_at": row.opened_at,
-            "closed_at": row.closed_at,
-            "cases": result["cases"] if result else cases,
-            "readings": readings,
-            "undecided": sum(
-                verdict(_answers(made.get(one.case_id, ()))) is None
-                for one in reviews.cases(connection, row.run_id)
-            ),
-            "mine": sum(one.reviewer == who for found in made.values() for one in found),
-            "left": len(_left(connection, row.run_id, who)) if row.state == OPEN else 0,
-            "failure": row.failure,
-            **(told if grant.is_admin else {}),
+    if grant.is_admin:
+        standing = _standing(connection, row.run_id, cases)
+        told |= {
+            "undecided": standing.unread + standing.once + standing.differ if cases else 0,
+            "standing": standing if cases else None,
+            "reviewers": json.loads(row.reviewers),
+            "readers": readers,
+            "agreement": result["agreement"] if result else _agreement(connection, row.run_id),
+            "figures": result,
         }
-    )
+    return ReviewState.model_validate(told)
 
 
-def _readings(made: Mapping[str, Sequence[DecisionRow]]) -> list[Reading]:
-    return [
-        Reading(one.case_id, one.reading, one.reviewer, one.answer)  # type: ignore[arg-type]
-        for found in made.values()
-        for one in found
-    ]
+def _standing(connection: Connection, run_id: str, cases: int) -> Standing:
+    found = Counter[str]()
+    for n, same, different, many in reviews.patterns(connection, run_id):
+        said = zip(ANSWERS, (same, different, n - same - different), strict=True)
+        answers = [answer for answer, times in said for _ in range(times)]
+        found[verdict(answers) or ("once" if n == 1 else "differ")] += many
+    unread = max(0, cases - found.total())
+    return Standing(unread=unread, **{name: found[name] for name in (*ANSWERS, "once", "differ")})
+
+
+def _agreement(connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    counted = reviews.pairs_read(connection, run_id)
+    return [asdict(one) for one in agreement_counted(counted)]  # type: ignore[arg-type]
 
 
 def _record(

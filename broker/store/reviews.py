@@ -10,10 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
+from sqlalchemy import case as sql_case
 
-from broker.store.runs import REVIEW_DECISIONS
-from broker.store.tables import intermediate, review, review_case, review_decision
+from broker.store.runs import REVIEW_CASES, REVIEW_DECISIONS
+from broker.store.tables import (
+    intermediate,
+    review,
+    review_case,
+    review_decision,
+    review_undone,
+    run,
+)
+from linkage.review import ANSWERS, READINGS
 
 OPENING, OPEN, CLOSING, CLOSED = "opening", "open", "closing", "closed"
 FAILED = "failed"
@@ -49,7 +58,10 @@ class CaseRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRow:
-    """What a reviewer decided. reading: 1, 2 or 3 of its case. answer: same, different, unsure."""
+    """
+    What a reviewer decided. reading: 1, 2 or 3 of its case. answer: same, different, unsure. entry:
+    of the audit log; None of decisions by older software.
+    """
 
     run_id: str
     case_id: str
@@ -57,6 +69,7 @@ class DecisionRow:
     reviewer: str
     answer: str
     decided_at: int
+    entry: int | None = None
 
 
 def add(connection: Connection, row: ReviewRow) -> None:
@@ -98,12 +111,6 @@ def change(connection: Connection, run_id: str, **columns: Any) -> None:
     connection.execute(update(review).where(review.c.run_id == run_id).values(**columns))
 
 
-def remove(connection: Connection, run_id: str) -> None:
-    """Forget a review without a decision."""
-    for table in (review_case, review_decision, review):
-        connection.execute(delete(table).where(table.c.run_id == run_id))
-
-
 def add_cases(connection: Connection, rows: Sequence[CaseRow]) -> None:
     """Add what is shown."""
     names = CaseRow.__dataclass_fields__
@@ -113,11 +120,12 @@ def add_cases(connection: Connection, rows: Sequence[CaseRow]) -> None:
         )
 
 
-def cases(connection: Connection, run_id: str) -> list[CaseRow]:
-    """Return a review's cases, by their ids, which are random."""
-    wanted = select(review_case).where(review_case.c.run_id == run_id)
-    ordered = wanted.order_by(review_case.c.case_id)
-    return [CaseRow(**row) for row in connection.execute(ordered).mappings()]
+def case(connection: Connection, run_id: str, case_id: str) -> CaseRow | None:
+    """Return a case of a review."""
+    c = review_case.c
+    wanted = select(review_case).where(c.run_id == run_id, c.case_id == case_id)
+    found = connection.execute(wanted).mappings().first()
+    return CaseRow(**found) if found else None
 
 
 def drop_cases(connection: Connection, run_id: str) -> None:
@@ -145,10 +153,118 @@ def decisions_of(connection: Connection, run_id: str, case_id: str) -> list[Deci
     return [DecisionRow(**row) for row in connection.execute(wanted.order_by(d.reading)).mappings()]
 
 
+def own_last(connection: Connection, run_id: str, reviewer: str, *, most: int) -> list[DecisionRow]:
+    """Return a reviewer's decisions, the newest first."""
+    d = review_decision.c
+    wanted = select(review_decision).where(d.run_id == run_id, d.reviewer == reviewer)
+    newest = (func.coalesce(d.entry, 0).desc(), d.decided_at.desc(), d.case_id)
+    return [
+        DecisionRow(**r)
+        for r in connection.execute(wanted.order_by(*newest).limit(most)).mappings()
+    ]
+
+
+def take_back(connection: Connection, row: DecisionRow, *, entry: int, at: int) -> None:
+    """Move a decision into history. entry: of the audit log, that says so."""
+    d = review_decision.c
+    columns = {name: getattr(row, name) for name in DecisionRow.__dataclass_fields__}
+    connection.execute(review_undone.insert().values(**columns, undone_entry=entry, undone_at=at))
+    this = (d.run_id == row.run_id, d.case_id == row.case_id, d.reviewer == row.reviewer)
+    connection.execute(delete(review_decision).where(*this))
+
+
+def has_taken_back(connection: Connection, run_id: str, case_id: str, reviewer: str) -> bool:
+    """Did a reviewer take a decision about this case back?"""
+    u = review_undone.c
+    wanted = select(u.case_id).where(
+        u.run_id == run_id, u.case_id == case_id, u.reviewer == reviewer
+    )
+    return connection.execute(wanted.limit(1)).first() is not None
+
+
 def counts(connection: Connection, run_id: str) -> tuple[int, int]:
-    """Return how many cases a review has, and how many decisions were made."""
+    """Return how many cases a review has, and how many decisions count."""
     n = [
         connection.execute(select(func.count()).where(t.c.run_id == run_id)).scalar_one()
         for t in (review_case, review_decision)
     ]
     return n[0], n[1]
+
+
+def readers(connection: Connection, run_id: str) -> dict[str, int]:
+    """Return how many decisions of each reviewer count."""
+    d = review_decision.c
+    wanted = select(d.reviewer, func.count()).where(d.run_id == run_id).group_by(d.reviewer)
+    return {row[0]: row[1] for row in connection.execute(wanted.order_by(d.reviewer))}
+
+
+def open_to(connection: Connection, run_id: str, reviewer: str) -> list[str]:
+    """
+    Return the cases that a reviewer may read: without a reading of its own, and not decided; or
+    it took its reading back, and its place is free. The rule itself is `linkage.review.verdict`.
+    """
+    c, d, u = review_case.c, review_decision.c, review_undone.c
+    read = _readings(run_id).subquery()
+    mine = select(d.case_id).where(d.run_id == run_id, d.reviewer == reviewer)
+    back = select(u.case_id).where(u.run_id == run_id, u.reviewer == reviewer)
+    undecided = and_(read.c.same < 2, read.c.different < 2)
+    wanted = (
+        select(c.case_id)
+        .outerjoin(read, read.c.case_id == c.case_id)
+        .where(c.run_id == run_id, c.case_id.not_in(mine))
+        .where(
+            or_(
+                read.c.n.is_(None),
+                and_(read.c.n < READINGS, or_(undecided, c.case_id.in_(back))),
+            )
+        )
+    )
+    return list(connection.execute(wanted).scalars())
+
+
+def patterns(connection: Connection, run_id: str) -> list[tuple[int, int, int, int]]:
+    """Return by what was read: readings of a case, same, different among them, how many cases."""
+    read = _readings(run_id).subquery()
+    by = (read.c.n, read.c.same, read.c.different)
+    return [tuple(row) for row in connection.execute(select(*by, func.count()).group_by(*by))]
+
+
+def pairs_read(connection: Connection, run_id: str) -> list[tuple[str, str, str, str, int]]:
+    """
+    Return for every two reviewers of a case's first two readings: names, answers, how many cases.
+    """
+    one, two = review_decision.alias().c, review_decision.alias().c
+    by = (one.reviewer, two.reviewer, one.answer, two.answer)
+    wanted = select(*by, func.count()).where(
+        one.run_id == run_id,
+        two.run_id == run_id,
+        one.case_id == two.case_id,
+        one.reading <= 2,
+        two.reading <= 2,
+        one.reviewer < two.reviewer,
+    )
+    return [tuple(row) for row in connection.execute(wanted.group_by(*by))]
+
+
+def to_open(connection: Connection, study_id: str, *, most: int) -> list[tuple[str, int | None]]:
+    """Return runs with something to show and no review, the newest first: id, end."""
+    has = select(intermediate.c.run_id).where(intermediate.c.name == REVIEW_CASES)
+    begun = select(review.c.run_id).where(review.c.study_id == study_id)
+    wanted = (
+        select(run.c.id, run.c.finished_at)
+        .where(run.c.study_id == study_id, run.c.state == "done")
+        .where(run.c.id.in_(has), run.c.id.not_in(begun))
+        .order_by(run.c.started_at.desc(), run.c.id)
+    )
+    return [(row.id, row.finished_at) for row in connection.execute(wanted.limit(most))]
+
+
+def _readings(run_id: str) -> Select[tuple[str, int, int, int]]:
+    d = review_decision.c
+    said = {name: func.sum(sql_case((d.answer == name, 1), else_=0)) for name in ANSWERS[:2]}
+    counted = [number.label(name) for name, number in said.items()]
+    return (
+        select(d.case_id, func.count().label("n"), *counted)
+        .where(d.run_id == run_id)
+        .group_by(d.case_id)
+    )
