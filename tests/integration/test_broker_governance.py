@@ -1,10 +1,10 @@
-"""The life of a study at a real broker: confirmed, linked, closed, destroyed."""
+"""The life of a study at a real broker, on both databases: confirmed, linked, closed, destroyed."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,12 @@ def linked(world: World) -> dict[str, Any]:
     return world.finish(f"{world.path}/runs/{started.raise_for_status().json()['run_id']}", 250)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
+) -> Iterator[World]:
     """A real study, no rehearsal, registered and confirmed by nobody."""
-    made = make_world(tmp_path)
+    made = make_world(tmp_path, url=new_postgres_url() if request.param == "postgresql" else None)
     with running(made, worker=False):
         signed, identities = sign_for(made.home.public(), "governed", rehearsal=False)
         print_of = signed.pin(CUSTODIAN).fingerprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,16 @@ from tests.broker_world import (
 )
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, new_postgres_url: Callable[[], str]) -> str | None:
+    """Of the database; the tests of one world use it together."""
+    return new_postgres_url() if request.param == "postgresql" else None
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running(make_world(tmp_path_factory.mktemp("runs")), worker=False) as made:
+def world(tmp_path_factory: pytest.TempPathFactory, url: str | None) -> Iterator[World]:
+    made_here = make_world(tmp_path_factory.mktemp("runs"), url=url)
+    with running(made_here, worker=False) as made:
         for package in packages(made).values():
             made.upload(package)
         yield made
@@ -174,9 +181,13 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Held]:
 
 
 @pytest.mark.long
-def test_another_precision_is_a_whole_run_with_it(tmp_path: Path, held: dict[str, Held]) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_another_precision_is_a_whole_run_with_it(
+    database: str, tmp_path: Path, held: dict[str, Held], new_postgres_url: Callable[[], str]
+) -> None:
     """Of a run with a second look; one that waits for answers is cancelled meanwhile."""
-    with running(make_look_world(tmp_path, most_per_record=3, most_per_run=300)) as world:
+    url = new_postgres_url() if database == "postgresql" else None
+    with running(make_look_world(tmp_path, most_per_record=3, most_per_run=300, url=url)) as world:
         upload(world, held)
         sites = list(everyone(world, held).values())
         first = ask(world)["run_id"]

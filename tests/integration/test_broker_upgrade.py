@@ -45,7 +45,7 @@ def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("database", ["sqlite"])
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_the_release_before_serves_on_this_ones_tables(
     database: str, tmp_path: Path, old_code: Path, new_postgres_url: Callable[[], str]
 ) -> None:
