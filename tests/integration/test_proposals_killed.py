@@ -1,0 +1,153 @@
+"""A real agent, kill -9 while it carries a proposal out: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from linkage.proposal_messages import ProposedRemark
+from linkage.sealing import Identity
+from sites.questions import decided
+from tests.broker_world import make_world, problem, running
+from tests.cohort_world import Sites
+from tests.people import Person
+from tests.proposing import ask, decide, now, propose, read, researcher, steward
+
+KILLED = -9
+KEY = Identity.generate("reader")
+_NUMBER = itertools.count()
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    folder = tmp_path_factory.mktemp("killed")
+    with running(make_world(folder)) as world:
+        made = Sites(world, folder / "killed", imaging=range(30), enclave=range(10, 40))
+        made.write_site("imaging", 'portal = ["ines"]')
+        made.write_site("enclave", 'portal = ["ada"]')
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def ines(sites: Sites) -> Person:
+    return steward(sites, "imaging", "ines")
+
+
+@pytest.fixture(scope="module")
+def ada(sites: Sites) -> Person:
+    return researcher(sites)
+
+
+@pytest.fixture
+def question(sites: Sites) -> str:
+    return sites.ask(imaging={"modality": ["CT"]}, clinical={"any": True})
+
+
+def killed(sites: Sites, party: str, when: str, words: str) -> None:
+    """Run an agent that is killed before or after the next POST that has these words."""
+    wire, left = sites.wires[party], [when]
+
+    def kill(method: str, target: str) -> str:
+        return left.pop() if left and method == "POST" and target.endswith(words) else ""
+
+    wire.kill = kill
+    assert sites.agent(party) == KILLED, sites.log(party)
+    assert not left
+
+
+def entries(sites: Sites, *actions: str) -> int:
+    """Return how many entries of the audit log have one of these actions."""
+    log = sites.world.actor("admin").get("/v1/audit", limit=1000).raise_for_status().json()
+    return sum(one["action"] in actions for one in log)
+
+
+KINDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "ask": ("enclave", "/questions", ("question asked",)),
+    "decide": ("imaging", "/approvals", ("question decided: approve",)),
+    "remark": ("imaging", "/remarks", ("question asked back",)),
+}
+"""By kind: whose agent does it, at which address, and what the audit log then has."""
+
+
+MOMENTS = [
+    (kind, when, step)
+    for kind in KINDS
+    for when in ("before", "after")
+    for step in ("/begin", "the act", "/settle")
+    if kind != "remark" or step == "the act"
+]
+
+
+@pytest.mark.parametrize(("kind", "when", "step"), MOMENTS)
+def test_nothing_is_lost_and_nothing_is_done_twice(
+    sites: Sites, ada: Person, ines: Person, question: str, kind: str, when: str, step: str
+) -> None:
+    party, address, actions = KINDS[kind]
+    bodies: dict[str, Callable[[], Any]] = {
+        "ask": lambda: ask(KEY),
+        "decide": lambda: decide(sites, question, "approve"),
+        "remark": lambda: ProposedRemark(
+            question_id=question,
+            spec_hash=read(sites, question).spec_hash,
+            text=f"Why is this number {next(_NUMBER)}?",
+        ),
+    }
+    who = ada if kind == "ask" else ines
+    before = entries(sites, *actions)
+    made = propose(sites, who, party, bodies[kind]())
+    killed(sites, party, when, address if step == "the act" else step)
+    assert sites.agent(party) == 0, sites.log(party)
+    done = now(sites, made.proposal_id)
+    assert done.state == "done", done
+    assert entries(sites, *actions) == before + 1
+    assert done.result == (question if kind != "ask" else done.result)
+    if kind == "ask":
+        assert read(sites, done.result).reader == KEY.public()
+    if kind == "decide":
+        with sites.session(party) as session:
+            shown = session.broker.question(session.study_id, question)
+            assert decided(session, shown) == "approve", "the site knows, and lets its rows go"
+    requests = len(sites.wires[party].exchanges)
+    assert sites.agent(party) == 0
+    later = sites.wires[party].exchanges[requests:]
+    assert [one.target for one in later if one.method == "POST" and "token" not in one.target] == []
+
+
+def test_withdrawn_before_it_was_begun_it_is_never_done(
+    sites: Sites, ines: Person, question: str
+) -> None:
+    made = propose(sites, ines, "imaging", decide(sites, question, "approve"))
+    killed(sites, "imaging", "before", "/begin")
+    at = f"{sites.world.path}/proposals/{made.proposal_id}/withdraw"
+    assert ines.call("POST", at).json()["state"] == "withdrawn"
+    assert sites.agent("imaging") == 0
+    assert read(sites, question).approvals == {}
+
+
+def test_once_begun_it_is_withdrawn_no_more(sites: Sites, ines: Person, question: str) -> None:
+    made = propose(sites, ines, "imaging", decide(sites, question, "approve"))
+    killed(sites, "imaging", "after", "/begin")
+    at = f"{sites.world.path}/proposals/{made.proposal_id}/withdraw"
+    assert problem(ines.call("POST", at))[:2] == (409, "conflict")
+    assert now(sites, made.proposal_id).begun
+    assert sites.agent("imaging") == 0
+    assert now(sites, made.proposal_id).state == "done"
+    assert read(sites, question).approvals == {"imaging": "approve"}
+
+
+def test_what_was_done_stays_done_though_it_would_be_refused_now(
+    sites: Sites, ines: Person, question: str
+) -> None:
+    """Killed between the signed decision and its settling, while the policy changed."""
+    made = propose(sites, ines, "imaging", decide(sites, question, "approve"))
+    killed(sites, "imaging", "after", "/approvals")
+    sites.write_site("imaging", 'portal = ["ines"]\ndeliveries = "refuse"')
+    assert sites.agent("imaging") == 0
+    assert now(sites, made.proposal_id).state == "done", "the broker holds the signed approval"
+    sites.write_site("imaging", 'portal = ["ines"]')
