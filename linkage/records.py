@@ -115,7 +115,7 @@ def to_arrow(records: EncodedRecords, study: StudyConfig) -> pa.RecordBatch:
     n = len(records)
     rules = [_or_null(records.match_keys.get(r.id), n, MATCH_KEY_BYTES) for r in study.match_key]
     keys = FixedColumn(
-        values=np.stack([c.values for c in rules], axis=1).reshape(-1, MATCH_KEY_BYTES),
+        values=_beside_each_other([c.values for c in rules]).reshape(-1, MATCH_KEY_BYTES),
         present=np.stack([c.present for c in rules], axis=1).reshape(-1),
     )
     key_list = pa.FixedSizeListArray.from_arrays(
@@ -229,10 +229,24 @@ def _or_null(column: FixedColumn | None, n: int, width: int) -> FixedColumn:
     return column
 
 
+def _beside_each_other(columns: list[Bytes2D]) -> npt.NDArray[np.uint8]:
+    """
+    Return `np.stack(columns, axis=1)`; where they already are the slices of one such matrix, in its
+    order, that matrix itself.
+    """
+    whole = columns[0].base
+    n, width = columns[0].shape
+    if isinstance(whole, np.ndarray) and whole.shape == (n, len(columns), width):
+        slices = [whole[:, place].__array_interface__ for place in range(len(columns))]
+        if [one.__array_interface__ for one in columns] == slices:
+            return whole
+    return np.stack(columns, axis=1)
+
+
 def _to_binary(column: FixedColumn) -> pa.FixedSizeBinaryArray:
     n, width = column.values.shape
     nulls = pa.py_buffer(np.packbits(column.present, bitorder="little").tobytes())
-    data = pa.py_buffer(np.ascontiguousarray(column.values).tobytes())
+    data = pa.py_buffer(np.ascontiguousarray(column.values).reshape(-1))
     missing = int(n - column.present.sum())
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(width), n, [nulls if missing else None, data], null_count=missing

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +128,41 @@ class Assembled:
             rows.append(np.arange(start, stop) + first)
             numbers.append(np.asarray(batch.column("numbers")[start:stop]))
         return np.concatenate(names), np.concatenate(rows), np.concatenate(numbers)
+
+
+class Runs:
+    """
+    Any rows of the dataset, in pseudonym order, from the batches that hold them.
+
+    A batch is in that order too, so of each one run of rows is read.
+    """
+
+    def __init__(self, whole: Assembled, rows: npt.NDArray[np.uint32]) -> None:
+        firsts = np.array([first for _, first in whole.batches], np.int64)
+        of = np.searchsorted(firsts, rows, side="right") - 1
+        by_batch = np.argsort(of, kind="stable")
+        stops = np.cumsum(np.bincount(of, minlength=len(firsts)))
+        local = rows[by_batch].astype(np.int64)
+        self._place = np.empty(len(rows), np.int64)
+        self._runs: list[tuple[Batch, int, int]] = []
+        at = start = 0
+        for (batch, first), stop in zip(whole.batches, stops.tolist(), strict=True):
+            if start < stop:
+                low, high = int(local[start]), int(local[stop - 1]) + 1
+                self._runs.append((batch, low - first, high - low))
+                # Rows of the run that are left out are read with it, and nobody takes them.
+                self._place[by_batch[start:stop]] = local[start:stop] - low + at
+                at, start = at + high - low, stop
+        self._read = at
+
+    def column(self, name: str, kind: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
+        """Return a column of these rows, [n, *shape]."""
+        read = np.empty((self._read, *shape), kind)
+        at = 0
+        for batch, start, size in self._runs:
+            batch.read(name, start, read[at : at + size])
+            at += size
+        return np.take(read, self._place, axis=0)
 
 
 def passes(rows: int, most: int) -> Iterator[tuple[int, int]]:

@@ -42,7 +42,7 @@ from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arr
 from linkage.sealing import Context, Identity, seal_in_two
 from linkage.study import Party, StudyConfig
 from sites import left_out
-from sites.assembly import PASS_ROWS, Assembled, Repeated, passes
+from sites.assembly import PASS_ROWS, Assembled, Repeated, Runs, passes
 from sites.exchanged import NAMES, Given
 from sites.jobs import NUMBER, RECORD_ID, Order, PartOrder, RawPart, Stretch, serialised
 from sites.packages import part_file
@@ -86,6 +86,12 @@ class Prepared:
             for field in fields_of(self.encoder.clks)
         }
         return Fillers(self.study, self.key, self.secret, self.encoder.clks, people)
+
+    @cached_property
+    def lost(self) -> list[npt.NDArray[np.uint8]]:
+        """By rule, which rows lose their key; asked for when all repeats are found."""
+        places = range(len(self.study.rules_of(self.party)))
+        return [np.asarray(self.spool.load(f"lost-{place}")) for place in places]
 
     @cached_property
     def whole(self) -> Assembled:
@@ -212,7 +218,9 @@ def seal_part(worker: Prepared, part: PartOrder) -> Part:
         if part.mark:
             _mark(worker, part.rows, contents, records)
         if worker.study.study.fills_nulls:
-            records = _filled(worker, records)
+            # Last of all: the marks say what there is.
+            names = np.asarray(worker.spool.load("names"))
+            worker.fillers.fill_in(records, np.take(names, records.groups, axis=0))
     data = serialised(to_arrow(records, worker.study))
     order, number = worker.order, part.rows.number
     context = Context(
@@ -275,11 +283,6 @@ def _mark(worker: Prepared, rows: Stretch, contents: Contents, records: EncodedR
     worker.spool.save(f"contents-{rows.number}", contents)
 
 
-def _filled(worker: Prepared, records: EncodedRecords) -> EncodedRecords:
-    """Fill what is null, last of all: the marks say what there is."""
-    return worker.fillers.fill(records, np.asarray(worker.spool.load("names")[records.groups]))
-
-
 def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedRecords:
     study, party = worker.study, worker.party
     clk_bytes = {clk.id: clk.length // 8 for clk in study.clks_of(party)}
@@ -292,34 +295,20 @@ def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords
     spool, study = worker.spool, worker.study
     rows = np.asarray(spool.load("order")[part.start : part.stop])
     clks, rules = study.clks_of(worker.party), study.rules_of(worker.party)
-    n = len(rows)
-    # Every row is in one batch, so nothing needs to be cleared first.
-    pseudonyms, contents = np.empty((n, 16), np.uint8), np.empty(n, np.uint64)
-    bits = [np.empty((n, clk.length // 8), np.uint8) for clk in clks]
-    has_clk = np.empty((n, len(clks)), dtype=bool)
-    keys = np.empty((n, len(rules), MATCH_KEY_BYTES), np.uint8)
-    has_key = np.empty((n, len(rules)), dtype=bool)
-    for batch, first in worker.whole.batches:
-        here = np.flatnonzero((first <= rows) & (rows < first + batch.rows))
-        if not here.size:
-            continue
-        local = rows[here].astype(np.int64) - first
-        # One run of rows, for batches are in pseudonym order as the package is.
-        start, stop = int(local[0]), int(local[-1]) + 1
-        columns: list[tuple[str, npt.NDArray[Any]]]
-        columns = [("pseudonyms", pseudonyms), ("contents", contents), ("has_clk", has_clk)]
-        columns += [(f"bits_{clk.id}", made) for clk, made in zip(clks, bits, strict=True)]
-        columns += [("keys", keys), ("has_key", has_key)]
-        for name, made in columns:
-            read = batch.read(name, start, stop)
-            made[here] = read if len(read) == len(here) else read[local - start]
+    runs = Runs(worker.whole, rows)
+    contents = runs.column("contents", np.uint64)
+    bits = [runs.column(f"bits_{clk.id}", np.uint8, clk.length // 8) for clk in clks]
+    has_clk = runs.column("has_clk", np.bool_, len(clks))
+    keys = runs.column("keys", np.uint8, len(rules), MATCH_KEY_BYTES)
+    has_key = runs.column("has_key", np.bool_, len(rules))
     byte, bit = rows >> 3, np.uint8(128) >> (rows & 7).astype(np.uint8)
     for place in range(len(rules)):
-        has_key[:, place] &= np.take(spool.load(f"lost-{place}"), byte) & bit == 0
-    keys[~has_key] = 0
+        lost = np.flatnonzero(np.take(worker.lost[place], byte) & bit)
+        has_key[lost, place] = False
+        keys[lost, place] = 0
     records = EncodedRecords(
-        pseudonyms=pseudonyms,
-        groups=np.asarray(spool.load("group_positions")[part.start : part.stop]),
+        pseudonyms=np.array(spool.load("names")[part.start : part.stop]),
+        groups=np.array(spool.load("group_positions")[part.start : part.stop]),
         clks={
             clk.id: FixedColumn(made, np.ascontiguousarray(has_clk[:, i]))
             for i, (clk, made) in enumerate(zip(clks, bits, strict=True))

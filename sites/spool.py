@@ -68,19 +68,24 @@ class Batch:
             return np.zeros((0, *shape), dtype)
         return np.memmap(path, dtype, "r", offset, (self.rows, *shape))
 
-    def read(self, name: str, start: int, stop: int) -> Array:
+    def read(self, name: str, start: int, into: Array) -> None:
         """
-        Return rows [start, stop) of a column. For a few rows of very many batches: a mapping each
-        would cost more than the rows, and would count as memory.
+        Fill `into`, contiguous, with the rows of a column from `start` on. For a few rows of very
+        many batches: a mapping each would cost more than the rows, and would count as memory.
         """
-        with (self.folder / f"{name}.npy").open("rb") as file:
+        with open(f"{self.folder}/{name}.npy", "rb", buffering=0) as file:
             if name not in self._layout:
                 self._learn(name, file)
             offset, shape, dtype = self._layout[name]
-            size = dtype.itemsize * math.prod(shape)
-            file.seek(offset + start * size)
-            data = file.read((stop - start) * size)
-        return np.frombuffer(data, dtype).reshape(stop - start, *shape)
+            if (into.dtype, into.shape[1:]) != (dtype, shape):
+                raise ValueError(f"a row of {name} is {dtype}{shape}")
+            file.seek(offset + start * dtype.itemsize * math.prod(shape))
+            left = into.reshape(-1).view(np.uint8).data
+            while len(left):  # one read may be cut short
+                read = file.readinto(left)
+                if not read:
+                    raise OSError(f"batch file {name}.npy ends too early")
+                left = left[read:]
 
     def _learn(self, name: str, file: BinaryIO) -> None:
         # Once a column: to read a head takes longer than a few rows do.

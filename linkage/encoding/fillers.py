@@ -86,32 +86,34 @@ class Fillers:
 
         leaders: uint8[N, 16], the pseudonym that names the group of each of the N records.
         """
-        keys = {
-            rule: self._filled(column, leaders, f"match-key:{rule}")
-            for rule, column in records.match_keys.items()
-        }
-        clks = {clk: self._made_up(column, leaders, clk) for clk, column in records.clks.items()}
-        return replace(records, match_keys=keys, clks=clks)
+        keys = {rule: _copy(column) for rule, column in records.match_keys.items()}
+        clks = {clk: _copy(column) for clk, column in records.clks.items()}
+        made = replace(records, match_keys=keys, clks=clks)
+        self.fill_in(made, leaders)
+        return made
 
-    def _filled(self, column: FixedColumn, leaders: Bytes2D, label: str) -> FixedColumn:
-        rows = np.flatnonzero(~column.present)
-        return _with(column, rows, self._drawn(label, leaders[rows]))
+    def fill_in(self, records: EncodedRecords, leaders: Bytes2D) -> None:
+        """Do the same in place, in records that nobody else holds."""
+        for rule, column in records.match_keys.items():
+            rows = np.flatnonzero(~column.present)
+            column.values[rows] = self._drawn(f"match-key:{rule}", leaders[rows])
+            column.present[rows] = True
+        for clk, column in records.clks.items():
+            rows = np.flatnonzero(~column.present)
+            if len(rows):
+                column.values[rows] = self._made_up(leaders[rows], clk)
+                column.present[rows] = True
 
-    def _made_up(self, column: FixedColumn, leaders: Bytes2D, clk_id: str) -> FixedColumn:
-        rows = np.flatnonzero(~column.present)
-        if not len(rows):
-            return column
+    def _made_up(self, leaders: Bytes2D, clk_id: str) -> Bytes2D:
         encoder = self._clks[clk_id]
         held = {parse_field(ref)[0] for ref in encoder.refs}
         people = {
-            field: made_up(
-                field, self.pool[field], self._drawn(f"clk:{clk_id}:{field}", leaders[rows])
-            )
+            field: made_up(field, self.pool[field], self._drawn(f"clk:{clk_id}:{field}", leaders))
             for field in sorted(held)
         }
         values = {ref: fields.apply(ref, people[parse_field(ref)[0]]) for ref in encoder.refs}
         # A made-up person has every field, but for some middle names: never too few.
-        return _with(column, rows, encoder.encode(values, least=0)[0].values)
+        return encoder.encode(values, least=0)[0].values
 
     def _drawn(self, label: str, leaders: Bytes2D) -> Bytes2D:
         """Return uint8[n, 16], the HMAC of label and leader."""
@@ -171,10 +173,8 @@ def _digits(number: int, old: re.Match[str]) -> str:
     return f"{number % 8 + 1}{rest}"
 
 
-def _with(column: FixedColumn, rows: npt.NDArray[np.int64], made: Bytes2D) -> FixedColumn:
-    values = column.values.copy()
-    values[rows] = made
-    return FixedColumn(values, np.ones(len(values), dtype=bool))
+def _copy(column: FixedColumn) -> FixedColumn:
+    return FixedColumn(column.values.copy(), column.present.copy())
 
 
 def leaders_of(pseudonyms: Bytes2D, groups: Groups) -> Bytes2D:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from linkage import records
 from linkage.errors import EncodingRefused
 from linkage.plain_arrow import read_stream
 from linkage.records import EncodedRecords, FixedColumn, from_arrow, to_arrow
@@ -65,3 +66,15 @@ def test_parts_read_one_by_one_are_what_they_are_together() -> None:
     for wrong in (N - 1, N + 1):
         with pytest.raises(EncodingRefused, match="another number of records"):
             from_arrow(iter(cut), SMALL, "alpha", rows=wrong)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 1), (0, 0, 0)])
+def test_keys_that_lie_beside_each_other_are_not_copied_and_give_the_same(
+    order: tuple[int, ...],
+) -> None:
+    keys = np.random.default_rng(1).integers(0, 256, (50, 3, 16), dtype=np.uint8)
+    columns = [keys[:, place] for place in order]
+    found = records._beside_each_other(columns)
+    assert (found == np.stack(columns, axis=1)).all()
+    assert np.shares_memory(found, keys) == (order == (0, 1, 2))
+    assert (records._beside_each_other([one.copy() for one in columns]) == found).all()

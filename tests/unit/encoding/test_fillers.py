@@ -133,6 +133,25 @@ def test_the_bytes_are_what_the_format_says(
                 assert found_key == filler
 
 
+def test_filling_in_place_gives_the_same(filling: StudyConfig, key: StudyKey) -> None:
+    records = nothing(9)
+    clk, rule = records.clks["name-dob-sex"], records.match_keys["first-last-dob"]
+    records.match_keys["first-last-dob"] = rule = FixedColumn(rule.values, rule.present.copy())
+    rule.present[3], rule.values[3] = True, 7
+    made = fillers(filling, key).fill(records, records.pseudonyms)
+    assert rule.present.tolist() == [row == 3 for row in range(9)]
+    assert not clk.present.any()
+    fillers(filling, key).fill_in(records, records.pseudonyms)
+    for there, expected in (
+        (clk, made.clks["name-dob-sex"]),
+        (rule, made.match_keys["first-last-dob"]),
+    ):
+        assert there.present.all()
+        assert expected.present.all()
+        assert (there.values == expected.values).all()
+    assert (rule.values[3] == 7).all()
+
+
 def test_a_group_shares_its_fillers_as_it_shares_its_keys(study_text: str, key: StudyKey) -> None:
     texts = {
         "first_name": ["ann", "ann", "bo", "ann"],

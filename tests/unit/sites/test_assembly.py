@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sites import assembly
-from sites.assembly import Assembled, passes
+from sites.assembly import Assembled, Runs, passes
 from sites.spool import Spool
 from sites.spool_sums import sum_of
 
@@ -82,6 +82,36 @@ def test_a_batch_is_kept_only_whole_and_of_the_same_input(tmp_path: Path) -> Non
     assert not spool.made_of(1, "0")
     (spool.path(2) / "facts.json").write_text("{")
     assert not spool.made_of(2, "0")
+
+
+@pytest.mark.parametrize("sizes", [[1], [40, 300, 7], [500]])
+def test_any_stretch_of_records_is_gathered_from_the_batches_that_hold_it(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    spool = spooled(tmp_path, sizes, np.random.default_rng(sum(sizes)))
+    whole = Assembled(spool)
+    whole.order_records()  # leaves out every twentieth: a run has rows that nobody takes
+    order = np.asarray(spool.load("order"))
+    for start, stop in ((0, len(order)), (0, 1), (len(order) // 3, len(order) // 2), (1, 1)):
+        runs = Runs(whole, order[start:stop])
+        for name, kind, shape in (
+            ("pseudonyms", np.uint8, (16,)),
+            ("numbers", np.int64, ()),
+            ("digests", np.uint64, (2,)),
+        ):
+            everything = np.concatenate([np.asarray(b.column(name)) for b, _ in whole.batches])
+            expected = everything[order[start:stop]]
+            assert (runs.column(name, kind, *shape) == expected).all()
+
+
+def test_a_batch_that_lost_its_end_is_no_batch_of_zeros(tmp_path: Path) -> None:
+    spool = spooled(tmp_path, [40], np.random.default_rng(3))
+    path = spool.path(1) / "pseudonyms.npy"
+    path.write_bytes(path.read_bytes()[:-16])
+    with pytest.raises(OSError, match="ends too early"):
+        spool.batch(1).read("pseudonyms", 0, np.zeros((40, 16), np.uint8))
+    with pytest.raises(ValueError, match="a row of pseudonyms"):
+        spool.batch(1).read("pseudonyms", 0, np.zeros((40, 8), np.uint8))
 
 
 def test_a_shorter_source_leaves_no_batch_of_the_longer_one(tmp_path: Path) -> None:
