@@ -40,7 +40,8 @@ function enrich(root) {
 }
 
 document.addEventListener("DOMContentLoaded", () => enrich(document));
-document.addEventListener("htmx:afterSwap", (event) => enrich(event.detail.target));
+// Of what htmx put in: after an outerHTML swap the target itself is gone.
+document.addEventListener("htmx:load", (event) => enrich(event.detail.elt));
 // A form sends once: a second click before the answer must not do it twice.
 document.addEventListener("submit", (event) => {
   const form = event.target;
