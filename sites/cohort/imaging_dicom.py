@@ -6,8 +6,10 @@ were made.
 
 Structured reports: measurement reports of TID 1500 (PS3.16), whose measurement groups hold what was
 found, where, the measurements with UCUM units and the identifier that follows one lesion over
-studies. Person observers, comments and other free text are never read; nor are report dates, whose
-frame need not be that of the studies. Whose a report is, its study decides, never its PatientID.
+studies. Person observers, comments and other free text are never read. When something was measured
+is read only where the operator says so (`report_dates`): the dates of reports need not be in the
+frame of the studies', and true dates beside shifted ones would give the shift away. Whose a report
+is, its study decides, never its PatientID.
 
 Acquisition parameters: the one value that all files of a series share; a parameter that differs
 from file to file, such as a modulated tube current, has no single value and is left out.
@@ -15,6 +17,7 @@ from file to file, such as a modulated tube current, has no single value and is 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +45,7 @@ _TAGS = [
     *("PixelSpacing", "ImagerPixelSpacing", "AnatomicRegionSequence", "ContentSequence"),
     *("SharedFunctionalGroupsSequence", "CurrentRequestedProcedureEvidenceSequence"),
 ]
+_DATES = ["ContentDate", "StudyDate"]
 _GROUP, _TRACKING, _TRACKING_UID, _FINDING = "125007", "112039", "112040", "121071"
 _SITE = ("363698007", "G-C0E3")
 _DERIVATION, _ALGORITHM, _VERSION, _SOURCE_SERIES = "121401", "111001", "111003", "121232"
@@ -50,35 +54,49 @@ _DEEPEST = 12
 
 @dataclass(slots=True)
 class ReadDicom:
-    """What was read. reports: SR files with a measurement group; skipped: files passed over."""
+    """
+    What was read. reports: SR files with a measurement group; skipped: files passed over;
+    too_early: features whose date was left out: it is before the report's own study, or that has
+    none.
+    """
 
     features: pa.Table
     acquisition: pa.Table
     files: int = 0
     reports: int = 0
     skipped: int = 0
+    too_early: int = 0
 
 
-def read_dicom(files: Iterable[Path]) -> ReadDicom:
-    """Read DICOM files; what is none, or cannot be read, is counted as skipped."""
+def read_dicom(files: Iterable[Path], *, report_dates: bool = False) -> ReadDicom:
+    """
+    Read DICOM files; what is none, or cannot be read, is counted as skipped.
+
+    report_dates: whether the dates of reports are in the frame of the study dates. Then each
+    measurement is dated: by its own Observation DateTime (0040,A032), else its group's, else the
+    report's Content Date (0008,0023).
+    """
     features: list[dict[str, Any]] = []
     series: dict[str, dict[str, set[Any]]] = {}
-    count, reports, skipped = 0, 0, 0
+    count, reports, skipped, too_early = 0, 0, 0, 0
+    tags = [*_TAGS, *(_DATES if report_dates else ())]
     with quiet():
         for path in files:
             count += 1
             try:
-                found = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+                found = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
                 if not found.get("SeriesInstanceUID"):  # cut short before its UIDs, or a DICOMDIR
                     skipped += 1
                     continue
                 rows = list(_report(found)) if found.get("ContentSequence") else []
+                early = _dated(rows, found if report_dates else None)
                 if found.get("Modality") != "SR":
                     _image(found, series)
             except Exception:
                 # Whatever a broken file makes the parser raise; its text can quote the file.
                 skipped += 1
                 continue
+            too_early += early
             reports += bool(rows)
             features += rows
     order = sorted(features, key=lambda row: [str(row.get(name)) for name in FEATURES_SCHEMA.names])
@@ -88,6 +106,7 @@ def read_dicom(files: Iterable[Path]) -> ReadDicom:
         files=count,
         reports=reports,
         skipped=skipped,
+        too_early=too_early,
     )
 
 
@@ -113,10 +132,36 @@ def _report(found: Dataset) -> Iterator[dict[str, Any]]:
         said["series_uid"] = named or (series.pop() if len(series) == 1 else None)
         if not said["study_uid"]:
             continue
-        rows = [said | row for row in _measured(group)]
+        rows = [said | row for row in _measured(group)]  # one that has its own date keeps it
         if not rows and said.get("finding"):
             rows = [said]
         yield from rows
+
+
+def _dated(rows: list[dict[str, Any]], report: Dataset | None) -> int:
+    """Date the rows of a report, None: of none; return how many dates could not be its own."""
+    left_out = 0
+    of_study = _date(report.get("StudyDate")) if report is not None else None
+    content = _date(report.get("ContentDate")) if report is not None else None
+    for row in rows:
+        said = [row.pop("of_measurement", None), row.pop("of_group", None), content]
+        if report is None:
+            continue
+        day = next((one for one in said if one is not None), None)
+        if day is not None and (of_study is None or day < of_study):
+            left_out += 1
+        else:
+            row["observed_date"] = day
+    return left_out
+
+
+def _date(value: Any) -> dt.date | None:
+    """Return the day of a DICOM date or date and time, None for anything else."""
+    text = str(value or "")[:8]
+    try:
+        return dt.datetime.strptime(text, "%Y%m%d").date()
+    except ValueError:
+        return None
 
 
 def _groups(item: Dataset, depth: int) -> Iterator[Dataset]:
@@ -128,7 +173,7 @@ def _groups(item: Dataset, depth: int) -> Iterator[Dataset]:
 
 
 def _group_says(group: Dataset) -> dict[str, Any]:
-    said: dict[str, Any] = {"source": "SR"}
+    said: dict[str, Any] = {"source": "SR", "of_group": _date(group.get("ObservationDateTime"))}
     label = None
     for one in group.get("ContentSequence") or ():
         _, code = _name(one)
@@ -159,12 +204,13 @@ def _algorithm(one: Dataset, code: str, said: dict[str, Any]) -> None:
 def _measured(group: Dataset) -> Iterator[dict[str, Any]]:
     for one in group.get("ContentSequence") or ():
         name, code = _coded(one.get("ConceptNameCodeSequence"))
-        kind = one.get("ValueType")
+        kind, when = one.get("ValueType"), _date(one.get("ObservationDateTime"))
         if not name or _name(one)[1] in (_FINDING, *_SITE):
             continue
         if kind == "NUM" and one.get("MeasuredValueSequence"):
             value = one.MeasuredValueSequence[0]
             row: dict[str, Any] = {
+                "of_measurement": when,
                 "feature_code": code,
                 "value": float(value.NumericValue),
                 "unit": _unit(value.get("MeasurementUnitsCodeSequence")),
@@ -181,7 +227,8 @@ def _measured(group: Dataset) -> Iterator[dict[str, Any]]:
             yield row | {"feature": f"{name}, {how}" if how else name}
         elif kind == "CODE" and one.get("RelationshipType") == "CONTAINS":
             said, its_code = _coded(one.get("ConceptCodeSequence"))
-            yield {"feature": name, "feature_code": code, "value_text": said or its_code}
+            found = {"feature": name, "feature_code": code, "of_measurement": when}
+            yield found | {"value_text": said or its_code}
 
 
 def _referenced(item: Dataset, depth: int) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Evaluation:
 
     def __init__(self, source: Source, criteria: ImagingCriteria) -> None:
         self.source, self.criteria = source, criteria
-        self.notes: list[str] = []
+        self.notes: list[str] = list(source.notes)
         self.index_event = source.config.index_event
         self.dated = criteria.dates or criteria.study != "any"
         columns = source.columns

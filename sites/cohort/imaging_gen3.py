@@ -173,6 +173,7 @@ def open_gen3(con: Any, config: ImagingConfig) -> Source:
         features=partial(_features, nodes, studies, files),
         events=partial(_events, nodes, cases),
         files=lambda _: _files(nodes, cases, studies, files, files.filter(~is_dicom)),
+        notes=nodes.notes,
     )
 
 

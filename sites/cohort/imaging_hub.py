@@ -58,6 +58,7 @@ def open_hub(con: Any, config: ImagingConfig) -> Source:
         record_id=tuple(_record(ids)),
         config=config,
         files=lambda _: _files(raw),
+        notes=nodes.notes,
     )
 
 

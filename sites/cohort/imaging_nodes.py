@@ -7,6 +7,8 @@ A folder of Gen3 node exports: one table a node, by name, whatever the file is c
 
 Gen3 writes a link as `cases.submitter_id` or `cases.id`. A submitter id is unique within one
 project only, so a link holds within the project. Rows are joined by these columns and no other.
+Where an export has two rows of one submitter id all the same, and they differ, nobody can tell
+which one a link means: it leads nowhere then, and `nodes.notes` says how many there are.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import ibis
 
 from linkage.errors import SourceRefused
 from sites.cohort.imaging_series import text
-from sites.cohort.tables import TEXT_SUFFIXES, read_file
+from sites.cohort.tables import TEXT_SUFFIXES, count_of, read_file
 
 SERIES_NODES = tuple(
     f"{name}_series_file"
@@ -49,6 +51,8 @@ class Nodes:
         self.con, self.folder = con, folder
         self.files: dict[str, list[Path]] = {}
         self._read: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self._sides: dict[Any, Any] = {}
         for path in sorted(folder.iterdir()):
             if path.name.lower().endswith((*TEXT_SUFFIXES, ".parquet")):
                 self.files.setdefault(_node_of(path.name), []).append(path)
@@ -92,9 +96,7 @@ class Nodes:
         )
         found = rows
         for nth, (key, own) in enumerate((("submitter_id", "link_name"), ("id", "link_id"))):
-            side = target.filter(target[key].notnull()).distinct(
-                on=[key, "project_id"] if key == "submitter_id" else [key], keep="first"
-            )
+            side = self._certain(target, key, payload, link)
             side = side.select(
                 **{f"key_{nth}": side[key], f"project_{nth}": side.project_id},
                 **{f"{n}_{nth}": side[n] for n in payload},
@@ -106,6 +108,23 @@ class Nodes:
             found = found.left_join(side, same)
         either = {n: found[f"{n}_0"].coalesce(found[f"{n}_1"]) for n in payload}
         return found.select(*rows.drop("link_name", "link_id", "link_project").columns, **either)
+
+    def _certain(self, target: Any, key: str, payload: Sequence[str], link: str) -> Any:
+        """Return one row a key of `target`, without the keys whose rows differ; these are noted."""
+        if (asked := (target.op(), key)) in self._sides:
+            return self._sides[asked]
+        whole = [key, "project_id"] if key == "submitter_id" else [key]
+        rows = target.filter(target[key].notnull()).select(
+            **{name: target[name] for name in dict.fromkeys((key, "project_id", *payload))}
+        )
+        rows = rows.distinct()
+        counted = rows.mutate(same=rows.count().over(group_by=whole))
+        double = counted.filter(counted.same > 1).select(*whole).distinct()
+        if several := count_of(double.count()):
+            said = f"{several} {key}s in {link} have rows that differ: no link by it was followed"
+            self.notes.extend([said] if said not in self.notes else [])
+        self._sides[asked] = counted.filter(counted.same == 1).drop("same")
+        return self._sides[asked]
 
 
 def _node_of(name: str) -> str:

@@ -49,7 +49,8 @@ class Source:
     "/", are the record id. acquisition: series_uid and columns of ACQUISITION_SCHEMA that fill in
     what raw does not say. features: loads FEATURES_SCHEMA. events, files: load EVENTS_SCHEMA and
     FILES_SCHEMA with a first column record_id, null where only a study says whose it is; files is
-    given the rows that fit (as delivered_rows) and may leave out those of other studies.
+    given the rows that fit (as delivered_rows) and may leave out those of other studies. notes:
+    what was odd in the data, as far as it was read.
     """
 
     con: Any
@@ -62,6 +63,7 @@ class Source:
     features: Loader | None = None
     events: Loader | None = None
     files: Callable[[pa.Table], pa.Table] | None = None
+    notes: Sequence[str] = ()
 
     def column(self, meaning: str) -> Any:
         """Return the column of a name in SERIES_SCHEMA, cleaned; all null where it is not there."""

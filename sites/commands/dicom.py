@@ -15,6 +15,12 @@ from sites.terminal import DryRun, Steps, show, told, would
 def read_dicom(
     folder: Annotated[Path, typer.Argument(help="A folder of DICOM files, or a DICOMDIR.")],
     out: Annotated[Path, typer.Option(help="A folder that gets the two tables.")],
+    report_dates: Annotated[
+        bool,
+        typer.Option(
+            "--report-dates", help="Dates of reports are in the same frame as the study dates."
+        ),
+    ] = False,
     dry_run: DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -42,7 +48,8 @@ def read_dicom(
         return
     with Steps() as progress:
         progress.stage("reading DICOM files")
-        read = imaging_dicom.read_dicom(files_of(folder, folder.name))
+        files_found = files_of(folder, folder.name)
+        read = imaging_dicom.read_dicom(files_found, report_dates=report_dates)
     if read.files == read.skipped:
         raise SourceRefused(
             file=str(folder),
@@ -61,4 +68,6 @@ def read_dicom(
         "features": read.features.num_rows,
         "series": read.acquisition.num_rows,
     }
+    if report_dates:
+        found["dates left out, before their study"] = read.too_early
     show("Read", found, as_json=as_json)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ from linkage.cohort.spec_imaging import ImagingCriteria
 from sites.cli import app
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import evaluate
-from sites.cohort.imaging_dicom import read_dicom
+from sites.cohort.imaging_dicom import ReadDicom, read_dicom
 
 from .dicom_world import ct, report, write, write_seven_visits
 
@@ -58,6 +60,52 @@ def test_no_person_and_no_free_text_is_read(visits: Path) -> None:
     assert "NOBODY" not in told
     assert "2099" not in told
     assert (read.files, read.reports, read.skipped) == (14, 7, 0)
+
+
+def test_dates_of_reports_are_read_where_their_frame_is_that_of_the_studies(tmp_path: Path) -> None:
+    found = report("1.2", "1.2.1", "1.2.1.1", "1.9", 5)
+    found.StudyDate, found.ContentDate = "20160301", "20160401"
+    group = found.ContentSequence[1].ContentSequence[0]
+    longest, volume = (one for one in group.ContentSequence if one.ValueType == "NUM")
+    longest.ObservationDateTime = "20160305101112.5+0100"
+    write(tmp_path / "a.dcm", found)
+    by_name = {r["feature"]: r["observed_date"] for r in dated(tmp_path).features.to_pylist()}
+    content = dt.date(2016, 4, 1)
+    assert by_name == {
+        "Long Axis": dt.date(2016, 3, 5),
+        "Volume, Mean": content,
+        "Margin": content,
+    }
+    group.ObservationDateTime = "20160310"
+    write(tmp_path / "a.dcm", found)
+    by_name = {r["feature"]: r["observed_date"] for r in dated(tmp_path).features.to_pylist()}
+    assert by_name["Volume, Mean"] == dt.date(2016, 3, 10)
+    # Not in the frame of the studies: before the study itself, or beside a study without a date.
+    volume.ObservationDateTime = "20160229"
+    longest.ObservationDateTime = "yesterday"
+    write(tmp_path / "a.dcm", found)
+    read = dated(tmp_path)
+    by_name = {r["feature"]: r["observed_date"] for r in read.features.to_pylist()}
+    assert (by_name["Volume, Mean"], read.too_early) == (None, 1)
+    assert by_name["Long Axis"] == dt.date(2016, 3, 10)
+    del found.StudyDate
+    write(tmp_path / "a.dcm", found)
+    assert dated(tmp_path).features["observed_date"].null_count == 3
+    # Unless the operator says so, none is read.
+    found.StudyDate = "20160301"
+    write(tmp_path / "a.dcm", found)
+    assert read_dicom([tmp_path / "a.dcm"]).features["observed_date"].null_count == 3
+
+
+def dated(folder: Path) -> ReadDicom:
+    out = folder / "read"
+    shutil.rmtree(out, ignore_errors=True)
+    words = ["read-dicom", str(folder), "--out", str(out), "--report-dates", "--json"]
+    told = CliRunner().invoke(app, words)
+    read = read_dicom([folder / "a.dcm"], report_dates=True)
+    assert json.loads(told.stdout)["dates left out, before their study"] == read.too_early
+    assert pq.read_table(out / "features.parquet").equals(read.features)
+    return read
 
 
 def test_a_parameter_that_differs_from_file_to_file_is_none(tmp_path: Path) -> None:

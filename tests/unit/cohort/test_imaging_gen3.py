@@ -13,7 +13,7 @@ from sites.cohort.bundle import bundle_from_bytes, bundle_to_bytes
 from sites.cohort.config import ImagingConfig
 from sites.cohort.imaging import ImagingAnswer, evaluate
 
-from .gen3_world import CASES, STUDIES, write_gen3
+from .gen3_world import CASES, CT_FILES, STUDIES, write_gen3
 
 ANY = ImagingCriteria(any=True)
 
@@ -166,3 +166,25 @@ def test_a_missing_node_is_named(tmp_path: Path, missing: str) -> None:
     (folder / f"{missing}_Open-R1.tsv").unlink()
     with pytest.raises(SourceRefused, match=f"no table of node '{missing}'"):
         ask(folder)
+
+
+def test_two_studies_with_one_submitter_id_are_named_and_neither_is_guessed(tmp_path: Path) -> None:
+    first = next(one for one in STUDIES if one["submitter_id"] == "S1")
+    twin = first | {"id": "uuid-other", "study_uid": "1.2.99", "cases.submitter_id": "10000364-1"}
+    # Whichever stands first in the file: neither subject gets the series.
+    for n, studies in enumerate(([*STUDIES, twin], [twin, *STUDIES])):
+        answer = ask(write_gen3(tmp_path / str(n), imaging_study=studies))
+        assert "1.2.1.1" not in answer.rows["series_uid"].to_pylist()
+        assert "419639-000082" not in answer.record_ids
+        notes = answer.attrition.notes
+        assert "1 submitter_ids in imaging_studies have rows that differ" in " ".join(notes)
+    # The same row twice, as two overlapping exports have it, is one.
+    answer = ask(write_gen3(tmp_path / "same", imaging_study=[*STUDIES, first]))
+    assert "419639-000082" in answer.record_ids
+    assert not answer.attrition.notes
+    # A link by id says which one is meant.
+    files = [one | {"imaging_studies.id": "uuid-other"} for one in CT_FILES if "S1" in str(one)]
+    files = [{k: v for k, v in one.items() if k != "imaging_studies.submitter_id"} for one in files]
+    folder = write_gen3(tmp_path / "id", imaging_study=[*STUDIES, twin], ct_series_file=files)
+    answer = ask(folder)
+    assert answer.rows_of("10000364-1")["study_uid"].to_pylist() == ["1.2.99"]
