@@ -215,7 +215,7 @@ def _of_reviewer(facts: Facts) -> Step:
 
 def _over(party: str, facts: Facts) -> Step:
     return Step(f"{party}'s last day was {facts.over[party]}: agree anew, and have the custodian "
-                "sign a file with a later day.", waits=True)  # fmt: skip
+                "sign a file with a later day.")  # fmt: skip
 
 
 def _remind(names: Sequence[str], has: tuple[str, str]) -> Step:

@@ -199,6 +199,8 @@ def _party(
 def _uploader(visit: Visit, one: PartyState, state: StudyState) -> UploaderRow:
     name = one.uploader or one.party
     bad = one.quarantined is not None and one.quarantined > (one.dataset or 0)
+    if state.state == "destroyed":
+        one = PartyState(party=one.party, uploader=one.uploader, suspended=one.suspended)
     said = ""
     if one.dataset is not None:
         said = f"Version {one.dataset}"
@@ -234,7 +236,7 @@ def _badges(one: PartyState, state: StudyState, *, bad: bool) -> Iterator[Badge]
 
 
 def _kept(one: PartyState) -> str:
-    if one.bytes_kept is None or one.bytes_allowed is None:
+    if not one.bytes_kept or one.bytes_allowed is None:
         return ""
     return f"{size(one.bytes_kept)} of {size(one.bytes_allowed)} kept here"
 
@@ -267,7 +269,7 @@ def _decides(config: StudyConfig) -> Iterator[tuple[str, str]]:
     if beyond:
         yield (
             f"IDs for {', '.join(sorted(beyond))} too",
-            f"the steward of every party, all {parties}; then the broker's admin's release is made",
+            f"the steward of every party, all {parties}",
         )
     sides = [party.id for party in config.party if party.kind in ("imaging", "enclave")]
     if len(sides) == 2:

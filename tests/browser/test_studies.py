@@ -1,0 +1,263 @@
+"""The study page in a real browser: from a draft to the certificate of its destruction."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from linkage.governance import DestructionCertificate
+from linkage.messages import CUSTODIAN
+from linkage.signed_study import SignedStudy
+from tests.broker_packages import Package, encoded, pack
+from tests.broker_world import (
+    STUDY,
+    World,
+    make_world,
+    opened,
+    packages,
+    running,
+    sign_for,
+    wait_for,
+)
+from tests.browser.looking import person, services, window
+from tests.people import PASSWORD
+
+IN_TWELVE_DAYS = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=12)
+_TERMS = f"""purpose = "To test with"
+expires = {IN_TWELVE_DAYS}
+release_to = ["enclave", "claims"]
+"""
+_COMMONS = """kind = "imaging"
+title = "Imaging commons"
+contributors = ["north-hospital", "south-hospital"]"""
+AGREED = (
+    STUDY.replace('purpose = "To test with"', _TERMS).replace('kind = "imaging"', _COMMONS)
+    + """
+[retention]
+packages_days = 90
+
+[[purpose]]
+id = "lung-nodules"
+title = "Outcomes of lung nodules found on chest CT"
+
+[[purpose]]
+id = "staffing"
+title = "Planning of staff"
+use = "commercial"
+
+[[participation]]
+party = "imaging"
+purpose = "lung-nodules"
+features = ["linkage", "questions", "deliveries"]
+
+[[participation]]
+party = "enclave"
+purpose = "lung-nodules"
+features = ["linkage", "releases", "questions", "deliveries", "second-looks"]
+
+[[participation]]
+party = "enclave"
+purpose = "staffing"
+features = ["linkage"]
+
+[[participation]]
+party = "claims"
+purpose = "staffing"
+features = ["linkage"]
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running(make_world(tmp_path_factory.mktemp("studies"))) as made:
+        yield made
+
+
+def beside(world: World, study_id: str, *, rehearsal: bool = True, text: str = STUDY) -> World:
+    """Another study on the same broker; no rehearsal is a draft."""
+    signed, identities = sign_for(world.home.public(), study_id, rehearsal=rehearsal, text=text)
+    made = World(world.home, signed, identities, world.admin, url=world.url)
+    known = signed.pin(CUSTODIAN).fingerprint
+    asked = {} if rehearsal else {"custodian_fingerprint": known}
+    made.actor("admin").post("/v1/studies", signed, **asked).raise_for_status()
+    return made
+
+
+def spoilt(made: World, party: str) -> Package:
+    """A package that the worker puts into quarantine."""
+    records = encoded(made.signed, party, range(60))
+    records.pseudonyms[1] = records.pseudonyms[0]
+    return pack(made.signed, made.identities[party], records)
+
+
+def step(page: Page) -> Any:
+    """The part with the viewer's next step."""
+    return page.locator("section.next p").first
+
+
+def download(page: Page, name: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name=name).click()
+    return waiting.value.path().read_bytes()
+
+
+def test_a_draft_says_who_has_to_confirm_and_its_signed_file_is_there(
+    chromium: Browser, world: World
+) -> None:
+    made = beside(world, "agreed-study", rehearsal=False, text=AGREED)
+    admin = person(made, "draft-admin", "admin")
+    steward = person(made, "draft-steward", "steward:STUDY:imaging")
+    with window(chromium, world.url, admin) as seen:
+        page = seen.go("/studies/agreed-study")
+        expect(step(page)).to_contain_text("Three parties have not confirmed (imaging, enclave")
+        expect(page.locator("[aria-current=step]")).to_contain_text("Draft")
+        expect(page.get_by_text("Ends in 12 days")).to_be_visible()
+        expect(page.get_by_role("cell", name="linkage, questions, deliveries")).to_be_visible()
+        expect(page.get_by_text("Sealed packages: 90 days after")).to_be_visible()
+        seen.look("study-draft")
+        signed = SignedStudy.model_validate_json(download(page, "Download the signed study"))
+        assert signed == made.signed
+    with window(chromium, world.url, steward) as seen:
+        page = seen.go("/studies/agreed-study")
+        expect(step(page)).to_have_text(re.compile("^Confirm the signed study for imaging"))
+        expect(page.get_by_text("linkage-site confirm --site site.toml")).to_be_visible()
+        expect(page.get_by_text("Close the study")).to_have_count(0)
+        made.confirm("imaging")
+        page.reload()
+        expect(step(page)).to_contain_text("opens when enclave and claims have, too")
+        made.confirm("enclave", "claims")
+        page.reload()
+        expect(page.locator("[aria-current=step]")).to_contain_text("Open")
+        expect(step(page)).to_contain_text("(north-hospital and south-hospital); remind them.")
+
+
+def test_each_party_is_seen_as_far_as_it_is_and_only_its_own_see_why(
+    chromium: Browser, world: World
+) -> None:
+    made = beside(world, "uploads-study")
+    sent = packages(made)
+    made.upload(sent["imaging"])
+    made.upload(spoilt(made, "enclave"))
+    opened(made, "enclave")
+    broker = services(world)
+    broker.access.suspend("uploads-study", "claims", "key stolen")
+    broker.database.close()
+    readers = {
+        "admin": person(made, "up-admin", "admin"),
+        "enclave": person(made, "up-enclave", "operator:STUDY:enclave"),
+        "imaging": person(made, "up-imaging", "steward:STUDY:imaging"),
+        "claims": person(made, "up-claims", "steward:STUDY:claims"),
+    }
+    said = {
+        "admin": "One dataset is in quarantine (enclave)",
+        "enclave": "Version 1 of enclave cannot be linked",
+        "imaging": "Nothing waits for imaging: its data are here.",
+        "claims": "The access of claims is suspended",
+    }
+    for name, who in readers.items():
+        with window(chromium, world.url, who) as seen:
+            page = seen.go("/studies/uploads-study")
+            expect(step(page)).to_contain_text(said[name])
+            rows = {one: page.locator(".party", has_text=one) for one in sent}
+            expect(rows["imaging"]).to_contain_text("uploaded")
+            expect(rows["enclave"]).to_contain_text("in quarantine")
+            expect(rows["claims"]).to_contain_text("access suspended")
+            expect(rows["claims"]).not_to_contain_text("key stolen")
+            # A count, and what is wrong with records, is for the party itself and the admin.
+            knows = rows["imaging"].get_by_text("120 records")
+            expect(knows).to_have_count(1 if name in ("admin", "imaging") else 0)
+            why = rows["enclave"].get_by_text("occurs twice")
+            expect(why).to_have_count(1 if name in ("admin", "enclave") else 0)
+            seen.look(f"study-uploads-{name}")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_study_is_closed_reopened_closed_and_destroyed(
+    chromium: Browser, world: World, scripts: bool
+) -> None:
+    study_id = f"ended-study-{'with' if scripts else 'without'}-scripts"
+    made = beside(world, study_id)
+    for package in packages(made).values():
+        made.upload(package)
+    made.run()
+    admin = person(made, f"end-admin-{scripts}".lower(), "admin")
+    steward = person(made, f"end-steward-{scripts}".lower(), "steward:STUDY:claims")
+    with window(chromium, world.url, admin, scripts=scripts) as seen:
+        page = seen.go(f"/studies/{study_id}")
+        expect(step(page)).to_contain_text("Nothing waits for you")
+        close(page, study_id, scripts=scripts)
+        expect(page.get_by_role("status")).to_contain_text("The study is closed")
+        expect(page.locator("[aria-current=step]")).to_contain_text("Closed")
+        page.get_by_role("button", name="Reopen it").click()
+        expect(page.locator("[aria-current=step]")).to_contain_text("Linking")
+        close(page, study_id, scripts=scripts)
+        if scripts:
+            page.get_by_text("Destroy the study…").click()
+            seen.look("study-closed")
+            page.reload()
+        order(page, study_id, "not the password", admin.recovery[0])
+        expect(page.get_by_role("alert")).to_contain_text("Name, password or code is wrong")
+        order(page, study_id, PASSWORD, admin.recovery.pop(0))
+        expect(page.get_by_role("status")).to_contain_text("The destruction is ordered")
+        if not scripts:
+            wait_for(lambda: destroyed(made), 60)
+            page.reload()
+        expect(page.get_by_role("heading", name="Certificate of destruction")).to_be_visible(
+            timeout=60_000
+        )
+        certificate = DestructionCertificate.model_validate_json(
+            download(page, "Download the certificate")
+        )
+        certificate.check(made.signed)
+        if scripts:
+            seen.look("study-destroyed")
+    with window(chromium, world.url, steward, scripts=scripts) as seen:
+        page = seen.go(f"/studies/{study_id}")
+        expect(page.get_by_role("link", name="Download the certificate")).to_be_visible()
+        expect(step(page)).to_contain_text("keep its certificate")
+
+
+def close(page: Page, study_id: str, *, scripts: bool) -> None:
+    """Close the study; where scripts run, not before its name is typed."""
+    page.get_by_text("Close the study…").click()
+    button = page.get_by_role("button", name="Close the study")
+    if scripts:
+        expect(button).to_be_disabled()
+    page.get_by_label("To go on, type").fill(study_id)
+    button.click()
+    expect(page.get_by_role("status")).to_contain_text("The study is closed")
+
+
+def order(page: Page, study_id: str, password: str, code: str) -> None:
+    page.get_by_text("Destroy the study…").click()
+    page.get_by_label("Your password").fill(password)
+    page.get_by_label("A new code").fill(code)
+    page.get_by_label("To go on, type").fill(study_id)
+    page.get_by_role("button", name="Destroy the study").click()
+
+
+def destroyed(made: World) -> bool:
+    return made.actor("admin").get(f"{made.path}/destruction").status_code == 200
+
+
+def test_nobody_but_the_admin_closes_or_destroys_and_a_slip_does_nothing(world: World) -> None:
+    made = beside(world, "kept-study")
+    steward = person(made, "kept-steward", "steward:STUDY:imaging")
+    admin = person(made, "kept-admin", "admin")
+    for verb in ("close", "reopen", "destruction"):
+        at = f"/studies/kept-study/{verb}"
+        fields = {"csrf": steward.csrf, "confirm": "kept-study"}
+        assert steward.client.post(at, data=fields).status_code == 403
+        fields = {"csrf": admin.csrf, "confirm": "kept-studi", "password": PASSWORD}
+        fields["code"] = admin.recovery[0]
+        answer = admin.client.post(at, data=fields)
+        assert answer.status_code in (409, 422), verb
+        assert "id was not given twice" in answer.text
+    state = made.actor("admin").get(made.path).json()["state"]
+    assert state == "open"
