@@ -23,7 +23,7 @@ from broker.policy import Grant
 from broker.registered import RegisteredStudy
 from broker.services import uses
 from broker.services.once import made_before, remember
-from broker.store import jobs, releases, runs, studies
+from broker.store import jobs, overviews, releases, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotAllowed, NotFound
 from linkage.messages import JobState, ReleaseRequest
@@ -100,6 +100,18 @@ class Releases:
         with self.database.read() as connection:
             rows = jobs.of_kind(connection, grant.study.id, "release")
             return [release_state(connection, row, grant) for row in rows if _concerns(row, grant)]
+
+    def page(self, grant: Grant, *, number: int, size: int) -> tuple[list[ReleaseState], int]:
+        """
+        Return page `number`, from 1, of `size` of the releases that concern the caller, newest
+        first; and how many releases there are in all.
+        """
+        with self.database.read() as connection:
+            light = overviews.newest_of_kind(connection, grant.study.id, "release")
+            known = [row.id for row in light if _concerns(row, grant)]
+            wanted = known[(number - 1) * size : number * size]
+            rows = [existing(connection, grant, release_id) for release_id in wanted]
+            return [release_state(connection, row, grant) for row in rows], len(known)
 
     def one(self, grant: Grant, release_id: str) -> ReleaseState:
         """Return a release as this caller may see it. Raises NotFound."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from broker.store import jobs
+from broker.store import jobs, overviews
 from broker.store.governance import newest_opt_outs
 from broker.store.studies import DESTROYED
 from broker.store.tables import affected, dataset, job, pin
@@ -40,9 +40,9 @@ def audience_of(row: jobs.JobRow) -> tuple[str, ...]:
 def of_audience(
     connection: Connection, study_id: str, audience: tuple[str, ...]
 ) -> list[jobs.JobRow]:
-    """Return the releases made for exactly these parties, oldest first."""
-    made = [r for r in jobs.of_kind(connection, study_id, "release") if r.state == "done"]
-    ours = [row for row in made if audience_of(row) == audience]
+    """Return the releases made for exactly these parties, oldest first; without what they made."""
+    every = overviews.newest_of_kind(connection, study_id, "release")
+    ours = [row for row in every if row.state == "done" and audience_of(row) == audience]
     return sorted(ours, key=lambda row: (row.number or 0, row.finished_at or 0, row.id))
 
 
