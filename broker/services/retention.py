@@ -28,11 +28,14 @@ _AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """One kind of thing: the rule's name, what has it, and how it is forgotten."""
+    """
+    One kind of thing: the rule's name, what has it, how it is forgotten. blobs: it is in some.
+    """
 
     rule: str
     find: Callable[[Connection], list[retention.Found]]
     drop: Callable[[Connection, str, str], list[str]]
+    blobs: bool = True
 
 
 CLOCKS = (
@@ -40,6 +43,7 @@ CLOCKS = (
     Clock("old_epochs_days", retention.packages_of_old_epochs, retention.drop_package),
     Clock("intermediates_days", retention.intermediates, retention.drop_intermediates),
     Clock("inbox_days", retention.inbox, retention.drop_item),
+    Clock("inbox_days", retention.proposed, retention.drop_proposal, blobs=False),
 )
 
 
@@ -106,13 +110,14 @@ class Retention:
         return gone
 
     def _delete(self, ready: list[Due]) -> int:
-        clocks = {clock.rule: clock for clock in CLOCKS}
+        clocks = {(clock.rule, clock.blobs): clock for clock in CLOCKS}
         blobs: list[str] = []
         subjects, counts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         with self.database.change() as connection:
             for due in ready:
-                dropped = clocks[due.rule].drop(connection, due.study_id, due.subject)
-                if dropped:
+                drop = clocks[due.rule, due.blobs > 0].drop
+                dropped = drop(connection, due.study_id, due.subject)
+                if dropped or not due.blobs:
                     subjects[due.study_id, due.rule] += 1
                     counts[due.study_id, due.rule] += len(dropped)
                 blobs += dropped

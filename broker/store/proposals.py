@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, func, select, update
 
-from broker.store.retention import Found
 from broker.store.tables import proposal
 
 WAITING = "waiting"
@@ -85,18 +84,3 @@ def newest(connection: Connection, study_id: str, party: str) -> int:
 def change(connection: Connection, proposal_id: str, **columns: Any) -> None:
     """Set columns of a proposal."""
     connection.execute(update(proposal).where(proposal.c.id == proposal_id).values(**columns))
-
-
-def aged(connection: Connection) -> list[Found]:
-    """Return every proposal, for the clock that runs on it from when it was made."""
-    p = proposal.c
-    rows = connection.execute(select(p.study_id, p.id, p.made_at))
-    return [
-        Found(study_id=row.study_id, subject=row.id, since=row.made_at, blobs=0) for row in rows
-    ]
-
-
-def drop(connection: Connection, study_id: str, proposal_id: str) -> None:
-    """Forget a proposal."""
-    p = proposal.c
-    connection.execute(delete(proposal).where(p.study_id == study_id, p.id == proposal_id))

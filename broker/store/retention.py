@@ -1,4 +1,4 @@
-"""What retention rules find: packages, intermediate results and inbox items by their age."""
+"""What retention rules find: packages, intermediate results, inboxes and proposals by their age."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select, update
 
 from broker.store import runs, studies
-from broker.store.tables import dataset, intermediate, item, part, past_study, run, study
+from broker.store.tables import dataset, intermediate, item, part, past_study, proposal, run, study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +105,15 @@ def inbox(connection: Connection) -> list[Found]:
     ]
 
 
+def proposed(connection: Connection) -> list[Found]:
+    """Return what people proposed to parties, whatever became of it."""
+    columns = (proposal.c.study_id, proposal.c.id, proposal.c.made_at)
+    return [
+        Found(study_id=row.study_id, subject=row.id, since=row.made_at, blobs=0)
+        for row in connection.execute(select(*columns))
+    ]
+
+
 def drop_package(connection: Connection, study_id: str, subject: str) -> list[str]:
     """Forget a dataset version's parts; return their blobs. It stays known that it was here."""
     uploader, _, number = subject.rpartition("/")
@@ -130,3 +139,10 @@ def drop_item(connection: Connection, study_id: str, item_id: str) -> list[str]:
     blobs = list(connection.execute(select(item.c.blob_id).where(mine)).scalars())
     connection.execute(delete(item).where(mine))
     return blobs
+
+
+def drop_proposal(connection: Connection, study_id: str, proposal_id: str) -> list[str]:
+    """Forget what was proposed; it has no blob."""
+    mine = (proposal.c.study_id == study_id) & (proposal.c.id == proposal_id)
+    connection.execute(delete(proposal).where(mine))
+    return []
