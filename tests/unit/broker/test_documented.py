@@ -62,7 +62,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
 
 
 def test_every_address_is_documented_and_no_other() -> None:
-    told = set(re.findall(r"`((?:GET|POST|PUT) /[^`]*)`", PAGE.split("## The API")[1]))
+    told = set(re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", PAGE.split("## The API")[1]))
     known = {
         f"{method} {route.path_format}"
         for module in (
