@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,20 @@ def held(folder: Path) -> dict[str, Held]:
     return held_by(folder)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, held: dict[str, Held]) -> Iterator[World]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def world(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    held: dict[str, Held],
+    new_postgres_url: Callable[[], str],
+) -> Iterator[World]:
     """A broker with a finished run, whose look compared two fields and so left many in doubt."""
     fields = '["first_name", "middle_name"]'
     made = make_world(
         tmp_path_factory.mktemp("reviews"),
         study_id="three-commons",
         text=study_text(most_per_record=3, most_per_run=300, fields=fields) + REVIEW,
+        url=new_postgres_url() if request.param == "postgresql" else None,
     )
     with running(made):
         upload(made, held)
