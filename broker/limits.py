@@ -46,6 +46,8 @@ CAPS: Mapping[str, int | None] = {
     "/approvals": 64 * _KIB,
     # 64 KiB of text, of which JSON may escape each byte.
     "/proposals": 512 * _KIB,
+    # The same, as a form spells it.
+    "/questions/new": 256 * _KIB,
 }
 """Caps of JSON bodies by the end of the path; None: the broker's `json_bytes`."""
 _OTHER_BYTES = 64 * _KIB

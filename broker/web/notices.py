@@ -20,5 +20,8 @@ NOTICES: Mapping[str, str] = {
     "study-closed": "The study is closed. What is under way ends by itself.",
     "study-reopened": "The study goes on where it was.",
     "study-destroyed": "The destruction is ordered; the worker carries it out.",
+    "question-proposed": "Your question is on its way to the enclave's agent.",
+    "proposed": "It is on its way to your site's agent, which signs it.",
+    "proposal-withdrawn": "You took it back; nothing was done.",
 }
 """By key; what is no key here says nothing."""

@@ -40,7 +40,9 @@ class Assets(StaticFiles):
     def file_response(self, full_path: Any, stat_result: Any, scope: Scope, *_: Any) -> Response:
         """Answer with a file."""
         answer = super().file_response(full_path, stat_result, scope)
-        answer.headers["cache-control"] = "public, max-age=31536000, immutable"
+        # A module names another without a digest: a browser asks whether that is still the same.
+        kept = "public, max-age=31536000, immutable" if scope["query_string"] else "no-cache"
+        answer.headers["cache-control"] = kept
         return answer
 
 
