@@ -134,9 +134,9 @@ def _of_admin_in_use(facts: Facts) -> Iterator[Step]:
         yield Step("The last run failed: read why, then start another.", page="/runs",
                    label="See the run")  # fmt: skip
     if facts.run != "done":
-        yield Step("Everybody has uploaded: start a run.", page="/runs", label="Start a run")
+        yield Step("Everybody has uploaded: start a run.", page="/runs/new", label="Start a run")
     if facts.newer:
-        yield Step("Something was uploaded since the last run: start another.", page="/runs",
+        yield Step("Something was uploaded since the last run: start another.", page="/runs/new",
                    label="Start a run")  # fmt: skip
     for missing_consents in facts.consents.values():
         yield Step(f"A release waits for the consent of {_list(missing_consents)}; remind "
