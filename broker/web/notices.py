@@ -23,5 +23,8 @@ NOTICES: Mapping[str, str] = {
     "question-proposed": "Your question is on its way to the enclave's agent.",
     "proposed": "It is on its way to your site's agent, which signs it.",
     "proposal-withdrawn": "You took it back; nothing was done.",
+    "release-asked": "The release is asked for.",
+    "decision-proposed": "Your decision is on its way to your party's agent.",
+    "decision-withdrawn": "Your decision is taken back; nothing was decided.",
 }
 """By key; what is no key here says nothing."""
