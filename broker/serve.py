@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -65,7 +66,18 @@ def serve(home: Home, *, port: int | None = None, ready_file: Path | None = None
     if watched.server_port:
         metrics.listen(broker, host=watched.host, port=watched.server_port)
     url = f"{scheme}://{host}:{bound.getsockname()[1]}"
+    _settle()
     _Announcing(config, url=url, ready_file=ready_file).run(sockets=[bound])
+
+
+def _settle() -> None:
+    """
+    Take what is there for the process's whole life out of the garbage collector's sight. A full
+    collection looks at all of it, a quarter of a million objects, and nobody is answered meanwhile:
+    70 ms on an idle machine, 200 ms beside a worker that links.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _bind(host: str, port: int) -> socket.socket:
