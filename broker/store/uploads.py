@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Select, bindparam, func, select, update
 
 from broker.store.studies import DatasetRow
-from broker.store.tables import assertion_list, claimed_key, dataset, item, quota
+from broker.store.tables import assertion_list, claimed_key, dataset, item, opt_out_list, quota
 
 STORED = ("receiving", "complete", "quarantined")
 """States of dataset versions whose parts are kept."""
+
+
+def _sums(*, by_sender: bool) -> Select[Any]:
+    """Return what adds up the bytes that are kept, by kind; built once, since every site asks."""
+    kept = dataset.c.state.in_(STORED)
+    columns = []
+    for table, size, who, which in (
+        (dataset, dataset.c.bytes, dataset.c.uploader, kept),
+        (item, item.c.size, item.c.sender, item.c.sender != "broker"),
+        (assertion_list, assertion_list.c.size, assertion_list.c.uploader, None),
+        (opt_out_list, opt_out_list.c.size, opt_out_list.c.uploader, None),
+    ):
+        mine = select(func.coalesce(func.sum(size), 0)).where(
+            table.c.study_id == bindparam("study")
+        )
+        mine = mine if which is None else mine.where(which)
+        if by_sender:
+            mine = mine.where(who.in_(bindparam("senders", expanding=True)))
+        columns.append(mine.scalar_subquery())
+    return select(*columns)
+
+
+_OF_ALL, _OF_SENDERS = _sums(by_sender=False), _sums(by_sender=True)
 
 
 def bytes_of(
@@ -20,22 +44,12 @@ def bytes_of(
     Return the bytes of dataset versions, announced ones whole, and of whatever else was sent: by
     these senders, or by all but the broker.
     """
-    mine = (dataset.c.study_id == study_id) & dataset.c.state.in_(STORED)
-    sent = (item.c.study_id == study_id) & (item.c.sender != "broker")
-    said = assertion_list.c.study_id == study_id
-    if senders is not None:
-        mine &= dataset.c.uploader.in_(senders)
-        sent &= item.c.sender.in_(senders)
-        said &= assertion_list.c.uploader.in_(senders)
-    sums = [
-        connection.execute(select(func.coalesce(func.sum(column), 0)).where(which)).scalar_one()
-        for column, which in (
-            (dataset.c.bytes, mine),
-            (item.c.size, sent),
-            (assertion_list.c.size, said),
-        )
-    ]
-    return int(sums[0]), int(sums[1]) + int(sums[2])
+    if senders is None:
+        sums = connection.execute(_OF_ALL, {"study": study_id}).one()
+    else:
+        named = {"study": study_id, "senders": sorted(senders)}
+        sums = connection.execute(_OF_SENDERS, named).one()
+    return int(sums[0]), sum(map(int, sums[1:]))
 
 
 def uploaders(connection: Connection, study_id: str) -> list[str]:
