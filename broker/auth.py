@@ -6,7 +6,10 @@ Who is calling: a signed assertion (RFC 7523) buys a short opaque access token.
 3. the signature is Ed25519, no other algorithm is known here;
 4. aud is this broker, exp at most five minutes ahead, iat not in the future;
 5. jti is used once: remembered until the assertion has expired;
-6. the caller's access is not suspended (broker.services.access); told to the key's owner only.
+6. the caller's access is not suspended (broker.services.access); told to the key's owner only;
+7. the caller holds fewer than MOST_TOKENS tokens that are valid.
+What fails is counted by address (broker.rate). What succeeds is not: many sites may come from one
+address, each proved its key, and step 7 bounds what a stolen key or a loop can write.
 Steps 1 to 4 and 6 read only; the one writer's turn is taken for step 5, which looks at key and
 suspension again.
 Tokens are random; only their SHA-256 is stored, so the database signs nobody in.
@@ -37,12 +40,14 @@ from broker.policy import ADMIN, Caller
 from broker.registered import RegisteredStudy
 from broker.store import access, studies
 from broker.store.engine import Connection, Database
-from linkage.errors import NotAuthenticated
+from linkage.errors import NotAuthenticated, TooManyRequests
 from linkage.messages import Token, TokenRequest
 from linkage.sealing import Identity, PublicIdentity
 
 _NAME = re.compile(r"([a-z][a-z0-9-]{0,62}[a-z0-9])/([a-z][a-z0-9-]{0,62}[a-z0-9])")
 _MAX_ASSERTION = 8192
+MOST_TOKENS = 1000
+"""Valid at a time, of one caller: a program that signs in for every call gets this far."""
 _REMEMBER_EXPIRED = 86_400
 """For a day an expired token is told from an unknown one, seconds."""
 
@@ -61,6 +66,7 @@ class SignIn:
         token = secrets.token_urlsafe(32)
 
         def grant(connection: Connection, caller: Caller, now: int) -> None:
+            self._require_few(connection, caller, now)
             granted = access.TokenRow(
                 study_id=caller.study_id,
                 name=caller.name,
@@ -86,6 +92,16 @@ class SignIn:
             audit.record(connection, actor=who.actor, action="proved its key", study_id=study)
 
         self._redeem(caller, assertion, note)
+
+    def _require_few(self, connection: Connection, caller: Caller, now: int) -> None:
+        """Step 7. Raises TooManyRequests."""
+        if access.valid_tokens(connection, caller.study_id, caller.name, now) >= MOST_TOKENS:
+            raise TooManyRequests(
+                f"this caller has {MOST_TOKENS:,} access tokens that are still valid",
+                hint="use each until it expires, instead of signing in for every request; if this"
+                " is not you, the key is stolen: tell the broker's admin",
+                retry_after=max(1, self.tokens.access_seconds // 10),
+            )
 
     def _redeem(
         self, caller: Caller, assertion: str, then: Callable[[Connection, Caller, int], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from broker.store.tables import access_token, admin, assertion, suspension
 
@@ -92,6 +92,14 @@ def find_token(connection: Connection, digest: str) -> TokenRow | None:
         select(t.study_id, t.name, t.expires_at).where(t.digest == digest)
     ).mappings()
     return next((TokenRow(**row) for row in found), None)
+
+
+def valid_tokens(connection: Connection, study_id: str | None, name: str, now: int) -> int:
+    """Return how many access tokens of a caller are valid. study_id: None for an admin."""
+    t = access_token.c
+    mine = (t.name == name) & (t.expires_at > now)
+    mine &= t.study_id.is_(None) if study_id is None else t.study_id == study_id
+    return int(connection.execute(select(func.count()).where(mine)).scalar_one())
 
 
 def end_tokens(connection: Connection, study_id: str, name: str) -> int:

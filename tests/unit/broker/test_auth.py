@@ -18,7 +18,7 @@ from broker.policy import Caller
 from broker.services.admins import Admins
 from broker.services.studies import Studies
 from broker.store.engine import Database
-from linkage.errors import Conflict, KeyRefused, NotAuthenticated, NotFound
+from linkage.errors import Conflict, KeyRefused, NotAuthenticated, NotFound, TooManyRequests
 from linkage.messages import TokenRequest
 from linkage.sealing import Identity
 from tests.broker_world import GRANT, Actor, World, make_world
@@ -120,6 +120,30 @@ def test_an_assertion_is_good_until_it_expires_and_not_for_longer_than_allowed(
     assert "lives too long" in refused(sign_in, imaging.assertion(exp=now + 300 + skew + 5))
     assert "from the future" in refused(sign_in, imaging.assertion(iat=now + skew + 5))
     signed_in(sign_in, imaging.assertion(exp=now + 300))
+
+
+def test_a_caller_holds_so_many_tokens_and_no_more(
+    world: World, sign_in: SignIn, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.auth.MOST_TOKENS", 3)
+    clock.shift = 200_000.0  # whatever other tests hold has expired
+
+    def ask(name: str) -> Caller:
+        at = int(clock())
+        assertion = world.actor(name).assertion(iat=at, exp=at + 120)
+        return signed_in(sign_in, assertion)
+
+    for _ in range(3):
+        ask("imaging")
+    for _ in range(2):
+        with pytest.raises(TooManyRequests, match="still valid") as caught:
+            ask("imaging")
+        assert caught.value.retry_after == 90
+    # Nobody else is hindered: not by a stolen key, nor by sharing an address.
+    for name in ("enclave", "admin"):
+        assert ask(name).name
+    clock.shift += 901
+    assert ask("imaging").name == "imaging"
 
 
 @pytest.mark.threat("T22")
