@@ -61,8 +61,8 @@ class View:
         """What static/runs.js needs for its two sliders; numbers only."""
         return {
             "expected": self.estimate["expected_matches"],
-            "link": self.estimate["link_threshold"],
-            "review": self.estimate["review"]["threshold"],
+            "link": _round(self.estimate["link_threshold"]),
+            "review": _round(self.estimate["review"]["threshold"]),
             "points": [[_round(point[name]) for name in _POINT] for point in self.points],
             "below": [[_round(one[name]) for name in _BELOW] for one in self._below],
         }

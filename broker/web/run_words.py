@@ -95,9 +95,12 @@ def _left_out(run: RunState, name: str, passed: bool) -> bool:
     return run.of is not None and name in ("open", FIRST)
 
 
-def warnings(found: Sequence[str]) -> list[Told]:
-    """Return a report's warnings, each with what to do about it where that is known."""
-    return [Told(_sentence(text), _advice(text)) for text in found]
+def warnings(found: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Return a report's warnings: those with the same remedy together, "" where none is known."""
+    by_remedy: dict[str, list[str]] = {}
+    for text in found:
+        by_remedy.setdefault(_advice(text), []).append(_sentence(text))
+    return [(texts, remedy) for remedy, texts in by_remedy.items()]
 
 
 def failure(text: str) -> Told:

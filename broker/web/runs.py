@@ -102,7 +102,7 @@ def run_live(visit: Reader, run_id: str, seen: str = "") -> Response:
     """Give the part that changes while a run is under way; nothing where nothing has changed."""
     found = visit.broker.runs.state(visit.grant, run_id)
     if found.state in OVER:
-        return Response(status_code=204, headers={"hx-refresh": "true"})
+        return Response(status_code=204, headers={"hx-redirect": _at(found)})
     shown = _shown(visit, found)
     same = shown["seen"] == seen
     return Response(status_code=204) if same else page(visit, "run_live.html", **shown)
