@@ -26,6 +26,7 @@ from sites.commands import (
 )
 from sites.commands.assertions import assert_
 from sites.commands.governance import certificate, confirm, opt_out
+from sites.commands.try_spec import try_spec
 from sites.commands.withdraw import withdraw
 
 app = typer.Typer(
@@ -55,6 +56,7 @@ app.command()(cohort.counts)
 app.command()(cohort.counted)
 app.command()(cohort.join)
 app.command()(omop.check_omop)
+app.command("try-spec")(try_spec)
 app.command()(bench.bench_cohort)
 app.command()(dicom.read_dicom)
 app.command()(reuse.performance)
