@@ -182,6 +182,8 @@ def site_file(draft: Draft, seen: Look) -> str:
             if name not in columns
         ]
     lines += ["", *_broker(draft.broker)]
+    if not draft.contributor:
+        lines += ["", *_AGENT]
     text = "\n".join(lines) + "\n"
     strict_toml.parse(text, SiteConfig, SiteRefused, file="site.toml")
     return text
@@ -324,6 +326,12 @@ def _name(raw: Mapping[str, Any]) -> str:
     return Path(str(raw.get("file") or raw.get("folder") or "query")).name
 
 
+_AGENT = (
+    "# What `linkage-site agent` does by itself: docs/agent.md. portal: people who decide in the",
+    "# broker's portal; for them, and for nobody else, its sign-in is trusted.",
+    "# [agent]",
+    '# portal = ["ada"]',
+)
 _NO_CONTRIBUTOR = '# contributor = "hospital-a"'
 
 _COMMENTS = {
