@@ -112,7 +112,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.ASK: frozenset({ADMIN, ENCLAVE}),
     Action.READ_QUESTION: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
     Action.APPROVE: frozenset({PARTY}),
-    Action.REMARK: frozenset({PARTY}),
+    Action.REMARK: frozenset({PARTY, RESEARCHER}),
     Action.PROPOSE: frozenset({STEWARD, RESEARCHER}),
     Action.READ_PROPOSALS: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
     Action.SETTLE_PROPOSAL: frozenset({PARTY}),

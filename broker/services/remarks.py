@@ -33,25 +33,27 @@ class Remarks:
 
     def say(self, grant: Grant, question_id: str, remark: Remark) -> list[RemarkState]:
         """
-        Keep a remark; the same again is one. Return what was said.
+        Keep a remark; the same again is one. Return what was said. A researcher brings an answer
+        that the question's reading key has signed; who else has it is not known here.
 
         Raises NotAllowed for a remark in another's name, PackageRefused for one not signed by its
         author, Conflict where it is about another specification or answers nothing.
         """
-        study, party = grant.study, grant.party
+        study, person = grant.study, grant.caller.person
+        party = "" if person else grant.party
         with self.database.change() as connection:
             row = existing(connection, grant.study, question_id)
             asked = QuestionRequest.model_validate_json(row.request)
             enclave = study.config.party_of_kind("enclave")
-            carries = enclave is not None and party == enclave.id
+            carries = person or (enclave is not None and party == enclave.id)
             if remark.author == READER and carries and asked.reader is not None:
                 remark.verify(asked.reader)
-            elif remark.author == party:
+            elif party and remark.author == party:
                 remark.verify(study.pin(party))
             else:
                 raise NotAllowed(
                     "a remark in another's name is not taken",
-                    hint="a party signs its own; the researcher's come through the enclave",
+                    hint="a party signs its own, the researcher with the question's reading key",
                 )
             named = (remark.study_id, remark.question_id, remark.spec_hash)
             if named != (study.id, row.id, asked.spec_hash):

@@ -76,7 +76,7 @@ MAY = {
     Action.READ_QUESTION: {"admin", "imaging", "enclave", "claims", "researcher:small-study"}
     | STEWARDS,
     Action.APPROVE: {"imaging", "enclave", "claims"},
-    Action.REMARK: {"imaging", "enclave", "claims"},
+    Action.REMARK: {"imaging", "enclave", "claims", "researcher:small-study"},
     Action.PROPOSE: {"researcher:small-study"} | STEWARDS,
     Action.READ_PROPOSALS: {"admin", "imaging", "enclave", "claims", "researcher:small-study"}
     | STEWARDS,
