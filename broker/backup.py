@@ -2,6 +2,7 @@
 Backups: databases, blobs and settings in one folder, with a digest of each file.
 
     DIR/manifest.json      what this is of, and the SHA-256 of every other file
+    DIR/manifest.signed    the broker's signature, where its key is at hand
     DIR/config.toml, DIR/public.json
     DIR/database/          SQLite files, or one file a table of PostgreSQL
     DIR/blobs/ab/abcd...   sealed packages
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from broker import audit_heads
+from broker.backup_signature import SIGNATURE, signed, signer_of
 from broker.blobs import Blobs
 from broker.config import CONFIG, Home
 from broker.services.runs import SOFTWARE
@@ -43,7 +45,7 @@ _CHUNK_BYTES = 1 << 20
 class Made:
     """
     A finished backup. digest: SHA-256 of its manifest, to be kept elsewhere. head: the newest entry
-    of the audit log, number:hash.
+    of the audit log, number:hash. signed: by the broker's key, where that is at hand.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Made:
     files: int
     size: int
     head: str
+    signed: bool
 
 
 def back_up(home: Home, target: Path, *, link: bool = False, keys_to: Path | None = None) -> Made:
@@ -112,9 +115,10 @@ def _fill(home: Home, half: Path, target: Path, *, link: bool) -> Made:
             path.unlink()
     head = f"{told.entries}:{told.hash}"
     files = {str(path.relative_to(half)): _described(path) for path in sorted(_files(half))}
+    now = int(time.time())
     manifest = {
         "version": VERSION,
-        "made_at": int(time.time()),
+        "made_at": now,
         "software": SOFTWARE,
         "broker": home.public().fingerprint,
         "database": urls.kind,
@@ -124,8 +128,11 @@ def _fill(home: Home, half: Path, target: Path, *, link: bool) -> Made:
     }
     text = json.dumps(manifest, indent=1, sort_keys=True).encode()
     _write_synced(half / MANIFEST, text)
+    if signer := signer_of(home):
+        _write_synced(half / SIGNATURE, signed(text, now, signer))
     size = sum(one["size"] for one in files.values())
-    return Made(target, hashlib.sha256(text).hexdigest(), len(files), size, head)
+    digest = hashlib.sha256(text).hexdigest()
+    return Made(target, digest, len(files), size, head, signer is not None)
 
 
 def _keep(blobs: Blobs, blob_id: str, half: Path, *, link: bool) -> bool:

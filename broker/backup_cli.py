@@ -31,12 +31,18 @@ def backup(
         "files": made.files,
         "bytes": made.size,
         "audit_head": made.head,
+        "signed": made.signed,
     }
+    signed = (
+        "It is signed by the broker."
+        if made.signed
+        else "It is NOT signed: the broker's key is not here. `restore` then wants the digest."
+    )
     key = "The private key is not in it." if with_key is None else f"The keys are in {with_key}."
     show(
         as_json,
         told,
-        f"Backed up {made.files} files, {made.size / 1e6:.1f} MB. {key}\n"
+        f"Backed up {made.files} files, {made.size / 1e6:.1f} MB. {signed} {key}\n"
         f"Keep this digest elsewhere; `restore --digest` compares it:\n  {made.digest}",
     )
 
@@ -46,16 +52,34 @@ def restore(
     home: HomeOption,
     digest: Annotated[str | None, typer.Option(help="What `backup` printed.")] = None,
     keys: Annotated[Path | None, typer.Option(help="What `backup --with-key` made.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The broker's, as the signed studies have it.")
+    ] = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Take a backup that nobody signed.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new home from a backup; every digest and the audit log are verified."""
+    """Make a new home from a backup; signature, every digest and the audit log are verified."""
     from broker.restore import restore as put_back
 
-    done = put_back(folder, home, digest=digest, keys=keys)
-    told = {"home": str(home), "audit_head": done.head, "blobs": done.blobs, "key": done.can_open}
+    done = put_back(
+        folder, home, digest=digest, keys=keys, fingerprint=fingerprint, unsigned=unsigned
+    )
+    told = {
+        "home": str(home),
+        "audit_head": done.head,
+        "blobs": done.blobs,
+        "key": done.can_open,
+        "signed_by": done.signed_by,
+    }
     lines = [
         f"Restored into {home}: {done.blobs} packages, an audit log of"
         f" {done.head.partition(':')[0]} entries.",
+        f"Signed by the broker with the fingerprint {done.signed_by}."
+        + ("" if fingerprint or keys or digest else " Compare it with a signed study.")
+        if done.signed_by
+        else "The backup is not signed.",
         "Before you start it: revoke and suspend again whoever was since the backup, and tell the",
         "parties; their clients stop at the log's lost end (docs/operations.md).",
     ]

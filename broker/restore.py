@@ -1,7 +1,8 @@
 """
 Restoring a backup into a new home: every digest first, then databases, blobs and audit log.
 
-1. the manifest has the digest that was given, where one was;
+1. the manifest is signed by the broker that the backup is of, which has the fingerprint that was
+   given, where one was, and has the digest that was given, likewise;
 2. every file is there with its size and digest, and there is no other;
 3. the new home is no home yet, its database is empty, and its bucket holds nothing else;
 4. databases and blobs are put back, and the tables brought to this version;
@@ -21,6 +22,7 @@ from typing import Any
 
 from broker import audit, audit_heads
 from broker.backup import BLOBS, DATABASE, MANIFEST, PUBLIC, VERSION, digest_of, urls_of
+from broker.backup_signature import SIGNATURE, is_signed, require_signed
 from broker.blobs import Blobs
 from broker.config import CONFIG, Home, load_home
 from broker.durable import migrate_workflows
@@ -33,26 +35,38 @@ from linkage.sealing import Identity, PublicIdentity, write_secret
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came back. head: of the audit log in the backup. can_open: the private key is there."""
+    """
+    What came back. head: of the audit log in the backup. can_open: the private key is there.
+    signed_by: fingerprint of the broker that signed the backup, "" where it is not signed.
+    """
 
     home: Home
     head: str
     blobs: int
     can_open: bool
+    signed_by: str = ""
 
 
 def restore(
-    source: Path, target: Path, *, digest: str | None = None, keys: Path | None = None
+    source: Path,
+    target: Path,
+    *,
+    digest: str | None = None,
+    keys: Path | None = None,
+    fingerprint: str | None = None,
+    unsigned: bool = False,
 ) -> Restored:
     """
     Make the home `target` from a backup. digest: of its manifest, kept elsewhere. keys: the folder
-    that `back_up` wrote the private keys to.
+    that `back_up` wrote the private keys to. fingerprint: of the broker. unsigned: take a backup
+    without a signature, also where no digest vouches for it.
 
-    Raises PackageRefused for a backup that is damaged or incomplete, Conflict for a home or
-    database that is not empty, KeyRefused for another broker's key, HistoryAltered where the audit
-    log does not verify.
+    Raises PackageRefused for a backup that is damaged, incomplete or not signed, Conflict for a
+    home or database that is not empty, KeyRefused for another broker's key, HistoryAltered where
+    the audit log does not verify.
     """
     manifest = _checked(source, digest)
+    signer = _signer(source, fingerprint, vouched=unsigned or digest is not None)
     if target.exists() and any(target.iterdir()):
         raise Conflict(f"{target} is not empty", hint="name a new folder")
     identity = _identity(source, keys)
@@ -69,7 +83,8 @@ def restore(
     placed = _place_blobs(home, source)
     _put_back(home, source / DATABASE, manifest)
     _bring_up(home, manifest, placed)
-    return Restored(home, manifest["audit_head"], len(placed), identity is not None)
+    head, can_open = manifest["audit_head"], identity is not None
+    return Restored(home, head, len(placed), can_open, signer)
 
 
 def _put_back(home: Home, folder: Path, manifest: dict[str, Any]) -> None:
@@ -106,12 +121,28 @@ def _checked(source: Path, digest: str | None) -> dict[str, Any]:
     there = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     if missing := sorted(set(files) - there):
         raise _damaged(source, f"lacks {len(missing)} files, first: {missing[0]}")
-    if strange := sorted(there - set(files) - {MANIFEST}):
+    if strange := sorted(there - set(files) - {MANIFEST, SIGNATURE}):
         raise _damaged(source, f"holds {len(strange)} files too many, first: {strange[0]}")
     for name, told in files.items():
         if digest_of(source / name) != told["sha256"]:
             raise _damaged(source, f"was altered: {name}")
     return manifest
+
+
+def _signer(source: Path, fingerprint: str | None, *, vouched: bool) -> str:
+    """Step 1: return the fingerprint of who signed, "" where nobody did and that is taken."""
+    if fingerprint is None and vouched and not is_signed(source):
+        return ""
+    if not is_signed(source):
+        raise PackageRefused(
+            f"the backup {source} is not signed",
+            hint="give the --digest that was kept of it; or --unsigned, for one that was made by an"
+            " earlier version, or where the broker's key was not",
+        )
+    public = PublicIdentity.model_validate_json((source / PUBLIC).read_bytes())
+    manifest = (source / MANIFEST).read_bytes()
+    require_signed(source, manifest, public, fingerprint=fingerprint)
+    return public.fingerprint
 
 
 def _identity(source: Path, keys: Path | None) -> Identity | None:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from broker import audit_heads
 from broker.backup import back_up
+from broker.backup_signature import signed
 from broker.config import load_home
 from broker.restore import restore
 from broker.store.engine import Database
@@ -122,8 +123,68 @@ def test_what_is_damaged_or_not_empty_is_refused(tmp_path: Path) -> None:
     digest = hashlib.sha256((made.path / "manifest.json").read_bytes()).hexdigest()
     done = restore(made.path, new, digest=digest)
     assert (done.head, done.can_open) == (made.head, False)
+    assert done.signed_by == world.home.public().fingerprint
     assert load_home(new).config == world.home.config
     assert not done.home.identity_file.exists()
+
+
+def test_the_brokers_signature_is_verified(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    made = back_up(world.home, tmp_path / "backup", keys_to=tmp_path / "safe" / "keys")
+    assert made.signed
+    own, new = world.home.public().fingerprint, tmp_path / "new"
+    signature = made.path / "manifest.signed"
+    text = signature.read_bytes()
+    # Somebody who alters a file makes the digests fit again, and cannot sign.
+    manifest = made.path / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole.replace(b'"made_at"', b'"more": 1,\n "made_at"'))
+    refused(made.path, new, "not that of the backup")
+    manifest.write_bytes(whole)
+    signature.write_bytes(text.replace(b'"made_at":1', b'"made_at":2'))
+    refused(made.path, new, "signature")
+    signature.write_bytes(b"{}")
+    refused(made.path, new, "no readable signature")
+    # Nor does it help to take the signature away, or to sign as another broker.
+    signature.unlink()
+    refused(made.path, new, "is not signed")
+    refused(made.path, new, "is not signed", fingerprint=own)
+    signature.write_bytes(text)
+    stranger = Identity.generate("broker", kem="X25519")
+    _signed_by(made.path, stranger)
+    assert restore(made.path, tmp_path / "trusting").signed_by == stranger.public().fingerprint
+    with pytest.raises(KeyRefused, match="another fingerprint"):
+        restore(made.path, new, fingerprint=own)
+    with pytest.raises(KeyRefused, match="another broker's"):
+        restore(made.path, new, keys=tmp_path / "safe" / "keys")
+    assert not new.exists()
+
+
+def _signed_by(folder: Path, signer: Identity) -> None:
+    """What somebody can do who has the backup's disk: all of it anew, as a broker of their own."""
+    public = signer.public().model_dump_json().encode()
+    (folder / "public.json").write_bytes(public)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"]["public.json"] = {
+        "size": len(public),
+        "sha256": hashlib.sha256(public).hexdigest(),
+    }
+    text = json.dumps(manifest).encode()
+    (folder / "manifest.json").write_bytes(text)
+    (folder / "manifest.signed").write_bytes(signed(text, manifest["made_at"], signer))
+
+
+def test_without_the_key_a_backup_wants_its_digest(tmp_path: Path) -> None:
+    """Also what an earlier version made."""
+    world = make_world(tmp_path)
+    world.home.identity_file.rename(tmp_path / "elsewhere")
+    made = back_up(world.home, tmp_path / "backup")
+    assert not made.signed
+    refused(made.path, tmp_path / "new", "is not signed")
+    assert restore(made.path, tmp_path / "by-digest", digest=made.digest).signed_by == ""
+    assert restore(made.path, tmp_path / "by-trust", unsigned=True).signed_by == ""
+    world.home.identity_file.write_text("garbled")
+    assert not back_up(world.home, tmp_path / "again").signed
 
 
 def refused(source: Path, target: Path, match: str, **how: str) -> None:
