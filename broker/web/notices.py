@@ -26,5 +26,8 @@ NOTICES: Mapping[str, str] = {
     "release-asked": "The release is asked for.",
     "decision-proposed": "Your decision is on its way to your party's agent.",
     "decision-withdrawn": "Your decision is taken back; nothing was decided.",
+    "review-opened": "The review is being opened. Reviewers see it within seconds.",
+    "review-closing": "The review takes no more answers. A worker judges them.",
+    "answer-taken-back": "Your answer is taken back. Here is its pair again.",
 }
 """By key; what is no key here says nothing."""

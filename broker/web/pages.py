@@ -12,12 +12,12 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from broker.oidc import BACK
-from broker.web import asking, home, questions, releases, runs, sign_in, studies
+from broker.web import asking, home, questions, releases, reviews, runs, sign_in, studies
 from broker.web.arrival import wants_page
 from broker.web.rendering import FOLDER, Assets, open_page
 from broker.web.visits import SignInFirst
 
-_MODULES = (asking, home, questions, releases, runs, sign_in, studies)
+_MODULES = (asking, home, questions, releases, reviews, runs, sign_in, studies)
 """Each has a router of pages; a page that somebody adds is added here."""
 _PROGRAMS = ("/v1", "/health", "/metrics", "/openapi.json")
 
