@@ -115,7 +115,9 @@ ATTACKS = (
         "clinical facts: who is in the cohort `lung cancer`",
         "answers, study days and rows are sealed to the enclave, days and rows besides under a key"
         " per person; counts to the researcher's own key; no length tells how many qualify",
-        "the broker splits the question, so it reads title, purpose and both halves' criteria",
+        "the broker splits the question, so it reads title, purpose and both halves' criteria; a"
+        " broker that serves other pages than these reads counts that are opened in its portal"
+        " (docs/adr/0032)",
     ),
     Threat(
         "T12",
