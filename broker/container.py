@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.account_key import AccountKey
+from broker.audit_check import Check
 from broker.audit_heads import Heads
 from broker.auth import SignIn
 from broker.blobs import Blobs
@@ -19,6 +20,7 @@ from broker.services.access import Access
 from broker.services.accounts import Accounts
 from broker.services.admins import Admins
 from broker.services.assertions import Assertions
+from broker.services.audit_log import AuditLog
 from broker.services.comparisons import Comparisons
 from broker.services.consents import Consents
 from broker.services.forecasts import Forecasts
@@ -78,6 +80,7 @@ class Broker:
     oversight: Oversight
     overviews: Overviews
     heads: Heads
+    audit_log: AuditLog
     lifecycle: Lifecycle
     opt_outs: OptOuts
     retention: Retention
@@ -126,6 +129,7 @@ class Broker:
             oversight=Oversight(database),
             overviews=Overviews(database),
             heads=Heads(database),
+            audit_log=AuditLog(database, Check(database, home.public)),
             lifecycle=Lifecycle(database),
             opt_outs=OptOuts(database, blobs),
             retention=Retention(database, blobs, home),

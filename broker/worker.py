@@ -190,6 +190,7 @@ class Worker:
 
     def _sign_heads(self) -> None:
         self._heads.tend()
+        self._broker.audit_log.catch_up()
 
     def _sweep(self) -> None:
         forget_old(self._broker)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from broker.store import audit as log
-from broker.store.audit import AuditRow
-from broker.store.tables import audit, audit_digest, audit_index
+from broker.store.audit import AuditRow, HeadRow
+from broker.store.tables import audit, audit_digest, audit_head, audit_index
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -47,16 +48,16 @@ def behind(connection: Connection) -> int:
 def add(connection: Connection, *, most: int) -> int:
     """Make the next entries findable, `most` at once; return how many."""
     rows = log.page(connection, after=_last(connection), limit=most)
-    told = [(row.number, json.loads(row.entry)) for row in rows]
+    told = [(row.number, _told(row)) for row in rows]
     found = [
-        {"number": number, "at": entry["at"]}
-        | {name: str(entry[name]) for name in ("study", "actor", "action", "subject")}
+        {"number": number, "at": entry.get("at", 0)}
+        | {name: str(entry.get(name, "")) for name in ("study", "actor", "action", "subject")}
         for number, entry in told
     ]
     digests = {
         (value, number)
         for number, entry in told
-        for value in entry["detail"].values()
+        for value in entry.get("detail", {}).values()
         if isinstance(value, str) and _DIGEST.fullmatch(value)
     }
     if found:
@@ -79,6 +80,14 @@ def newest(
     return [AuditRow(*row) for row in connection.execute(ordered)]
 
 
+def newest_heads(connection: Connection, *, before: int | None, limit: int) -> list[HeadRow]:
+    """Return at most `limit` signed heads older than sequence number `before`, newest first."""
+    wanted = select(audit_head).order_by(audit_head.c.sequence.desc()).limit(limit)
+    if before is not None:
+        wanted = wanted.where(audit_head.c.sequence < before)
+    return [HeadRow(*row) for row in connection.execute(wanted)]
+
+
 def hashes(connection: Connection, numbers: list[int]) -> dict[int, str]:
     """Return the hashes of these entries, as far as they are there."""
     asked = select(audit.c.number, audit.c.hash).where(audit.c.number.in_(numbers))
@@ -96,7 +105,7 @@ def known(connection: Connection, column: str, *, most: int) -> list[str]:
     return found
 
 
-def _numbers(wanted: Wanted, before: int | None, limit: int):  # type: ignore[no-untyped-def]
+def _numbers(wanted: Wanted, before: int | None, limit: int) -> Select[tuple[int]]:
     i = audit_index.c
     found = select(i.number).order_by(i.number.desc()).limit(limit)
     if before is not None:
@@ -112,6 +121,15 @@ def _numbers(wanted: Wanted, before: int | None, limit: int):  # type: ignore[no
     if wanted.until is not None:
         found = found.where(i.at < wanted.until)
     return found
+
+
+def _told(row: AuditRow) -> dict[str, Any]:
+    """Return what an entry says; one that somebody spoiled says nothing, and hinders no search."""
+    try:
+        found = json.loads(row.entry)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _last(connection: Connection) -> int:
