@@ -1,0 +1,54 @@
+"""Suspending a party's access over HTTP, and restoring it with a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from linkage.messages import CUSTODIAN
+from tests.broker_world import World, make_world, problem, running
+from tests.people import PASSWORD, signed_in
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running(make_world(tmp_path_factory.mktemp("access")), worker=False) as made:
+        yield made
+
+
+def test_a_stolen_key_opens_nothing_until_somebody_proves_who_restores_it(world: World) -> None:
+    admin, imaging = world.actor("admin"), world.actor("imaging")
+    at = f"{world.path}/access"
+    listed = {one["name"]: one for one in admin.get(at).json()}
+    assert list(listed) == ["imaging", "enclave", "claims"]
+    assert listed["imaging"]["fingerprint"] == world.signed.pin("imaging").fingerprint
+    assert imaging.get(world.path).status_code == 200
+    for reason in ("", "x", "two\nlines", "x" * 201):
+        body = {"reason": reason}
+        assert admin.call("POST", f"{at}/imaging/suspend", json=body).status_code == 422
+    body = {"reason": "key stolen"}
+    gone = admin.call("POST", f"{at}/imaging/suspend", json=body).raise_for_status().json()
+    assert (gone["reason"], gone["suspended_at"] is not None) == ("key stolen", True)
+    assert imaging.get(world.path).status_code == 401
+    assert "key stolen" in imaging.sign_in().text
+    assert admin.call("POST", f"{at}/nobody/suspend", json=body).status_code == 404
+    assert admin.call("POST", f"{at}/{CUSTODIAN}/suspend", json=body).status_code == 404
+
+    person = signed_in(world.home, world.url, "eve", "admin")
+    for proof in ({}, {"password": PASSWORD}, {"password": "wrong", "code": person.recovery[0]}):
+        answer = person.call("POST", f"{at}/imaging/restore", json={"proof": proof})
+        assert problem(answer)[:2] == (401, "not-authenticated")
+    assert imaging.sign_in().status_code == 401
+    proof = {"password": PASSWORD, "code": person.recovery.pop(0)}
+    back = person.call("POST", f"{at}/imaging/restore", json={"proof": proof})
+    assert back.raise_for_status().json()["suspended_at"] is None
+    imaging.token = ""
+    assert imaging.get(world.path).status_code == 200
+    again = {"proof": {"assertion": admin.assertion()}}
+    answer = admin.call("POST", f"{at}/imaging/restore", json=again)
+    assert problem(answer)[:2] == (404, "not-found")
+
+    entries = admin.get("/v1/audit", limit=1000).json()
+    told = [(one["action"], one["actor"]) for one in entries if "access" in one["action"]]
+    assert told == [("access suspended", "admin/tester"), ("access restored", "person/eve")]
