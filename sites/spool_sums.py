@@ -35,7 +35,9 @@ def sum_of(*pieces: bytes | memoryview) -> int:
         size += len(piece)
         whole = len(piece) - len(piece) % _LANE_BYTES
         if whole:
-            _add(np.frombuffer(piece, np.uint64, count=whole // 8), sums)
+            words = np.frombuffer(piece, np.uint64, count=whole // 8)
+            words.setflags(write=False)  # or the loop would be compiled once more
+            _add(words, sums)
         if whole < len(piece):
             _add(np.frombuffer(_padded(bytes(piece[whole:])), np.uint64), sums)
     return _folded(sums.tolist(), size)

@@ -36,13 +36,19 @@ import pyarrow as pa  # noqa: E402
 import sites.encoding_worker as encoding_worker  # noqa: E402
 from linkage.encoding.duplicates import digests, equal_ones, grouping_rules, settle, unite  # noqa: E402
 from linkage.encoding.encoder import BatchEncoder  # noqa: E402
-from linkage.encoding.fields import Normaliser, Reading  # noqa: E402
+from linkage.encoding.fields import Normaliser, Reading, apply  # noqa: E402
 from linkage.encoding.keys import StudyKey  # noqa: E402
 from linkage.encoding.spelt import Spelt  # noqa: E402
 from linkage.study import parse_study  # noqa: E402
 from sites.spool_sums import sum_of  # noqa: E402
 
-_FIELDS = {"first_name": "ada", "last_name": "byron", "date_of_birth": "1815-12-10", "sex": "f"}
+_FIELDS = {
+    "first_name": "ada",
+    "last_name": "byron",
+    "date_of_birth": "1915-12-10",
+    "sex": "f",
+    "street": "12 st james square",
+}
 _PARTY = f"""
 [[party]]
 id = "{{}}"
@@ -68,10 +74,12 @@ fields = ["first_name", "last_name"]
 
 def _go_the_whole_way() -> None:
     columns = {
-        field: Normaliser(field, Reading()).column([value, value]).column
+        field: Normaliser(field, Reading()).column(pa.array([value, value], pa.string())).column
         for field, value in _FIELDS.items()
     }
     BatchEncoder(_STUDY, _STUDY.party[0], StudyKey.generate()).encode(columns, normalised=True)
+    for ref in ("last_name:sound", "street:house_number"):
+        apply(ref, columns[ref.partition(":")[0]])
     Spelt.of_arrow(pa.array(["1", "2"]))
     found, _ = digests(columns, grouping_rules(tuple(_FIELDS)), bytes(16))
     equal_ones(np.zeros(2, np.uint64))

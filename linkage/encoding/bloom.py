@@ -85,9 +85,9 @@ class _Plan:
 
 def _plan(feature: FeatureBits, column: Coded, words: npt.NDArray[np.uint64]) -> _Plan:
     """Cut a column's values, and make their filters where that saves work."""
-    starts, numbers, positions = feature.cutter.cut(column.values)
+    starts, numbers, positions = feature.cutter.cut_column(column)
     inserted = (starts, numbers, positions, feature.bits, feature.per_token)
-    size = len(column.values)
+    size = column.size
     if 2 * size > len(column) or size * words.shape[1] * 8 > _VALUE_BYTES:
         return _Plan(inserted, None)
     filters = np.zeros((size, words.shape[1]), np.uint64)

@@ -88,15 +88,14 @@ def digests(
         raise EncodingRefused("columns differ in length")
     made = np.zeros((n, len(rules)), np.uint64)
     hashed = {
-        (field, id(column.values)): _hashed(field, column, tagger)
-        for field, column in columns.items()
+        (field, id(column)): _hashed(field, column, tagger) for field, column in columns.items()
     }
     contents = np.bitwise_xor.reduce([*hashed.values(), np.zeros(n, np.uint64)])
     for place, rule in enumerate(rules):
         says = np.ones(n, dtype=bool)
         for ref in rule.fields:
             column = _column(columns, ref, rule)
-            known = ref, id(column.values)  # the rules share what no transform changes
+            known = ref, id(column)  # the rules share what no transform changes
             if known not in hashed:
                 hashed[known] = _hashed(ref, column, tagger)
             made[:, place] ^= hashed[known]
@@ -207,8 +206,7 @@ def _tells_people_apart(columns: Mapping[str, Coded]) -> npt.NDArray[np.bool_]:
 def _hashed(ref: str, column: Coded, tagger: Tagger) -> Digests:
     # The field is hashed with its value, or a first name would cancel an equal last name.
     name = np.frombuffer(length_prefixed(ref), np.uint8)
-    spelt = Spelt.of_values(column.values)
-    tags = tagger.tags_of(name, [spelt], np.arange(len(column.values)))
+    tags = tagger.tags_of(name, [Spelt.of_each(column)], np.arange(column.size))
     return np.take(tags.view("<u8")[:, 0], column.codes)
 
 

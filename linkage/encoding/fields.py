@@ -139,9 +139,7 @@ class Normaliser:
             codes[~found] = whys.codes[1:]
             why = Coded(codes[rows], whys.values)
         column = texts.dictionary_encode()
-        return Normalised(
-            Coded(column.indices.to_numpy()[rows], column.dictionary.to_pylist()), why
-        )
+        return Normalised(Coded(column.indices.to_numpy()[rows], array=column.dictionary), why)
 
     def _each(self, different: list[object]) -> list[Found]:
         if self.field in _SHARED:
@@ -263,7 +261,10 @@ def _coded(rows: npt.NDArray[np.int64], texts: Sequence[str]) -> Coded:
     if not any(texts):
         return Coded(np.zeros(len(rows), np.int32), [""])
     column = Coded.of(texts)
-    return Coded(column.codes[rows], column.values)
+    known = column.array
+    if known is None:
+        return Coded(column.codes[rows], column.values)
+    return Coded(column.codes[rows], array=known)
 
 
 def _quick(field: str, rule: Rule) -> Callable[[str], str]:

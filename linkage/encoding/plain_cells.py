@@ -62,7 +62,7 @@ def plain_dates(rule: DateRule) -> Plain | None:
     def plain(cells: pa.StringArray) -> tuple[pa.StringArray, Bools]:
         spelt = Spelt.of_arrow(cells)
         made, found = _days(spelt.letters, spelt.starts, places, template, first, last)
-        return _texts(made[found].reshape(-1), 8 * found), found
+        return texts_of(made[found].reshape(-1), 8 * found), found
 
     return plain
 
@@ -74,8 +74,8 @@ def plain_streets(rule: StreetRule) -> Plain:
         spelt = Spelt.of_arrow(cells)
         splits = _after_number(spelt.letters, spelt.starts, LONGEST)
         sizes = np.where(splits < 0, 0, spelt.starts[1:] - splits)
-        rests = _texts(_copied(spelt.letters, splits, sizes), sizes).dictionary_encode()
-        tails = Spelt.of_values([rule.tail(one) for one in rests.dictionary.to_pylist()])
+        rests = texts_of(copied(spelt.letters, splits, sizes), sizes).dictionary_encode()
+        tails = Spelt.of_values(rule.tails(rests.dictionary.to_pylist()))
         codes = rests.indices.to_numpy()
         found = (splits >= 0) & tails.present[codes]
         lengths = np.where(found, splits - 1 - spelt.starts[:-1], 0)
@@ -83,12 +83,12 @@ def plain_streets(rule: StreetRule) -> Plain:
         made = _joined(
             spelt.letters, spelt.starts, splits, tails.letters, tails.starts, codes, found, lengths
         )
-        return _texts(made, lengths), found
+        return texts_of(made, lengths), found
 
     return plain
 
 
-def _texts(letters: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> pa.StringArray:
+def texts_of(letters: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> pa.StringArray:
     """Return the texts of these sizes, one after the other in `letters`."""
     offsets = np.zeros(len(sizes) + 1, np.int32)
     np.cumsum(sizes, out=offsets[1:])
@@ -151,7 +151,8 @@ def _after_number(letters, starts, longest):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _copied(letters, firsts, sizes):  # type: ignore[no-untyped-def]
+def copied(letters, firsts, sizes):  # type: ignore[no-untyped-def]
+    """Return, joined, the pieces of `letters` that begin at `firsts` and have these sizes."""
     made = np.empty(sizes.sum(), np.uint8)
     to = 0
     for row in range(len(sizes)):

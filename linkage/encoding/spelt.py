@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from linkage.encoding.columns import Coded
-from linkage.errors import EncodingRefused
+from linkage.encoding.columns import Coded, spelt_array, spelt_out
 
 _ROOM = np.zeros(8, np.uint8)
 """What follows the last letter, so that eight bytes can be read from each."""
@@ -42,33 +41,28 @@ class Spelt:
     @classmethod
     def of(cls, column: Coded) -> Self:
         """Return the same column, spelt out."""
-        one = cls.of_values(column.values)
-        return cls(column.codes, one.letters, one.starts, one.present[column.codes])
+        letters, starts = column.letters
+        return cls(column.codes, letters, starts, (starts[1:] > starts[:-1])[column.codes])
 
     @classmethod
     def of_values(cls, values: Sequence[str]) -> Self:
         """Return the column that holds each of the values once."""
-        text = "".join(values)
-        known = values if text.isascii() else [value.encode("utf-8") for value in values]
-        starts = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, known), np.int64, count=len(values)), out=starts[1:])
-        letters = np.frombuffer(text.encode("utf-8"), np.uint8)
-        return cls(
-            np.arange(len(values), dtype=np.int32), letters, starts, starts[1:] > starts[:-1]
-        )
+        return cls._each(*spelt_out(values))
+
+    @classmethod
+    def of_each(cls, column: Coded) -> Self:
+        """Return the column that holds each of another column's values once."""
+        return cls._each(*column.letters)
 
     @classmethod
     def of_arrow(cls, column: pa.StringArray) -> Self:
         """Return a column of texts without nulls, each its own value, without copying a letter."""
-        if column.null_count:
-            raise EncodingRefused("a column holds nulls", hint="a missing value is an empty string")
-        _, offsets, data = column.buffers()
-        n = len(column)
-        starts = np.zeros(n + 1, np.int64)
-        if n:
-            starts[:] = np.frombuffer(offsets, np.int32)[column.offset : column.offset + n + 1]
-        letters = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-        return cls(np.arange(n, dtype=np.int32), letters, starts, starts[1:] > starts[:-1])
+        return cls._each(*spelt_array(column))
+
+    @classmethod
+    def _each(cls, letters: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> Self:
+        codes = np.arange(len(starts) - 1, dtype=np.int32)
+        return cls(codes, letters, starts, starts[1:] > starts[:-1])
 
 
 def joined(

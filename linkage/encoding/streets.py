@@ -120,6 +120,14 @@ class StreetRule:
             tail = self._worked_out(rest) if rest == rest.strip() else ""
         return tail
 
+    def tails(self, rests: list[str]) -> list[str]:
+        """Return the tail of each; most streets were met before."""
+        known = map(self._known.get, rests)
+        return [
+            self.tail(rest) if tail is None else tail
+            for tail, rest in zip(known, rests, strict=True)
+        ]
+
     def _worked_out(self, rest: str) -> str:
         """Return what stands behind any number, with a blank in front; "" if that depends."""
         lowered = rest.lower()

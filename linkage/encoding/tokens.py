@@ -22,6 +22,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from linkage.encoding.columns import Coded
+
 Positions = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 """unsigned[T, k]: the first k positions of each token, mirrored for little-endian words."""
 Hasher = Callable[[Sequence[str]], Positions]
@@ -43,6 +45,10 @@ class Cutter(Protocol):
         """Return starts, numbers and positions; "" has no token."""
         ...
 
+    def cut_column(self, column: Coded) -> Cut:
+        """Return the same of a column's values."""
+        ...
+
 
 class TokenCutter:
     """Cuts with any function from a value to its tokens, in plain Python."""
@@ -58,6 +64,10 @@ class TokenCutter:
             numbers += [known.setdefault(token, len(known)) for token in self._tokens_of(value)]
             starts.append(len(numbers))
         return np.array(starts, np.int64), np.array(numbers, np.int32), self._hasher(list(known))
+
+    def cut_column(self, column: Coded) -> Cut:
+        """As Cutter says."""
+        return self.cut(column.values)
 
 
 class NgramCutter:
@@ -76,12 +86,17 @@ class NgramCutter:
 
     def cut(self, values: Sequence[str]) -> Cut:
         """As Cutter says. Equal to TokenCutter with `ngrams` but for the numbers of tokens."""
-        text = "".join(values)
-        if not (len(self._table) and text.isascii()):
-            return self._slow.cut(values)
-        lengths = np.fromiter(map(len, values), np.int64, count=len(values))
-        letters = np.frombuffer(text.encode("ascii"), np.uint8)
-        starts, grams = _cut_ascii(letters, lengths, self._n)
+        return self.cut_column(Coded(np.zeros(0, np.int32), list(values)))
+
+    def cut_column(self, column: Coded) -> Cut:
+        """As Cutter says."""
+        if not len(self._table):
+            return self._slow.cut(column.values)
+        letters, places = column.letters
+        letters = letters[places[0] : places[-1]]
+        if len(letters) and letters.max() > 127:
+            return self._slow.cut(column.values)
+        starts, grams = _cut_ascii(letters, np.diff(places), self._n)
         numbers = self._table[grams]
         if len(numbers) and numbers.min() < 0:
             self._learn(np.unique(grams[numbers < 0]))

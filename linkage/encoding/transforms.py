@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jellyfish
+import pyarrow.compute as pc
 
 from linkage.encoding import nicknames, streets
 from linkage.encoding.columns import Coded
@@ -36,12 +37,26 @@ def apply(field_ref: str, column: Coded) -> Coded:
             f"{field_ref!r} {fault}", hint="see linkage.study.TRANSFORMS"
         ) from None
     if not transform:
-        return column.changed(_WHOLE[field]) if field in _WHOLE else column
+        return _whole(field, column)
     if transform.isdigit():
         return column.changed(_first(field, int(transform)))
     if transform in _PARTS:
         return column.cut(_PARTS[transform])
-    return column.changed(_CHANGES[transform])
+    # Only who encodes loads what compiles loops; others need the names of transforms.
+    from linkage.encoding.plain_transforms import plain_change
+
+    plain = plain_change(transform)
+    made = plain(column) if plain else None
+    return column.changed(_CHANGES[transform]) if made is None else made
+
+
+def _whole(field: str, column: Coded) -> Coded:
+    """Return what the field gives; the column itself where that is what it holds already."""
+    if field == "last_name" and column.array is not None:
+        if not (column.letters[0] == ord("-")).any():
+            return column
+        return Coded(column.codes, array=pc.replace_substring(column.array, "-", ""))
+    return column.changed(_WHOLE[field]) if field in _WHOLE else column
 
 
 def _first(field: str, size: int) -> Change:
