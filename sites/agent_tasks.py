@@ -30,6 +30,7 @@ from linkage.messages import (
 from sites.allowing import POLICY, allow, allowed_by, withdraw
 from sites.answers import answer_imaging, imaging_of, is_answered, mark_answered, send_rows
 from sites.counted import knows_reader
+from sites.ended import remember_ended
 from sites.outbox import was_sent
 from sites.questions import decide, decided, require_usable
 from sites.session import Session
@@ -80,6 +81,7 @@ def waiting_tasks(session: Session) -> list[Task]:
     purposes = Purposes(session)
     found: list[Task] = []
     for question in reversed(session.broker.questions(session.study_id)):
+        remember_ended(session, question)
         for kind, subject in _parts(session, question):
             if not is_answered(session, subject):
                 found.append(Task(kind, subject, question, purposes.of(question.run_id)))

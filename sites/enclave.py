@@ -40,6 +40,7 @@ from sites.cohort.omop import OmopSource
 from sites.cohort.saved import open_saved
 from sites.count_ledger import ledger_of
 from sites.counted import send_counts
+from sites.ended import remember_ended
 from sites.kept_cohorts import remember
 from sites.link_quality import link_quality_of
 from sites.questions import require_approved, require_delivering, require_usable
@@ -153,6 +154,7 @@ def join(
     criteria = _clinical(session, question)
     require_shown(question)
     require_terms(session, question.use)
+    remember_ended(session, question)
     require_approved(session, question)
     require_delivering(session)
     if question.delivery_id is None:
@@ -191,6 +193,7 @@ def join(
                     "run": question.run_id,
                     "question": question_id,
                     "delivery": question.delivery_id,
+                    **({"expires": question.expires} if question.expires else {}),
                 },
                 notices={imaging_of(session): notice, session.party: source.config.use},
             ),

@@ -71,6 +71,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """List the study's questions: why, until when, who decided, what each waits for."""
+    from sites.ended import remember_ended
     from sites.question_words import summary
     from sites.session import session_of
 
@@ -79,6 +80,8 @@ def status(
             would("ask", {"broker": session.broker.url, "as": session.uploader}, as_json=as_json)
             return
         asked = session.broker.questions(session.study_id)
+        for one in asked:
+            remember_ended(session, one)
         chosen = [one for one in asked if question in ("", one.question_id)]
         for one in [] if as_json else chosen:
             show(f"{one.question_id}: {one.title}", summary(one, session))

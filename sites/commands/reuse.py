@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sites.terminal import DryRun, show, told, would
 
+if TYPE_CHECKING:
+    from sites.vault import Vault
+
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+_SITE = Path("site.toml")
 Cohort = Annotated[Path, typer.Option("--cohort", help="The delivered folder.")]
 
 
@@ -22,14 +26,19 @@ def performance(
     out: Annotated[Path | None, typer.Option(help="An HTML page to write.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    site: Annotated[
+        Path, typer.Option("--site", help="The enclave's site file: is the cohort still in use?")
+    ] = _SITE,
 ) -> None:
     """Enclave: how well a model predicts in a delivered cohort, by subgroup, suppressed."""
     from sites.cohort.performance import performance as measure
     from sites.cohort.performance import read_predictions
     from sites.cohort.performance_page import performance_page, summary
     from sites.cohort.saved import open_saved
+    from sites.ended import known_state, require_in_use
 
-    saved = open_saved(cohort)
+    saved, vault = open_saved(cohort), known_state(site, default=_SITE)
+    require_in_use(saved.report, vault)
     read = read_predictions(predictions, saved)
     if dry_run:
         would("measure", {"cohort": cohort, "threshold": threshold}, as_json=as_json)
@@ -38,8 +47,14 @@ def performance(
     if out:
         out.write_text(performance_page(found), encoding="utf-8")
         out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    rows = summary(found) | ({"page": out} if out else {})
+    rows = summary(found) | ({"page": out} if out else {}) | _checked(vault)
     show("Performance by subgroup", rows, as_json=as_json, data=found)
+
+
+def _checked(vault: Vault | None) -> dict[str, object]:
+    if vault is not None:
+        return {}
+    return {"NOT checked": "whether the cohort was revoked: name the enclave's --site"}
 
 
 @told
