@@ -27,10 +27,6 @@ def access_suspend(
     home: HomeOption,
 ) -> None:
     """End its tokens now, and give it no others until its access is restored."""
-    from linkage.errors import PackageRefused
-
-    if not 3 <= len(reason) <= 200 or not reason.isprintable():
-        raise PackageRefused("the reason does not fit", hint="3 to 200 printable characters")
     ended = services(home).access.suspend(study, name, reason)
     typer.echo(f"The access of {name} in {study} is suspended; {ended} tokens ended.")
     typer.echo(

@@ -14,6 +14,7 @@ from broker.container import Broker
 from broker.description import describe
 from broker.limits import Outermost
 from broker.routes import (
+    access,
     accounts,
     assertions,
     audit,
@@ -46,6 +47,7 @@ def create_app(broker: Broker) -> FastAPI:
     app.include_router(proposals.router)
     app.include_router(reviews.router)
     app.include_router(sessions.router)
+    app.include_router(access.router)
     app.include_router(accounts.router)
     app.include_router(system.router)
     add_portal(app)

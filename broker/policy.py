@@ -90,6 +90,8 @@ class Action(Enum):
     READ_ACCOUNTS = "read who may sign in"
     CHANGE_ACCOUNTS = "change who may sign in"
     READ_SYSTEM = "read how this broker does"
+    READ_ACCESS = "read whose access is suspended"
+    CHANGE_ACCESS = "suspend or restore an access"
 
 
 ALLOWED: Mapping[Action, frozenset[str]] = {
@@ -138,6 +140,8 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.READ_ACCOUNTS: frozenset({ADMIN}),
     Action.CHANGE_ACCOUNTS: frozenset({ADMIN}),
     Action.READ_SYSTEM: frozenset({ADMIN}),
+    Action.READ_ACCESS: frozenset({ADMIN}),
+    Action.CHANGE_ACCESS: frozenset({ADMIN}),
 }
 """The whole policy. An action that is not here is refused to everybody."""
 

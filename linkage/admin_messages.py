@@ -59,6 +59,31 @@ class DestructionOrdered(Message):
     finished_at: int | None = None
 
 
+class AccessState(Message):
+    """
+    A party or contributor of a study by its key. suspended_at: Unix seconds, None where it may sign
+    in; reason: why it may not.
+    """
+
+    name: Name
+    party: Name
+    fingerprint: str
+    suspended_at: int | None = None
+    reason: str = ""
+
+
+class AccessSuspended(Message):
+    """Suspending an access. reason: a line that the site and the audit log get to read."""
+
+    reason: str = Field(min_length=3, max_length=200)
+
+
+class AccessRestored(Message):
+    """Restoring a suspended access: what was stolen would open again, so it is proved who asks."""
+
+    proof: Proof = Field(repr=False)
+
+
 class RetentionClock(Message):
     """
     What one retention rule runs on in one study. things: dataset versions, runs or items of an

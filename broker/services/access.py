@@ -12,11 +12,16 @@ import time
 from dataclasses import dataclass
 
 from broker import audit
+from broker.policy import Grant
 from broker.registered import RegisteredStudy
 from broker.store import access, studies
 from broker.store.access import SuspensionRow
 from broker.store.engine import Connection, Database
-from linkage.errors import NotFound
+from linkage.admin_messages import AccessState
+from linkage.errors import NotFound, PackageRefused
+
+CONSOLE = "console"
+"""In the audit log: whoever can log in on the broker's machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +30,15 @@ class Access:
 
     database: Database
 
-    def suspend(self, study_id: str, name: str, reason: str) -> int:
+    def suspend(self, study_id: str, name: str, reason: str, *, by: str = CONSOLE) -> int:
         """
         End every token of a party or contributor and give it no other; return how many ended.
-        Twice is once, and keeps the first reason. Raises NotFound.
+        Twice is once, and keeps the first reason. by: who asks, for the log.
+
+        Raises NotFound; PackageRefused for a reason that is no line of 3 to 200 characters.
         """
+        if not 3 <= len(reason) <= 200 or not reason.isprintable():
+            raise PackageRefused("the reason does not fit", hint="3 to 200 printable characters")
         with self.database.change() as connection:
             _study_of(connection, study_id, name)
             ended = access.end_tokens(connection, study_id, name)
@@ -38,10 +47,10 @@ class Access:
                     study_id=study_id, name=name, since=int(time.time()), reason=reason
                 )
                 access.suspend(connection, row)
-                _record(connection, "access suspended", row, tokens=ended)
+                _record(connection, "access suspended", row, by, tokens=ended)
         return ended
 
-    def restore(self, study_id: str, name: str) -> str:
+    def restore(self, study_id: str, name: str, *, by: str = CONSOLE) -> str:
         """
         Let it sign in again; return the fingerprint of the key with which. Raises NotFound where
         it is not suspended.
@@ -54,9 +63,34 @@ class Access:
                     hint="see `linkage-broker access list`",
                 )
             access.restore(connection, study_id, name)
-            _record(connection, "access restored", row)
+            _record(connection, "access restored", row, by)
             study = _study_of(connection, study_id, name)
         return study.pin(name).fingerprint
+
+    def of_study(self, grant: Grant) -> list[AccessState]:
+        """Return the study's parties, each followed by its contributors, with their keys."""
+        study = grant.study
+        with self.database.read() as connection:
+            every = access.suspensions(connection)
+        away = {row.name: row for row in every if row.study_id == study.id}
+        return [
+            AccessState(
+                name=name,
+                party=party.id,
+                fingerprint=study.pin(name).fingerprint,
+                suspended_at=away[name].since if name in away else None,
+                reason=away[name].reason if name in away else "",
+            )
+            for party in study.config.party
+            for name in (party.id, *party.contributors)
+        ]
+
+    def one(self, grant: Grant, name: str) -> AccessState:
+        """Return one of them. Raises NotFound."""
+        for state in self.of_study(grant):
+            if state.name == name:
+                return state
+        raise NotFound("there is no such party or contributor", hint="GET .../access lists them")
 
     def all(self) -> list[SuspensionRow]:
         """Return what is suspended, by study and name."""
@@ -75,10 +109,12 @@ def _study_of(connection: Connection, study_id: str, name: str) -> RegisteredStu
     return study
 
 
-def _record(connection: Connection, action: str, row: SuspensionRow, **detail: int) -> None:
+def _record(
+    connection: Connection, action: str, row: SuspensionRow, actor: str, **detail: int
+) -> None:
     audit.record(
         connection,
-        actor="console",
+        actor=actor,
         action=action,
         study_id=row.study_id,
         subject=row.name,

@@ -51,7 +51,9 @@ _IN_EVERY_STATE = frozenset(
         Action.DESTROY_STUDY,  # twice is once; what is not closed the order itself refuses
     }
 )
-_BUT_DESTROYED = frozenset({Action.WITHDRAW, Action.OPT_OUT, Action.CLOSE_STUDY})
+_BUT_DESTROYED = frozenset(
+    {Action.WITHDRAW, Action.OPT_OUT, Action.CLOSE_STUDY, Action.CHANGE_ACCESS}
+)
 _DRAFT_TOO = frozenset({Action.CONFIRM, Action.ANSWER_LOOK, Action.END_LOOK})
 
 _REMEDY = {

@@ -47,6 +47,7 @@ NAMES = {
     "item_id",
     "number",
     "account",
+    "actor",
     "proposal_id",
 }
 
@@ -110,6 +111,7 @@ def filled(path: str, study: str) -> str:
         "item_id": "item-1",
         "number": "1",
         "account": "nobody-here",
+        "actor": "imaging",
         "proposal_id": "proposal-1",
     }
     return re.sub(r"{(\w+)}", lambda name: values[name.group(1)], path)

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from broker.cli import app
 from broker.config import BrokerConfig
 from broker.routes import (
+    access,
     accounts,
     assertions,
     audit,
@@ -69,6 +70,7 @@ def test_every_address_is_documented_and_no_other() -> None:
             *(health, studies, uploads, assertions, runs, second_looks, jobs, relay, audit),
             reviews,
             governance,
+            access,
             accounts,
             system,
             proposals,

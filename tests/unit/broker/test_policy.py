@@ -103,6 +103,8 @@ MAY = {
     Action.READ_ACCOUNTS: {"admin"},
     Action.CHANGE_ACCOUNTS: {"admin"},
     Action.READ_SYSTEM: {"admin"},
+    Action.READ_ACCESS: {"admin"},
+    Action.CHANGE_ACCESS: {"admin"},
 }
 """Written out by hand, with the path naming party "claims"; the policy must say the same."""
 
