@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 _WIDTH = 480.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 470.0, 42.0, 190.0
+MINUS = "\N{MINUS SIGN}"
 _MOST_SETS = 24
 """Rows of an overlap plot; what is smaller is summed up in the table beside it."""
 _ROW = 26.0
@@ -108,7 +109,7 @@ def bars(rows: Sequence[Bar], said: str) -> Markup:
 
 def grouped(count: int, sign: str = "") -> str:
     """Return a number as the portal writes it, its thousands apart. sign: "+" for a change."""
-    return f"{count:{sign},}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{count:{sign},}".replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
 
 
 def letters(count: int) -> list[str]:
@@ -122,7 +123,7 @@ def sizes_as_bars(sizes: Mapping[str, int], *, most: int = 12) -> list[Bar]:
     head, tail = ordered[:most], ordered[most:]
     named = [(f"{size} record{'s' if size > 1 else ''}", count) for size, count in head]
     if tail:
-        named.append((f"{tail[0][0]} and more", sum(count for _, count in tail)))
+        named.append((f"{tail[0][0]} or more", sum(count for _, count in tail)))
     widest = max((count for _, count in named), default=1)
     return [
         Bar(label, count / max(1, widest), grouped(count), soft=label == "1 record")

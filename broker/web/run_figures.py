@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from broker.web import drawings
-from broker.web.drawings import grouped
+from broker.web.drawings import MINUS, grouped
 from linkage.matching.estimates import LEAST_THRESHOLD
 
 ALL = "all"
@@ -17,6 +17,8 @@ ALL = "all"
 _POINT = (
     "threshold", "links", "precision", "precision_interval", "recall", "recall_interval", "f1",
 )  # fmt: skip
+_MOST_SETS = 60
+"""Sets of datasets in a comparison; a dozen datasets have thousands."""
 _BELOW = ("threshold", "pairs", "matches", "variance")
 
 
@@ -164,7 +166,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[st
     flat = {"inputs": "Dataset", "asserted": "Assertion list", "opted_out": "Opt-out list"}
     for key, name in names.items():
         if a[key] != b[key]:
-            yield name, _said(a[key]), _said(b[key])
+            yield name, _said(a[key], key), _said(b[key], key)
     for key, name in flat.items():
         for uploader in sorted({*a[key], *b[key]}):
             one, other = a[key].get(uploader), b[key].get(uploader)
@@ -172,7 +174,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[st
                 yield f"{name} of {uploader}", _said(one), _said(other)
 
 
-def _said(value: Any) -> str:
+def _said(value: Any, key: str = "") -> str:
+    if key == "precision" and value is None:
+        return "the best F1"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -199,33 +203,72 @@ class Row:
     change: str = ""
 
 
-def side_by_side(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield the figures of two reports, all together first, then every two parties."""
-    yield _counted("Persons", a["persons"], b["persons"])
-    yield _counted("Candidate pairs", a["candidates"], b["candidates"])
-    yield from _estimated("", {ALL: a["overall"]}, {ALL: b["overall"]}, ALL)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures of one kind. more: rows that are left out, being small."""
+
+    name: str
+    rows: Sequence[Row]
+    more: int = 0
+
+
+def side_by_side(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield the figures of two reports, all together first, then every two parties, then sets."""
+    yield Table(
+        "All together",
+        [
+            _counted("Persons", a["persons"], b["persons"]),
+            _counted("Candidate pairs", a["candidates"], b["candidates"]),
+            *_estimated("", {ALL: a["overall"]}, {ALL: b["overall"]}, ALL),
+        ],
+    )
     one, other = ({v.key: v.estimate for v in views(r) if v.key != ALL} for r in (a, b))
     if len(one | other) > 1:
-        for key in sorted(one | other):
-            yield from _estimated(f"{key.replace('+', ' and ')}: ", one, other, key)
-    for names in sorted({*a["overlaps"], *b["overlaps"]}, key=lambda n: (-n.count("+"), n)):
-        said = f"Persons in {' and '.join(names.split('+'))}{'' if '+' in names else ' only'}"
-        yield _counted(said, a["overlaps"].get(names, 0), b["overlaps"].get(names, 0))
+        by_two = (
+            row
+            for key in sorted(one | other)
+            for row in _estimated(f"{key.replace('+', ' and ')}: ", one, other, key)
+        )
+        yield Table("By two parties", list(by_two))
+    sets = {
+        names: (a["overlaps"].get(names, 0), b["overlaps"].get(names, 0))
+        for names in (*a["overlaps"], *b["overlaps"])
+    }
+    largest = sorted(sets, key=lambda names: (-max(sets[names]), names))
+    rows = [
+        _counted(f"{' and '.join(n.split('+'))}{'' if '+' in n else ' only'}", *sets[n])
+        for n in largest[:_MOST_SETS]
+    ]
+    yield Table("Persons by the datasets that hold them", rows, max(0, len(sets) - len(rows)))
 
 
 def _estimated(before: str, a: Mapping[str, Any], b: Mapping[str, Any], key: str) -> Iterator[Row]:
     if key not in a or key not in b:
-        yield Row(f"{before}compared", *("yes" if key in one else "no" for one in (a, b)))
+        yield Row(_named(before, "Compared"), *("yes" if key in one else "no" for one in (a, b)))
         return
     one, other = a[key]["chosen"], b[key]["chosen"]
-    yield _counted(f"{before}links", one["links"], other["links"])
+    yield _counted(_named(before, "Links"), one["links"], other["links"])
+    if not one["links"] and not other["links"]:
+        return
+    both = bool(one["links"] and other["links"])
     for name in ("precision", "recall"):
         yield Row(
-            f"{before}estimated {name}",
-            *(f"{p[name]:.4f} ± {p[f'{name}_interval']:.4f}" for p in (one, other)),
-            f"{other[name] - one[name]:+.4f}",
+            _named(before, f"Estimated {name}"),
+            *(_share(point, name) for point in (one, other)),
+            f"{other[name] - one[name]:+.4f}".replace("-", MINUS) if both else "",
         )
-    yield Row(f"{before}link threshold", *(f"{p['threshold']:.4f}" for p in (one, other)))
+    yield Row(_named(before, "Link threshold"), *(f"{p['threshold']:.4f}" for p in (one, other)))
+
+
+def _named(before: str, text: str) -> str:
+    return f"{before}{text.lower()}" if before else text
+
+
+def _share(point: Mapping[str, Any], name: str) -> str:
+    """An estimate of no links at all says nothing."""
+    if not point["links"]:
+        return "nothing linked"
+    return f"{point[name]:.4f} ± {point[f'{name}_interval']:.4f}"
 
 
 def _counted(name: str, first: int, second: int) -> Row:

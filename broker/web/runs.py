@@ -188,7 +188,7 @@ def _differences(one: RunState, other: RunState) -> dict[str, Any]:
     made = [{**run.model_dump(), **(run.model_dump()["basis"] or {})} for run in (one, other)]
     return {
         "differences": list(run_figures.differences(*made)),
-        "rows": list(run_figures.side_by_side(one.report or {}, other.report or {})),
+        "tables": list(run_figures.side_by_side(one.report or {}, other.report or {})),
         "took": [run_words.duration(sum(run.seconds.values())) for run in (one, other)],
     }
 
