@@ -23,7 +23,8 @@ Every error that a user of this project can meet, as one tree.
     │   └── NotAllowed
     ├── NotFound               no such study, dataset version, run, release, question
     ├── Conflict               what is asked contradicts what is already there
-    │   └── RequestReused      an idempotency key came again with another request
+    │   ├── RequestReused      an idempotency key came again with another request
+    │   └── AlreadySent        this party sent something else for the same subject before
     ├── TooManyRequests        a caller has to wait: seconds
     ├── TooSlow                a body does not come
     └── Unreachable            the broker does not answer
@@ -186,6 +187,10 @@ class Conflict(LinkageError):
 
 class RequestReused(Conflict):
     code = "request-reused"
+
+
+class AlreadySent(Conflict):
+    code = "already-sent"
 
 
 class TooManyRequests(LinkageError):

@@ -23,7 +23,7 @@ from broker.services.releases import require_usable
 from broker.store import jobs, studies
 from broker.store.engine import Connection, Database
 from linkage.case_map_names import read_case_map_subject
-from linkage.errors import Conflict, NotAllowed, NotFound, PackageRefused
+from linkage.errors import AlreadySent, Conflict, NotAllowed, NotFound, PackageRefused
 from linkage.messages import (
     BROKER,
     CASE_MAP,
@@ -167,7 +167,7 @@ class Relay:
         """
         Keep a sealed object; return it, and whether it is new. The same again is one.
 
-        Raises PackageRefused where the party did not seal it for exactly this, Conflict where
+        Raises PackageRefused where the party did not seal it for exactly this, AlreadySent where
         another one is there already, TooLarge where it passes a quota.
         """
         study, sender = announced.grant.study, announced.grant.party
@@ -208,7 +208,7 @@ class Relay:
                     )
             fate.kept = found is None
         if found and found.digest != row.digest:
-            raise Conflict(
+            raise AlreadySent(
                 f"another {row.purpose} was sent for this subject already",
                 hint="the first one stands; a new question or delivery takes a new one",
             )
