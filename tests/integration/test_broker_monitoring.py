@@ -18,6 +18,7 @@ from tests.broker_world import World, make_world, packages, problem, running, wa
 from tests.isolated import CHECKOUT
 
 ALERTS = yaml.safe_load((CHECKOUT / "configs" / "prometheus" / "alerts.yml").read_text())
+DASHBOARD = json.loads((CHECKOUT / "configs" / "grafana" / "broker.json").read_text())
 PORTS = {"server": 0, "worker": 0}
 
 
@@ -106,6 +107,61 @@ def test_every_alert_names_metrics_that_exist(world: World) -> None:
         assert rule["annotations"]["summary"]
         assert rule["labels"]["severity"] in ("page", "ticket")
     assert len(group["rules"]) >= 10
+
+
+def test_every_query_of_the_dashboard_names_what_exists(world: World) -> None:
+    """Metrics and their labels; and no metric of ours is left out of it."""
+    labels: dict[str, set[str]] = {
+        # Only while something is under way, or once something has failed.
+        "linkage_run_stage_age_seconds": {"stage"},
+        "linkage_runs_in_stage": {"stage"},
+        "linkage_failed_steps_total": {"step"},
+    }
+    for of in PORTS:
+        for one in scraped(of):
+            name, _, rest = one.partition("[")
+            labels.setdefault(name, set()).update(re.findall(r"\('(\w+)', '", rest))
+    panels = [one for one in DASHBOARD["panels"] if one["type"] != "row"]
+    assert len(panels) >= 15
+    shown = set()
+    for panel in panels:
+        assert panel["description"]
+        for target in panel["targets"]:
+            named = set(re.findall(r"\b(?:linkage|process)_\w+", target["expr"]))
+            assert named
+            assert named <= labels.keys(), (panel["title"], named - labels.keys())
+            shown |= named
+            # What Prometheus itself adds to each sample is there always.
+            known = set.union(*(labels[one] for one in named)) | {"job", "instance", "le"}
+            grouped = re.findall(r"by \(([\w, ]+)\)", target["expr"])
+            used = {label.strip() for group in grouped for label in group.split(",")}
+            used |= set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            used |= set(re.findall(r"[{,](\w+)=~?\"", target["expr"]))
+            assert used <= known, (panel["title"], used - known)
+    ours = {
+        re.sub("_(bucket|sum|count)$", "", one)
+        for one in labels
+        if one.startswith("linkage_") and not one.endswith("_created")
+    }
+    assert ours == {re.sub("_(bucket|sum|count)$", "", one) for one in shown if "linkage" in one}
+    alerts = {rule["alert"] for rule in ALERTS["groups"][0]["rules"]}
+    told = " ".join(panel["description"] for panel in panels)
+    assert set(re.findall(r"Broker[A-Z]\w+", told)) <= alerts
+
+
+def test_panels_have_their_own_place() -> None:
+    taken: set[tuple[int, int]] = set()
+    assert len({one["id"] for one in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
 
 
 def test_live_and_ready(world: World) -> None:
