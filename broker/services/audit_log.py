@@ -68,11 +68,11 @@ class AuditLog:
         return Page([_entry(row, previous) for row in found], older, unsearched)
 
     def names(self, _grant: Grant) -> dict[str, list[str]]:
-        """Return which actors and actions occur, as far as they can be searched for."""
+        """Return which studies, actors and actions occur, as far as they can be searched for."""
         with self.database.read() as connection:
             return {
                 name: audit_index.known(connection, name, most=_MOST_NAMES)
-                for name in ("actor", "action")
+                for name in ("study", "actor", "action")
             }
 
     def catch_up(self, most: int = _AT_ONCE) -> int:
