@@ -112,6 +112,12 @@ class Heads:
             found = rows.heads_page(connection, after=after, limit=limit)
         return [AuditHead.model_validate_json(row.head) for row in found]
 
+    def lines(self) -> Iterator[bytes]:
+        """Yield all heads, oldest first, as the lines of a file that `linkage audit` reads."""
+        with self._database.read() as connection:
+            for row in rows.walk_heads(connection):
+                yield row.head.encode() + b"\n"
+
     def export(self, signer: PublicIdentity) -> Iterator[bytes]:
         """
         Yield the whole log with its heads, as `audit export` writes it, as it is: whoever gets it

@@ -29,5 +29,6 @@ NOTICES: Mapping[str, str] = {
     "review-opened": "The review is being opened. Reviewers see it within seconds.",
     "review-closing": "The review takes no more answers. A worker judges them.",
     "answer-taken-back": "Your answer is taken back. Here is its pair again.",
+    "head-wished": "A worker signs a head within seconds.",
 }
 """By key; what is no key here says nothing."""

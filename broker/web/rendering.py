@@ -139,3 +139,5 @@ def _study_tabs(visit: Visit, at: str) -> Iterator[tuple[str, str]]:
         yield "Questions", f"{at}/questions"
     if visit.may(Action.READ_RELEASE):
         yield "Releases", f"{at}/releases"
+    if visit.may(Action.READ_HEADS):
+        yield "Audit", f"{at}/audit"
