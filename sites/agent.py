@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from linkage.errors import Conflict, LinkageError, Unreachable
+from linkage.errors import Conflict, HistoryAltered, LinkageError, Unreachable
 from linkage.proposal_messages import ProposalState
 from sites.agent_pace import Backoff, Stop
 from sites.agent_tasks import (
@@ -36,6 +36,7 @@ from sites.agent_tasks import (
     judge,
     perform,
     refuse,
+    sent_before,
     waiting_tasks,
 )
 from sites.outbox import sweep
@@ -226,7 +227,7 @@ def _done(session: Session, task: Task) -> Event:
         if not judged.go:
             return "refused" if judged.deny else "waits", judged.said
         left = perform(session, task)
-        return "waits" if left else "done", left or judged.said
+        return "waits" if left else "done", left or sent_before(session, task) or judged.said
 
     return _tried(WORDS[task.kind], task.subject, do)
 
@@ -324,8 +325,12 @@ class Agent:
         if event.state == "done":
             self._said.pop(event.key, None)
             self.tell(event)
-        elif self._said.get(event.key) != event.said:
-            self._said[event.key] = event.said
+            return
+        # Two histories stay two, whichever head shows it at this look.
+        altered = isinstance(event.fault, HistoryAltered)
+        said = HistoryAltered.code if altered else event.said
+        if self._said.get(event.key) != said:
+            self._said[event.key] = said
             self.tell(event)
 
     def _write(self, vault: Vault, events: list[Event]) -> None:

@@ -31,7 +31,7 @@ from sites.allowing import POLICY, allow, allowed_by, withdraw
 from sites.answers import answer_imaging, imaging_of, is_answered, mark_answered, send_rows
 from sites.counted import knows_reader
 from sites.ended import remember_ended
-from sites.outbox import was_sent
+from sites.outbox import was_forgotten, was_sent
 from sites.questions import decide, decided, require_usable
 from sites.session import Session
 from sites.terms import terms_allow
@@ -44,6 +44,11 @@ WORDS: dict[Kind, str] = {
     "join": "cohort of delivery",
 }
 
+SENT_BEFORE = (
+    "sent before, by this site; the first one stands. This private folder is older than that: if it"
+    " was restored from a backup, docs/agent.md says what else it has forgotten; if the broker was,"
+    " see linkage-site accept-restored"
+)
 READER_WAITS = (
     "counted; who asked hears it once this site's steward approves: the question was not asked from"
     " here, so the reading key is known to nobody"
@@ -205,7 +210,8 @@ def reader_is_known(session: Session, task: Task) -> bool:
 
 def perform(session: Session, task: Task) -> str:
     """
-    Do the task, then mark it done; return "", or what of it still waits, in words.
+    Do the task, then mark it done; return "", or what of it still waits, in words; `sent_before`
+    tells afterwards whether the broker had it already.
 
     Raises LinkageError; what it did by then is not done twice.
     """
@@ -226,6 +232,11 @@ def perform(session: Session, task: Task) -> str:
         _build(session, task)
     mark_answered(session, task.subject)
     return ""
+
+
+def sent_before(session: Session, task: Task) -> str:
+    """Return in words that what was just made had been sent before, "" where it had not."""
+    return SENT_BEFORE if was_forgotten(session, task.subject) else ""
 
 
 def refuse(session: Session, task: Task) -> None:

@@ -24,6 +24,7 @@ from linkage.errors import HistoryAltered, KeyRefused
 from linkage.sealing import PublicIdentity
 
 HEADS, CONFLICT = "audit-heads.jsonl", "audit-conflict.jsonl"
+_MOST_EVIDENCE = 1000
 _TAIL_BYTES = 4096
 """More than one line; a head has about 400 bytes."""
 
@@ -99,13 +100,17 @@ class KeptHeads:
         os.fsync(file.fileno())
 
     def _conflict(self, head: AuditHead, what: str) -> None:
-        evidence = self.path.with_name(CONFLICT)
-        with evidence.open("ab") as file:
-            file.write(head.canonical() + b"\n")
+        evidence, line = self.path.with_name(CONFLICT), head.canonical() + b"\n"
+        # An agent looks again and again: one contradiction is evidence enough, and each head once.
+        known = evidence.read_bytes().splitlines(keepends=True) if evidence.exists() else []
+        if line not in known and len(known) < _MOST_EVIDENCE:
+            with evidence.open("ab") as file:
+                file.write(line)
         raise HistoryAltered(
             f"the broker showed two histories of its audit log: {what}",
             hint=f"stop, keep {self.path} and {evidence} and tell your steward and the other"
-            " parties; docs/audit.md says what to do if the broker was restored from a backup",
+            " parties. If the broker's admin says, by telephone, that it was restored from a"
+            " backup: linkage-site accept-restored (docs/audit.md)",
         )
 
     def _newest(self, file: BinaryIO) -> AuditHead | None:

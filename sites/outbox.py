@@ -9,6 +9,9 @@ strike the fillers out and count the rest. So what was sealed is written down be
 and a process that was killed anywhere between is followed by one that sends these bytes. The broker
 takes the same again as one; other bytes under the same name it refuses, and so does this site.
 
+A private folder that was restored from a backup has forgotten what was sent since. What is made
+anew has other bytes, so the broker refuses it; then the first ones stand, and that is written down.
+
 Here lie only objects sealed to somebody else: this site cannot open them either. What the broker
 acknowledged is forgotten but for its digest.
 """
@@ -21,10 +24,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from linkage.errors import Conflict, NotFound
+from linkage.errors import AlreadySent, Conflict, NotFound
 from linkage.sealing import Context, PublicIdentity, seal
 from sites.session import Session
 from sites.vault import Vault
+
+_FORGOTTEN = b"sent before this private folder was restored"
+"""In place of the digest of what was sent."""
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 
@@ -42,8 +48,8 @@ def send_once(
     Seal what `make` returns to `recipient`, send it; return False if it was sent before.
 
     make is called only where nothing was sealed for this purpose and subject yet. key: to which it
-    is sealed; default: the recipient's own in the signed study. Raises what the broker refuses:
-    Conflict also where it holds other bytes than these.
+    is sealed; default: the recipient's own in the signed study. Raises what the broker refuses, but
+    for other bytes than it has: then False, and `was_forgotten`.
     """
     waiting, sent = _files(session, f"{purpose}.{recipient}" if key else purpose, subject)
     if sent.exists():
@@ -59,15 +65,25 @@ def send_once(
         _write(waiting, sealed)
     # Read again also where it was just written: another process may have been the first.
     sealed = waiting.read_bytes()
-    session.broker.relay(session.study_id, recipient, purpose, subject, sealed)
-    _write(sent, hashlib.sha256(sealed).hexdigest().encode(), anew=True)
+    digest = hashlib.sha256(sealed).hexdigest().encode()
+    try:
+        session.broker.relay(session.study_id, recipient, purpose, subject, sealed)
+    except AlreadySent:
+        digest = _FORGOTTEN
+    _write(sent, digest, anew=True)
     waiting.unlink(missing_ok=True)
-    return True
+    return digest != _FORGOTTEN
 
 
 def was_sent(session: Session, purpose: str, subject: str) -> bool:
     """Did the broker acknowledge what this site sealed for this purpose and subject?"""
     return _files(session, purpose, subject)[1].exists()
+
+
+def was_forgotten(session: Session, subject: str) -> bool:
+    """Did the broker have something of this site that this folder knew nothing of?"""
+    folder = session.vault.folder / "outbox" / "sent"
+    return any(path.read_bytes() == _FORGOTTEN for path in folder.glob(f"{subject}.*"))
 
 
 def sweep(vault: Vault) -> None:

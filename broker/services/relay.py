@@ -23,7 +23,7 @@ from broker.services.releases import require_usable
 from broker.store import jobs, studies
 from broker.store.engine import Connection, Database
 from linkage.case_map_names import read_case_map_subject
-from linkage.errors import AlreadySent, Conflict, NotAllowed, NotFound, PackageRefused
+from linkage.errors import AlreadySent, NotAllowed, NotFound, PackageRefused
 from linkage.messages import (
     BROKER,
     CASE_MAP,

@@ -97,6 +97,11 @@ def test_a_site_goes_on_and_keeps_the_evidence(log: Log, tmp_path: Path, kept: K
     lose(log, tmp_path, kept)
     with pytest.raises(HistoryAltered, match="two histories"):
         log.show(kept)
+    for _ in range(3):  # an agent looks again and again: one line is evidence enough
+        with pytest.raises(HistoryAltered, match="two histories") as caught:
+            log.show(kept)
+    assert "linkage-site accept-restored" in caught.value.hint
+    assert kept.path.with_name(CONFLICT).read_bytes().count(b"\n") == 1
     before, conflict = kept.path.read_bytes(), kept.path.with_name(CONFLICT).read_bytes()
     entry, digest = log.restored()
     told = restoration(

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from linkage.errors import Conflict, NotAllowed, NotFound
+from linkage.errors import AlreadySent, Conflict, HistoryAltered, NotAllowed, NotFound
 from linkage.messages import Approval, QuestionState
-from sites.agent import Event, only_one, status_of
+from sites.agent import Agent, Event, only_one, status_of
 from sites.agent_config import AgentConfig
 from sites.agent_pace import Backoff, Stop
 from sites.agent_tasks import Task, forget_old_policy, judge, refuse
 from sites.allowing import allow, allowed_by, require_answerable, withdraw
 from sites.config import load_site
-from sites.outbox import send_once, sweep, was_sent
+from sites.outbox import send_once, sweep, was_forgotten, was_sent
 from sites.questions import decide
 from sites.session import Session
 from sites.vault import Vault
@@ -258,6 +258,41 @@ def test_the_same_bytes_are_sent_however_often(tmp_path: Path) -> None:
     assert oct(outbox.stat().st_mode & 0o777) == "0o700"
     with pytest.raises(NotFound):
         send_once(here, "beta", "question-answer", "../question-1", make)
+
+
+def test_what_was_sent_before_this_folder_was_restored_stands(tmp_path: Path) -> None:
+    here, broker = session(tmp_path)
+    made: list[bytes] = []
+
+    def refuse_others(*_: Any) -> None:
+        raise AlreadySent("another question-answer was sent for this subject already")
+
+    def make() -> bytes:
+        made.append(os.urandom(16))
+        return made[-1]
+
+    broker.relay = refuse_others
+    assert not was_forgotten(here, "question-1")
+    assert not send_once(here, "beta", "question-answer", "question-1", make)
+    assert was_sent(here, "question-answer", "question-1")
+    assert was_forgotten(here, "question-1")
+    assert not was_forgotten(here, "question-2")
+    # What was sealed anew is gone: two answers of one question tell their fillers.
+    assert [path.name for path in (here.vault.folder / "outbox").iterdir()] == ["sent"]
+    assert not send_once(here, "beta", "question-answer", "question-1", make)
+    assert len(made) == 1
+
+
+def test_two_histories_are_told_once_whichever_head_shows_them(tmp_path: Path) -> None:
+    told: list[Event] = []
+    agent = Agent(tmp_path / "site.toml", told.append)
+    for number in (7, 8):
+        fault = HistoryAltered(f"two histories: there are two heads of number {number}", hint="")
+        agent._tell_new(Event("look at the broker", "", "failed", fault.message, 0.1, fault))
+    for number in (7, 8):
+        other = NotFound(f"there is nothing {number}", hint="")
+        agent._tell_new(Event("look at the broker", "", "failed", other.message, 0.1, other))
+    assert [one.fault.code for one in told if one.fault] == ["history-altered", *["not-found"] * 2]
 
 
 def test_what_a_dead_process_left_half_written_goes(tmp_path: Path) -> None:
