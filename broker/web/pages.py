@@ -12,4 +12,58 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from broker.oidc import BACK
-from broker.web import 204, 303, 404, APIRoute, APIRouter, Add, Assets, BACK, Back, Each, Exception, FOLDER, FastAPI, GET, Go, Is, Iterator, None, RedirectResponse, Request, Response, Return, SignInFirst, There, Yield, _MODULES, _PROGRAMS, _error, _sign_in_first, a, add_exception_handler, add_portal, added, address, addresses, adds, after, allow, an, and, answer, app, arrival, as, asking, at, audit, back, body, bool, broker, bytes, code, comes, def, detail, directory, document, each, else, every, f, files, for, from, has, headers, health, here, hint, home, html, htmx, hx, identity, if, import, in, include_router, is, is_page, isinstance, it, json, loads, malformed, method, methods, metrics, module, mount, name, need, no, not, of, open_page, openapi, or, page, pages, part, path, people, person, portal, problem, problem_page, problem_part, provider, puts, questions, quote, read, redirect, releases, rendering, request, retry, return, reviews, route, router, routes, runs, s, says, shown, sign, sign_in, somebody, sorted, startswith, static, status, status_code, str, studies, such, template, tests, that, the, to, top, try, tuple, url, v1, visits, wants_page, web, whatever, where, yield, your
+from broker.web import asking, audit, home, questions, releases, reviews, runs, sign_in, studies
+from broker.web.arrival import wants_page
+from broker.web.rendering import FOLDER, Assets, open_page
+from broker.web.visits import SignInFirst
+
+_MODULES = (asking, audit, home, questions, releases, reviews, runs, sign_in, studies)
+"""Each has a router of pages; a page that somebody adds is added here."""
+_PROGRAMS = ("/v1", "/health", "/metrics", "/openapi.json")
+
+
+def add_portal(app: FastAPI) -> None:
+    """Add every page, and the files that pages need."""
+    router = APIRouter()
+    for module in _MODULES:
+        router.include_router(module.router)
+    app.include_router(router)
+    app.mount("/static", Assets(directory=FOLDER / "static"), name="static")
+    app.add_exception_handler(SignInFirst, _sign_in_first)
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """Yield method and template of every page, for tests that try each."""
+    for module in _MODULES:
+        for route in module.router.routes:
+            if isinstance(route, APIRoute):
+                yield from ((method, route.path) for method in sorted(route.methods or ()))
+
+
+def is_page(request: Request) -> bool:
+    """Is it an address of the portal, where people read the answer?"""
+    path = request.url.path
+    # Back from an identity provider comes a person, whatever the address says.
+    back = path == BACK and wants_page(request)
+    return back or not path.startswith((*_PROGRAMS, "/static"))
+
+
+def problem_page(request: Request, answer: Response) -> Response:
+    """Return a problem document as a page, or as the part that htmx puts at the page's top."""
+    problem = json.loads(bytes(answer.body))
+    if problem["code"] == "malformed-request" and answer.status_code == 404:
+        problem |= {"detail": "There is no such page.", "hint": "Go back to your studies."}
+    template = "problem_part.html" if "hx-request" in request.headers else "problem.html"
+    shown = open_page(request, template, status=answer.status_code, problem=problem)
+    for name in ("retry-after", "allow"):
+        if name in answer.headers:
+            shown.headers[name] = answer.headers[name]
+    return shown
+
+
+def _sign_in_first(request: Request, _error: Exception) -> Response:
+    to = request.url.path if request.method == "GET" else "/"
+    where = f"/sign-in?to={quote(to)}"
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"hx-redirect": where})
+    return RedirectResponse(where, status_code=303)
