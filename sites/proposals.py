@@ -65,13 +65,13 @@ def held(session: Session, one: ProposalState) -> str:
             hint="tell the broker's admin; nothing was done",
         )
     agent = session.site.agent
-    instead = f"; at this site: {one.body.command}" if one.body.command else ""
+    instead = f"; by hand: {one.body.command}" if one.body.command else ""
     if one.person not in agent.portal:
-        return f"waits: [agent] portal does not name {one.person!r}{instead}"
+        return f"[agent] portal does not name {one.person!r}{instead}"
     if one.kind not in agent.portal_kinds:
-        return f"waits: [agent] portal_kinds does not have {one.kind!r}{instead}"
+        return f"[agent] portal_kinds does not have {one.kind!r}{instead}"
     if one.made_at > time.time():
-        return "waits: it was made later than this machine's clock says; is a clock wrong?"
+        return "it was made later than this machine's clock says; is a clock wrong?"
     return ""
 
 
@@ -98,7 +98,7 @@ def carry_out(session: Session, one: ProposalState) -> tuple[State, str]:
         if settled.state == "done":
             raise
         return "refused", fault.message
-    return settled.state, f"{_words(one)}{': ' * bool(settled.note)}{settled.note}"
+    return settled.state, _words(one, settled)
 
 
 def _settle(session: Session, one: ProposalState, begun: Begun | None) -> ProposalSettled:
@@ -129,9 +129,13 @@ def _refused(fault: LinkageError) -> ProposalSettled:
     return ProposalSettled(state="refused", note=plain[:_MOST_NOTE])
 
 
-def _words(one: ProposalState) -> str:
-    decision = getattr(one.body, "decision", one.kind)
-    return f"{decision} {one.about}".strip()
+def _words(one: ProposalState, settled: ProposalSettled) -> str:
+    """Return what became of it, for a log that may travel."""
+    did = f"{getattr(one.body, 'decision', one.kind)} {one.about or settled.result}".strip()
+    if one.kind == "ask":
+        # Its reasons quote the specification; they are for who asked.
+        return did if settled.state == "done" else f"{did}; {one.person} reads the reasons"
+    return f"{did}: {settled.note}" if settled.note else did
 
 
 def _name(one: ProposalState) -> str:

@@ -10,6 +10,7 @@ import pytest
 from linkage.messages import READER
 from linkage.proposal_messages import ProposalSettled, ProposedRemark
 from linkage.sealing import Identity
+from sites.agent import plan_of
 from sites.counted import open_counts
 from tests.broker_world import make_world, problem, running
 from tests.cohort_world import Sites
@@ -62,8 +63,9 @@ def question(sites: Sites, ada: Person) -> str:
     made = propose(sites, ada, "enclave", ask(KEY))
     assert (made.state, made.kind, made.person) == ("waiting", "ask", "ada")
     assert made.command == "linkage-cohort request cohort.toml"
-    assert states(sites, "enclave") == {made.proposal_id: "done: ask"}
+    told = states(sites, "enclave")
     asked = now(sites, made.proposal_id)
+    assert told == {made.proposal_id: f"done: ask {asked.result}"}
     assert (asked.state, asked.begun, asked.command) == ("done", False, "")
     sites.world.finish(f"{sites.world.path}/jobs/{asked.result}")
     return asked.result
@@ -107,6 +109,11 @@ def test_without_the_line_it_waits_and_the_command_is_told(
     (said,) = states(sites, "imaging").values()
     assert "portal_kinds does not have 'decide'" in said
     assert read(sites, question).approvals == {}
+    assert now(sites, made.proposal_id).state == "waiting"
+    sites.write_site("imaging", IMAGING)
+    with sites.session("imaging") as session:
+        (plan,) = [one for one in plan_of(session) if one.subject == made.proposal_id]
+    assert plan.said == f"would be carried out, if all is in order: decide {question}"
     assert now(sites, made.proposal_id).state == "waiting"
     path = f"{sites.world.path}/proposals/{made.proposal_id}/withdraw"
     for _ in range(2):
@@ -195,7 +202,7 @@ def test_a_refused_question_says_what_to_mend(
     (said,) = states(sites, "enclave").values()
     found = ada.call("GET", f"{sites.world.path}/proposals").json()
     (mine,) = [one for one in found if one["proposal_id"] == made.proposal_id]
-    assert said.startswith("refused: ask")
+    assert said == "refused: ask; ada reads the reasons", "a log may travel: no criterion"
     assert mine["state"] == "refused"
     assert reason in mine["note"], mine["note"]
     assert str(sites.folder) not in mine["note"]
