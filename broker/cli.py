@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from broker.access_cli import access
-from broker.account_cli import account
-from broker.admin_cli import admin
-from broker.audit_cli import audit
-from broker.backup_cli import backup, restore
-from broker.config_cli import config
+from broker.commands.access import access
+from broker.commands.account import account
+from broker.commands.admin import admin
+from broker.commands.audit import audit
+from broker.commands.backup import backup, restore
+from broker.commands.config import config
+from broker.commands.look import look
+from broker.commands.person import person
+from broker.commands.release import release
+from broker.commands.retention import retention
+from broker.commands.review import review
+from broker.commands.run import run
+from broker.commands.study import study
+from broker.commands.upload import upload
 from broker.console import HomeOption, JsonOption, home_alone, home_at, show
-from broker.look_cli import look
-from broker.person_cli import person
-from broker.release_cli import release
-from broker.retention_cli import retention
-from broker.review_cli import review
-from broker.run_cli import run
-from broker.study_cli import study
-from broker.upload_cli import upload
 from linkage.errors import HistoryAltered, LinkageError, Unreachable
 
 if TYPE_CHECKING:
