@@ -23,6 +23,7 @@ LASTS_DAYS = 14
 """A proposal that nobody has taken up by then has expired."""
 
 MOST_SPECIFICATION_BYTES = 64 * 1024
+_MOST_NAME, _MOST_KEYS = 64, 2048
 
 Kind = Literal["ask", "decide", "consent", "remark"]
 KINDS: tuple[Kind, ...] = ("ask", "decide", "consent", "remark")
@@ -52,6 +53,14 @@ class Ask(Message):
     def _fits(cls, value: str) -> str:
         if "\x00" in value or len(value.encode()) > MOST_SPECIFICATION_BYTES:
             raise ValueError(f"a text without NUL, {MOST_SPECIFICATION_BYTES} bytes at most")
+        return value
+
+    @field_validator("reader")
+    @classmethod
+    def _short(cls, value: PublicIdentity) -> PublicIdentity:
+        # Of the rest of it no key is longer than its kind.
+        if len(value.name) > _MOST_NAME or len(value.signing) + len(value.sealing) > _MOST_KEYS:
+            raise ValueError("the public half of a reading key, with a short name")
         return value
 
     @property

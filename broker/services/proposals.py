@@ -42,10 +42,11 @@ from linkage.proposal_messages import (
     body_digest,
 )
 
-MOST_WAITING = 100
-"""Proposals of one person in one study that wait."""
+MOST_WAITING, MOST_A_DAY = 100, 500
+"""Proposals of one person in one study: that wait, and that were made in a day."""
 
-_LASTS_S = LASTS_DAYS * 86_400
+_DAY_S = 86_400
+_LASTS_S = LASTS_DAYS * _DAY_S
 _BODY: TypeAdapter[Body] = TypeAdapter(Body)
 
 
@@ -81,6 +82,11 @@ class Proposals:
                 raise Conflict(
                     f"{MOST_WAITING} proposals of yours wait already",
                     hint="withdraw those that you want no more",
+                )
+            since = int(self.now()) - _DAY_S
+            if proposals.count_since(connection, study.id, person, since) >= MOST_A_DAY:
+                raise Conflict(
+                    f"you have made {MOST_A_DAY} proposals in a day", hint="go on tomorrow"
                 )
             made = ProposalRow(
                 id=f"proposal-{secrets.token_hex(8)}",

@@ -74,6 +74,14 @@ def asks(connection: Connection, study_id: str, *, most: int) -> list[ProposalRo
     return [ProposalRow(**row) for row in connection.execute(ordered).mappings()]
 
 
+def count_since(connection: Connection, study_id: str, person: str, since: int) -> int:
+    """Return how many proposals a person has made since then, Unix seconds."""
+    p = proposal.c
+    mine = (p.study_id == study_id) & (p.person == person) & (p.made_at >= since)
+    wanted = select(func.count()).select_from(proposal).where(mine)
+    return int(connection.execute(wanted).scalar_one())
+
+
 def newest(connection: Connection, study_id: str, party: str) -> int:
     """Return when a party's newest proposal was made, 0 where there is none."""
     p = proposal.c

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from broker.config import Retention as Settings
 from broker.container import Broker
@@ -90,6 +92,42 @@ def test_one_person_does_not_fill_the_table(broker: Broker, world: World) -> Non
     assert broker.proposals.make(ada, wish("0")) == first
     broker.proposals.withdraw(ada, first.proposal_id)
     broker.proposals.make(ada, wish("one more"))
+
+
+def test_nor_does_one_person_in_a_day(
+    broker: Broker, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.services.proposals.MOST_A_DAY", 3)
+    clock = [1_800_000_000.0]
+    service = Proposals(broker.database, now=lambda: clock[0])
+    ada, _ = grants(broker, world)
+    for number in range(3):
+        made = service.make(ada, wish(str(number)))
+        service.withdraw(ada, made.proposal_id)
+    with pytest.raises(Conflict, match="in a day"):
+        service.make(ada, wish("one more"))
+    clock[0] += DAY + 3
+    service.make(ada, wish("one more"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"specification": "x" * 65_537},
+        {"specification": "ü" * 40_000},
+        {"specification": "\0"},
+        {"specification": ""},
+        {"reader": KEY.model_dump() | {"name": "x" * 65}},
+        {"reader": KEY.model_dump() | {"sealing": "x" * 4_000}},
+        {"extra": 1},
+        {"kind": "steal"},
+    ],
+)
+def test_what_is_no_ask(changed: dict[str, Any]) -> None:
+    sound = wish("x" * 65_536).model_dump(mode="json")
+    assert ProposalRequest.model_validate(sound)
+    with pytest.raises(ValidationError):
+        ProposalRequest.model_validate({**sound, "body": {**sound["body"], **changed}})
 
 
 def test_they_are_forgotten_by_the_inboxes_clock_and_with_the_study(
