@@ -117,6 +117,7 @@ def test_a_huge_run_can_be_read(chromium: Browser, world: World) -> None:
         seen.look("run-huge")
         page = seen.go(f"/studies/{world.study_id}/runs/compare?a={one}&b={two}")
         page.get_by_text("By two parties").first.click()
+        page.get_by_text("Persons by the datasets that hold them").first.click()
         expect(page.get_by_text(re.compile("smaller combinations more"))).to_be_visible()
         seen.look("run-compare-huge")
 
