@@ -149,16 +149,17 @@ class _Making:
             making.mkdir(parents=True, mode=0o700)
             changes = self._delta(pool, kept) if self.base else None
             parts = self._seal(pool, making, kept, changes)
+            pool.dismiss()
             marks = self._marks(len(parts), kept) if changes is None else self._new_marks
-        if reject_file is not None:
-            unused = (self.spool.unused(i) for i in range(1, self.batches + 1))
-            self.intake.write_rejects(reject_file, unused)
-        manifest = self._manifest(kept, groups, collisions, parts)
-        if changes is None:
-            changes = self._compared(marks)
-        keep_contents(self.vault, self.order.dataset, self._contents)
-        marks.save(self.vault, self.order.dataset)
-        return self._publish(making, manifest, changes)
+            if reject_file is not None:
+                unused = (self.spool.unused(i) for i in range(1, self.batches + 1))
+                self.intake.write_rejects(reject_file, unused)
+            manifest = self._manifest(kept, groups, collisions, parts)
+            if changes is None:
+                changes = self._compared(marks)
+            keep_contents(self.vault, self.order.dataset, self._contents)
+            marks.save(self.vault, self.order.dataset)
+            return self._publish(making, manifest, changes)
 
     def _encode(self, pool: Workers, batches: Iterator[RawBatch]) -> None:
         for facts in pool.each(jobs.encode_batch, self._to_encode(batches)):

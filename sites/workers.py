@@ -152,6 +152,7 @@ class Workers:
         self._count = count
         self._collecting = gc.get_threshold()
         collect_seldom()
+        keep_freed_memory()
         if count:
             self._pool = ProcessPoolExecutor(
                 count,
@@ -160,7 +161,6 @@ class Workers:
                 initargs=(prepare, order),
             )
         else:
-            keep_freed_memory()
             _keep(prepare(order))
 
     def __enter__(self) -> Self:
@@ -177,6 +177,11 @@ class Workers:
         gc.unfreeze()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def dismiss(self) -> None:
+        """Let the processes end while the caller goes on: no job will follow."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
 
     def each(self, job: Callable[[Any, I], A], inputs: Iterable[I]) -> Iterator[A]:
         """

@@ -98,7 +98,7 @@ def beside(
     codes = np.empty((len(rows), len(columns)), np.int32)
     starts, values, letters, longest = [], 0, 0, 0
     for place, column in enumerate(columns):
-        np.add(column.codes[rows], np.int32(values), out=codes[:, place])
+        np.add(np.take(column.codes, rows), np.int32(values), out=codes[:, place])
         starts.append(column.starts + letters)
         values += len(column.starts)
         letters += len(column.letters)

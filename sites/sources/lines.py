@@ -78,7 +78,9 @@ def plain_columns(
 
     width: columns of a row. at: by name, the place of each column wanted.
     """
-    if '"' in piece or not delimiter.isascii() or piece.count("\r") != piece.count("\r\n"):
+    if '"' in piece or not delimiter.isascii():
+        return None
+    if "\r" in piece and piece.count("\r") != piece.count("\r\n"):
         return None
     data = piece.encode("utf-8")
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
