@@ -61,9 +61,9 @@ class Asked:
             until=None if last is None else last + _DAY,
         )
 
-    def address(self, **changed: object) -> str:
+    def address(self, **changed: str | int) -> str:
         """Return the address of the timeline with some fields changed."""
-        wanted = {name: value for name, value in (self.fields | changed).items() if value}
+        wanted = {name: value for name, value in {**self.fields, **changed}.items() if value}
         return f"/audit?{urlencode(wanted)}" if wanted else "/audit"
 
 

@@ -24,6 +24,7 @@ Reviewer = Annotated[Visit, Depends(PageMay(Action.REVIEW))]
 Opener = Annotated[Visit, Depends(PageMay(Action.OPEN_REVIEW))]
 STATES = {"opening": "busy", "open": "good", "closing": "busy", "closed": "off", "failed": "bad"}
 MARKS = {"equal": "=", "similar": "≈", "different": "≠", "missing": "\N{EN DASH}"}
+_WORDS = {"ssn": "social security number", "zip": "ZIP code", "mrn": "record number"}
 _AHEAD = 2
 """Pairs that a page holds: the one that is shown, and the one that follows at once."""
 
@@ -114,6 +115,7 @@ def _review(visit: Visit, review_id: str, *, first: str = "") -> Response:
         at=_at(state),
         marks=MARKS,
         said=said_of,
+        named=named,
     )
 
 
@@ -121,10 +123,15 @@ def said_of(pair: ReviewCase) -> str:
     """Return a pair as a sentence, for who listens: what is equal, similar, different, missing."""
     parts = [f"A record of {pair.parties[0]}, one of {pair.parties[1]}."]
     for kind in MARKS:
-        names = [one.field.replace("_", " ") for one in pair.fields if one.agreement == kind]
+        names = [named(one.field) for one in pair.fields if one.agreement == kind]
         if names:
             parts.append(f"{kind.capitalize()}: {', '.join(names)}.")
     return " ".join(parts)
+
+
+def named(field: str) -> str:
+    """Return a field's name in words."""
+    return _WORDS.get(field, field.replace("_", " "))
 
 
 def _at(state: ReviewState) -> str:

@@ -26,7 +26,8 @@ function stepAhead() {
   if (!ahead) return;
   at("pair").replaceWith(ahead.content.firstElementChild.cloneNode(true));
   ahead.remove();
-  at("answer").action = `${at("answer").dataset.at}/cases/${at("pair").dataset.case}`;
+  const { at: path } = at("answer").dataset;
+  at("answer").setAttribute("action", `${path}/cases/${at("pair").dataset.case}`);
   announce();
 }
 
@@ -47,7 +48,8 @@ function settle(text) {
       if (details && open) details.open = true;
       if (focused) (at(id).querySelector("button") || at("answer").querySelector("button")).focus();
     }
-    at("answer").action = fresh.querySelector("#answer").action;
+    // As it is written: within a template there is no address that it could be relative to.
+    at("answer").setAttribute("action", fresh.querySelector("#answer").getAttribute("action"));
     if (at("ahead")) at("ahead").remove();
     const ahead = fresh.querySelector("#ahead");
     if (ahead) at("heard").before(ahead);
