@@ -25,7 +25,7 @@ LIVES = (
     ("closed", "Closed", "Nothing new; it can be reopened."),
     ("destroyed", "Destroyed", "For good; the certificate stays."),
 )
-_CLOCKS = (
+CLOCKS = (
     ("packages_days", "Sealed packages", "after the study is closed"),
     ("old_epochs_days", "Packages of an earlier epoch", "after the next one replaced it"),
     ("intermediates_days", "What a run leaves between its steps", "after the run ended"),
@@ -284,7 +284,7 @@ def _clocks(visit: Visit, config: StudyConfig, life: Life) -> Iterator[str]:
     rules = config.retention or RetentionRules()
     if visit.caller.is_admin:
         rules = visit.broker.home.config.retention.shorter(config.retention)
-    for name, what, when in _CLOCKS:
+    for name, what, when in CLOCKS:
         days = getattr(rules, name)
         if days is None:
             continue

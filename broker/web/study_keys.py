@@ -1,0 +1,61 @@
+"""The keys of a study's parties and contributors, for the broker's admin, who may suspend one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from broker.policy import Action
+from broker.routes.common import Address
+from broker.web import proving
+from broker.web.rendering import page, see_other
+from broker.web.visits import PageMay, Visit
+from linkage.errors import Conflict, LinkageError
+
+router = APIRouter(prefix="/studies/{study_id}/keys", include_in_schema=False)
+
+Reading = Annotated[Visit, Depends(PageMay(Action.READ_ACCESS))]
+Changing = Annotated[Visit, Depends(PageMay(Action.CHANGE_ACCESS))]
+
+
+@router.get("")
+def keys(visit: Reading) -> Response:
+    """Show the fingerprint of every key, and whose access is suspended."""
+    return _keys(visit)
+
+
+@router.post("/{actor}/suspend")
+def suspend(visit: Changing, actor: str) -> Response:
+    """End a site's tokens now, and give it no others."""
+    study_id = visit.grant.study.id
+    try:
+        if visit.text("confirm") != actor:
+            raise Conflict("the name that was typed is another one", hint="nothing was done")
+        reason = visit.text("reason")
+        visit.broker.access.suspend(study_id, actor, reason, by=visit.caller.actor)
+    except proving.SAID as refusal:
+        return _keys(visit, refusal)
+    return see_other(f"/studies/{study_id}/keys", "access-suspended")
+
+
+@router.post("/{actor}/restore")
+def restore(visit: Changing, actor: str, address: Address) -> Response:
+    """Let a site sign in again, with the key that the study pins now."""
+    study_id = visit.grant.study.id
+    try:
+        visit.broker.access.restore(study_id, actor, by=proving.prove(visit, address))
+    except proving.SAID as refusal:
+        return _keys(visit, refusal)
+    return see_other(f"/studies/{study_id}/keys", "access-restored")
+
+
+def _keys(visit: Visit, refusal: LinkageError | None = None) -> Response:
+    return page(
+        visit,
+        "study_keys.html",
+        status=422 if refusal else 200,
+        states=visit.broker.access.of_study(visit.grant),
+        asked=proving.asked(visit),
+        refusal=refusal,
+    )
