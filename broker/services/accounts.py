@@ -172,6 +172,16 @@ class Accounts:
         with self.database.read() as connection:
             return [self._listed(connection, row) for row in accounts.everybody(connection)]
 
+    def page(self, *, find: str, number: int, size: int) -> tuple[list[Listed], int]:
+        """
+        Return page `number`, from 1, of `size` of the accounts whose name has `find` in it, by
+        name; and how many there are in all.
+        """
+        with self.database.read() as connection:
+            rows = [row for row in accounts.everybody(connection) if find.strip() in row.name]
+            wanted = rows[(number - 1) * size : number * size]
+            return [self._listed(connection, row) for row in wanted], len(rows)
+
     def listed(self, name: str) -> Listed:
         """Return one account. Raises NotFound."""
         with self.database.read() as connection:

@@ -30,5 +30,10 @@ NOTICES: Mapping[str, str] = {
     "review-closing": "The review takes no more answers. A worker judges them.",
     "answer-taken-back": "Your answer is taken back. Here is its pair again.",
     "head-wished": "A worker signs a head within seconds.",
+    "roles-changed": "The roles are changed, also in open sessions.",
+    "account-disabled": "The account is disabled; its sessions are over.",
+    "account-enabled": "The account is let in again.",
+    "access-suspended": "Its access is suspended, and its tokens have ended.",
+    "access-restored": "It may sign in again, with the key that is shown.",
 }
 """By key; what is no key here says nothing."""

@@ -12,12 +12,38 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from broker.oidc import BACK
-from broker.web import asking, audit, home, questions, releases, reviews, runs, sign_in, studies
+from broker.web import (
+    admin,
+    asking,
+    audit,
+    home,
+    people,
+    questions,
+    releases,
+    reviews,
+    runs,
+    sign_in,
+    studies,
+    study_keys,
+)
 from broker.web.arrival import wants_page
 from broker.web.rendering import FOLDER, Assets, open_page
 from broker.web.visits import SignInFirst
 
-_MODULES = (asking, audit, home, questions, releases, reviews, runs, sign_in, studies)
+_MODULES = (
+    admin,
+    asking,
+    audit,
+    home,
+    people,
+    questions,
+    releases,
+    reviews,
+    runs,
+    sign_in,
+    studies,
+    study_keys,
+)
 """Each has a router of pages; a page that somebody adds is added here."""
 _PROGRAMS = ("/v1", "/health", "/metrics", "/openapi.json")
 

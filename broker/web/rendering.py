@@ -122,8 +122,18 @@ def _say(text: str) -> Markup:
     )
 
 
+_ADMIN = (
+    ("This broker", "/admin"),
+    ("People", "/admin/people"),
+    ("Keys", "/admin/keys"),
+    ("Retention", "/admin/retention"),
+)
+
+
 def _tabs(visit: Visit) -> tuple[tuple[str, str], ...]:
     study_id = visit.request.path_params.get("study_id")
+    if visit.request.url.path.startswith("/admin"):
+        return _ADMIN
     if study_id is None:
         return ()
     return tuple(_study_tabs(visit, f"/studies/{study_id}"))
@@ -139,5 +149,7 @@ def _study_tabs(visit: Visit, at: str) -> Iterator[tuple[str, str]]:
         yield "Questions", f"{at}/questions"
     if visit.may(Action.READ_RELEASE):
         yield "Releases", f"{at}/releases"
+    if visit.may(Action.READ_ACCESS):
+        yield "Keys", f"{at}/keys"
     if visit.may(Action.READ_HEADS):
         yield "Audit", f"{at}/audit"
