@@ -17,6 +17,7 @@ from linkage.commitments import require_shown
 from linkage.errors import CohortRefused, PackageRefused
 from linkage.messages import QuestionState
 from linkage.proposal_messages import Ask, ProposalState
+from linkage.question_messages import RemarkState
 
 STAGES: Mapping[Stage, tuple[str, str]] = {
     "prepared": ("busy", "being prepared"),
@@ -154,3 +155,9 @@ def title_of(one: ProposalState) -> str:
 def read(text: str) -> Checked:
     """Return what a specification asks of whom."""
     return checked(text)
+
+
+def unanswered(said: list[RemarkState]) -> list[RemarkState]:
+    """Return the questions back that have no answer yet."""
+    answered = {one.remark.answers for one in said}
+    return [one for one in said if not one.remark.answers and one.number not in answered]

@@ -5,6 +5,8 @@ const form = document.getElementById("ask");
 const button = form.querySelector("[data-ask]");
 const refused = form.querySelector("[data-no-key]");
 
+form.querySelector("[data-no-script]").hidden = true;
+
 const place = form.querySelector("[data-open-file]");
 place.hidden = false;
 place.querySelector("input").addEventListener("change", async (event) => {

@@ -84,7 +84,7 @@ function show(counts) {
   if (counts.overlap !== undefined) figures.push(["persons with fitting images", counts.overlap]);
   const list = make("dl", { class: "figures" }, ...figures.map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, shown(value)))));
-  const drawing = make("div", {});
+  const drawing = make("div", { class: "drawing" });
   const distributions = make("div", { class: "grid" });
   const redraw = () => {
     drawing.replaceChildren(flow(steps, Math.max(240, Math.min(720, all.clientWidth))));
@@ -108,6 +108,7 @@ function show(counts) {
 
 async function read() {
   const about = place.dataset;
+  place.querySelector("[data-no-script]").hidden = true;
   const key = await findKey(about.reader);
   if (!key) {
     told.replaceChildren("Their reading key is not in this browser: they open in the browser in which the question was asked, or, if it was asked with a command, with ", make("code", {}, `linkage-cohort counts ${about.question}`), ". If the key is lost, ask anew.");
