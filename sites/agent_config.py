@@ -43,7 +43,9 @@ class AgentConfig(Strict):
     The table [agent].
 
     every: seconds between two looks at the broker. second_looks, questions: "auto", at once; "ask",
-    once a person said yes; "refuse". deliveries: "approved", once the steward approved; "refuse".
+    once a person said yes; "refuse". small_counts: at the enclave, after so many questions of this
+    epoch whose answer holds a small number, "auto" waits for a person, too.
+    deliveries: "approved", once the steward approved; "refuse".
     cohorts: at the enclave, the folder in which cohorts are built; without it
     `linkage-site join` builds them. purpose: what differs for a purpose of the study. portal:
     accounts at the broker of people who decide and ask in its portal for this party; portal_kinds:
@@ -53,6 +55,7 @@ class AgentConfig(Strict):
     every: int = Field(default=60, ge=SHORTEST_S, le=LONGEST_S)
     second_looks: Answer = "auto"
     questions: Answer = "ask"
+    small_counts: int = Field(default=5, ge=0, le=100_000)
     deliveries: Rows = "approved"
     cohorts: Place | None = None
     purpose: tuple[PurposeRule, ...] = Field(default=(), max_length=50)

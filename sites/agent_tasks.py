@@ -49,6 +49,10 @@ SENT_BEFORE = (
     " was restored from a backup, docs/agent.md says what else it has forgotten; if the broker was,"
     " see linkage-site accept-restored"
 )
+TOO_MANY_SMALL = (
+    "many questions of this epoch were answered with small numbers, which together tell of single"
+    " persons (docs/counts.md), so this one waits for a yes"
+)
 READER_WAITS = (
     "counted; who asked hears it once this site's steward approves: the question was not asked from"
     " here, so the reading key is known to nobody"
@@ -167,6 +171,9 @@ def judge(session: Session, task: Task) -> Judged:
         return Judged(True, f"yes of the {by}")
     if rule == "auto" and session.party in task.question.open_asks:
         return Judged(False, "waits: this site's steward asked back")
+    if rule == "auto" and _too_many_small(session, task):
+        command = f"linkage-site allow {task.question.question_id}"
+        return Judged(False, f"{TOO_MANY_SMALL}: {command}, or the steward's approval")
     if rule == "auto":
         return Judged(True, f"by policy{_for(task)}")
     if rule == "refuse":
@@ -184,6 +191,17 @@ def _judge_rows(session: Session, task: Task) -> Judged:
         return Judged(True, "approved by the steward")
     question = task.question.question_id
     return Judged(False, f"waits for the steward: linkage-cohort approve {question}")
+
+
+def _too_many_small(session: Session, task: Task) -> bool:
+    """Were so many small numbers given by policy that a person shall look at the questions?"""
+    if task.kind != "count" or is_counted(session, task):
+        return False
+    from sites.count_ledger import ledger_of, small_answers
+
+    # This very question may be in the ledger already, of an agent that was killed before it sent.
+    given = small_answers(ledger_of(session), but=task.question.question_id)
+    return given >= session.site.agent.small_counts
 
 
 def _for(task: Task) -> str:

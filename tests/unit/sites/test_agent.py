@@ -20,7 +20,9 @@ from sites.agent_config import AgentConfig
 from sites.agent_pace import Backoff, Stop
 from sites.agent_tasks import Task, forget_old_policy, judge, refuse
 from sites.allowing import allow, allowed_by, require_answerable, withdraw
+from sites.cohort.ledger import Entry
 from sites.config import load_site
+from sites.count_ledger import ledger_of, small_answers
 from sites.outbox import send_once, sweep, was_forgotten, was_sent
 from sites.questions import decide
 from sites.session import Session
@@ -140,6 +142,41 @@ def test_a_denial_goes_before_every_policy_and_is_sent_once(tmp_path: Path) -> N
     assert not judge(open_now, task()).go
     with pytest.raises(NotAllowed, match="denied this question"):
         allow(open_now, QUESTION, by="policy")
+
+
+def test_after_many_small_numbers_a_person_looks_whatever_the_policy(tmp_path: Path) -> None:
+    here, _ = session(tmp_path, 'questions = "auto"\nsmall_counts = 2')
+    with ledger_of(here).held() as book:
+        for n, (persons, again) in enumerate([(25, ""), (400, ""), (30, "q0"), ("too few", "")]):
+            book.keep(answered(f"q{n}", persons, same_as=again))
+    assert small_answers(ledger_of(here)) == 1, "large, the same again, and nobody count for none"
+    assert judge(here, task("count")).go
+    steps = [("all", 300), ("some", 40)]
+    with ledger_of(here).held() as book:
+        book.keep(answered("q4", 300, attrition=steps))
+        book.keep(answered("q5", 20, epoch=2))
+    assert small_answers(ledger_of(here)) == 2
+    assert small_answers(ledger_of(here), but="q4") == 1
+    waits = judge(here, task("count"))
+    assert not waits.go
+    assert not waits.deny
+    assert "linkage-site allow question-1" in waits.said
+    assert judge(here, task("answer")).go, "the imaging commons makes no counts"
+    allow(here, QUESTION, by="person")
+    assert judge(here, task("count")).go
+
+
+def answered(name: str, persons: Any, *, same_as: str = "", epoch: int = 1, **more: Any) -> Entry:
+    return Entry(
+        question=name,
+        run="run-1",
+        epoch=epoch,
+        at=0.0,
+        asked="ab" * 32,
+        answer={"persons": persons, "attrition": [], **more},
+        exact=1,
+        same_as=same_as,
+    )
 
 
 def test_a_yes_of_a_policy_ends_with_the_policy(tmp_path: Path) -> None:
