@@ -110,9 +110,7 @@ class Forecasts:
 
     def _rates(self, connection: Connection, study_id: str) -> Rates:
         cores = self.worker.cores or os.cpu_count() or 1
-        rows = runs.of_study(connection, study_id, reports=True)
-        done = [row for row in rows if row.state == "done"]
-        measured = list(_measured(done))[:_LAST_RUNS]
+        measured = list(_measured(runs.last_done(connection, study_id, _LAST_RUNS)))
         compared = [one for one, _ in measured if one]
         by_record = [one for _, one in measured if one]
         return Rates(

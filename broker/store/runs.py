@@ -118,6 +118,12 @@ def _newest_first(connection: Connection, wanted: Select[Any]) -> list[RunRow]:
     return [RunRow(**row) for row in connection.execute(ordered).mappings()]
 
 
+def last_done(connection: Connection, study_id: str, count: int) -> list[RunRow]:
+    """Return at most `count` of the study's runs that are done, newest first, with reports."""
+    wanted = select(run).where(run.c.study_id == study_id, run.c.state == "done")
+    return _newest_first(connection, wanted.limit(count))
+
+
 def newest_finished(connection: Connection, study_id: str) -> RunRow | None:
     """Return the study's run that finished last."""
     wanted = select(run).where(run.c.study_id == study_id, run.c.sequence.is_not(None))
