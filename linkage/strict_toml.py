@@ -20,6 +20,11 @@ from linkage.errors import ConfigRefused
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_\-.\"']+)\s*=")
+_TOLD = 50
+_DOTTED = re.compile(
+    r"""(?<![A-Za-z0-9_\-])(?:(?:[A-Za-z0-9_\-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
+)
+"""Names of so many parts: Python 3.11 needs time that grows with the square of their number."""
 
 
 class Strict(BaseModel):
@@ -109,7 +114,14 @@ def parse(
     no file is opened. over: what replaces or adds to the file's, by table and key.
     """
     try:
+        if found := _DOTTED.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            rule, hint = "has a name of a hundred parts", "name tables with few dots"
+            raise error(file=file, line=line, key="", rule=rule, hint=hint)
         raw = tomllib.loads(text)
+    except RecursionError:
+        rule, hint = "is nested too deeply", "no list or table here needs more than a few levels"
+        raise error(file=file, line=0, key="", rule=rule, hint=hint) from None
     except tomllib.TOMLDecodeError as fault:
         found = re.search(r"at line (\d+)", str(fault))
         line = int(found.group(1)) if found else text.count("\n") + 1
@@ -142,7 +154,8 @@ def checked(
     """
     Read what a file held as `model`; line_at: the line of the key at a path, 0 where unknown.
 
-    Raises `error` for the first fault, unknown keys before all else; its `others` are the rest.
+    Raises `error` for the first fault, unknown keys before all else; its `others` are the rest, at
+    most _TOLD in all.
     """
     try:
         return model.model_validate(raw, context={"base": base})
@@ -153,6 +166,9 @@ def checked(
     unknown = {tuple(one["loc"])[:-1] for one in faults if one["type"] == "extra_forbidden"}
     said: dict[str, ConfigRefused] = {}
     for fault in faults:
+        # Each one's line is looked for in the whole text: a text of strangers may be all faults.
+        if len(said) == _TOLD:
+            break
         if fault["type"] == "missing" and tuple(fault["loc"])[:-1] in unknown:
             continue
         cause = fault.get("ctx", {}).get("error")

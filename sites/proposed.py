@@ -15,7 +15,7 @@ from typing import Any
 from linkage.cohort.spec import CohortSpec, parse_spec
 from linkage.cohort.spec_notes import of_criteria
 from linkage.commitments import require_shown
-from linkage.errors import CohortRefused, Conflict, KeyRefused, NotAllowed
+from linkage.errors import Conflict, KeyRefused, NotAllowed
 from linkage.messages import QuestionRequest, QuestionState
 from linkage.proposal_messages import (
     Ask,
@@ -147,16 +147,7 @@ def _ask(session: Session, one: ProposalState, body: Ask, begun: Begun | None) -
 
 def specification(text: str) -> CohortSpec:
     """Read a specification that came over a wire: it opens no file here. Raises CohortRefused."""
-    try:
-        return parse_spec(text, file="the specification", base=None)
-    except RecursionError:
-        raise CohortRefused(
-            file="the specification",
-            line=0,
-            key="",
-            rule="is nested too deeply",
-            hint="see docs/cohorts.md",
-        ) from None
+    return parse_spec(text, file="the specification", base=None)
 
 
 def _require_reader(reader: PublicIdentity) -> None:
