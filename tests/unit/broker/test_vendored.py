@@ -10,9 +10,8 @@ HPKE = Path(__file__).parents[3] / "broker" / "web" / "static" / "hpke"
 
 
 def test_hpke_is_as_published_but_for_one_address() -> None:
-    wanted = dict(
-        reversed(line.split("  ")) for line in (HPKE / "SHA256SUMS").read_text().splitlines()
-    )
+    lines = (HPKE / "SHA256SUMS").read_text().splitlines()
+    wanted = {name: digest for digest, name in (line.split("  ") for line in lines)}
     found = {}
     for path in (one for one in HPKE.rglob("*") if one.is_file() and one.parent != HPKE):
         name = path.relative_to(HPKE).as_posix()
