@@ -11,6 +11,7 @@ from markupsafe import Markup
 from broker.web import drawings
 from broker.web.drawings import MINUS, grouped
 from linkage.matching.estimates import LEAST_THRESHOLD
+from linkage.run_messages import RunState
 
 ALL = "all"
 """Key of all comparisons taken together."""
@@ -156,8 +157,9 @@ def rate_drawing(parts: Sequence[Held]) -> Markup:
     return drawings.bars(rows, "Share of each dataset's persons that another dataset holds as well")
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def differences(first: RunState, second: RunState) -> Iterator[tuple[str, str, str]]:
     """Yield what differs between what two runs are made of: its name, and of each run."""
+    a, b = _made_of(first), _made_of(second)
     names = {
         "precision": "Wanted precision", "of": "Decides anew about", "purpose": "Purpose",
         "epoch": "Epoch", "seed": "Seed", "second_look": "May ask a second look",
@@ -172,6 +174,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[st
             one, other = a[key].get(uploader), b[key].get(uploader)
             if one != other:
                 yield f"{name} of {uploader}", _said(one), _said(other)
+
+
+def _made_of(run: RunState) -> dict[str, Any]:
+    asked = {"precision": run.precision, "of": run.of, "purpose": run.purpose}
+    return asked | (run.basis.model_dump() if run.basis else {})
 
 
 def _said(value: Any, key: str = "") -> str:

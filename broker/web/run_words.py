@@ -119,7 +119,9 @@ def silent(report: dict[str, object]) -> list[str]:
 
 def duration(seconds: float) -> str:
     """Return a time in words of one or two units."""
-    if seconds < 10:
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 10 and isinstance(seconds, float):
         return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"

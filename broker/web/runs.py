@@ -149,12 +149,13 @@ def _new(visit: Visit, asked: RunAsked, refusal: LinkageError | None = None) -> 
 def _shown(visit: Visit, found: RunState) -> dict[str, Any]:
     """Return what a page says of a run's state. seen: changes whenever that does."""
     waiting = None if found.state in OVER else _waiting(visit, found)
-    seen = hashlib.sha256(f"{found!r}{waiting!r}".encode()).hexdigest()[:16]
+    # A run that has ended is not asked for again, and its report is long.
+    seen = f"{found!r}{waiting!r}" if waiting else ""
     return {
         "run": found,
         "waiting": waiting,
         "stages": run_words.stages(found),
-        "seen": seen,
+        "seen": hashlib.sha256(seen.encode()).hexdigest()[:16],
         "words": run_words,
     }
 
@@ -185,9 +186,8 @@ def _figures(visit: Visit, found: RunState, pair: str) -> dict[str, Any]:
 
 
 def _differences(one: RunState, other: RunState) -> dict[str, Any]:
-    made = [{**run.model_dump(), **(run.model_dump()["basis"] or {})} for run in (one, other)]
     return {
-        "differences": list(run_figures.differences(*made)),
+        "differences": list(run_figures.differences(one, other)),
         "tables": list(run_figures.side_by_side(one.report or {}, other.report or {})),
         "took": [run_words.duration(sum(run.seconds.values())) for run in (one, other)],
     }

@@ -188,8 +188,9 @@ def test_stages_are_those_that_the_run_has() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (0, "0.0 s"),
+        (0, "under 1 s"),
         (9.96, "10.0 s"),
+        (8, "8 s"),
         (75, "75 s"),
         (1800, "30 min"),
         (3600, "1 h"),
