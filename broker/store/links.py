@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from broker.store import bulk
 from broker.store.tables import link
@@ -129,18 +129,15 @@ def changed(connection: Connection, study_id: str, first: int, second: int) -> t
     `first`, an earlier one, and the other way round. A link of another tier or model is the same.
     """
     c = link.c
-    pair = (c.left_pseudonym, c.right_pseudonym)
-    held_first = (c.since <= first) & (c.until > first)
-    held_second = (c.since > first) & (c.since <= second)
-    over = select(*pair).where(c.study_id == study_id, held_first, c.until <= second)
-    begun = select(*pair).where(
-        c.study_id == study_id, held_second, c.until.is_(None) | (c.until > second)
-    )
-    gained, lost = (
-        connection.execute(select(func.count()).select_from(one.subquery())).scalar_one()
-        for one in (begun, over)
-    )
-    both = over.intersect(begun).subquery()
+    over = (c.since <= first) & (c.until > first) & (c.until <= second)
+    begun = (c.since > first) & (c.since <= second) & (c.until.is_(None) | (c.until > second))
+    counts = select(func.sum(case((begun, 1), else_=0)), func.sum(case((over, 1), else_=0)))
+    mine = c.study_id == study_id
+    gained, lost = (int(n or 0) for n in connection.execute(counts.where(mine)).one())
+    if not gained or not lost:
+        return gained, lost
+    pairs = select(c.left_pseudonym, c.right_pseudonym).where(mine)
+    both = pairs.where(over).intersect(pairs.where(begun)).subquery()
     same = connection.execute(select(func.count()).select_from(both)).scalar_one()
     return gained - same, lost - same
 
