@@ -6,8 +6,9 @@ whether the whole of it verifies (broker.audit_check).
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from broker.audit_check import Check, Progress, Tail, tail
@@ -22,6 +23,7 @@ from linkage.audit_messages import AuditState
 _AT_ONCE = 2_000
 """Entries that a search makes findable first: some 30 ms."""
 _MOST_NAMES = 200
+_FRESH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,21 @@ class Page:
     unsearched: int
 
 
+@dataclass(slots=True)
+class Known:
+    """Names to suggest, by kind. asked: when they were looked up, monotonic seconds."""
+
+    asked: float = float("-inf")
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class AuditLog:
     """What admins and auditors see of the log. check: verifies the whole of it."""
 
     database: Database
     check: Check
+    known: Known = field(default_factory=Known)
 
     def page(
         self, _grant: Grant, wanted: Wanted, *, before: int | None = None, limit: int = 50
@@ -67,13 +78,20 @@ class AuditLog:
             previous = audit_index.hashes(connection, [row.number - 1 for row in found])
         return Page([_entry(row, previous) for row in found], older, unsearched)
 
-    def names(self, _grant: Grant) -> dict[str, list[str]]:
-        """Return which studies, actors and actions occur, as far as they can be searched for."""
-        with self.database.read() as connection:
-            return {
-                name: audit_index.known(connection, name, most=_MOST_NAMES)
-                for name in ("study", "actor", "action")
-            }
+    def names(self, _grant: Grant) -> Mapping[str, Sequence[str]]:
+        """
+        Return which studies, actors and actions occur, as far as they can be searched for, as it
+        was at most _FRESH_SECONDS ago: they are hundreds of small queries, and only suggestions.
+        """
+        now = time.monotonic()
+        if now - self.known.asked > _FRESH_SECONDS:
+            with self.database.read() as connection:
+                self.known.found = {
+                    name: audit_index.known(connection, name, most=_MOST_NAMES)
+                    for name in ("study", "actor", "action")
+                }
+            self.known.asked = now
+        return self.known.found
 
     def catch_up(self, most: int = _AT_ONCE) -> int:
         """Make the next entries findable; return how many are left."""

@@ -302,7 +302,8 @@ def _state(connection: Connection, row: ReviewRow, grant: Grant, reviewer: str =
     cases, readings = reviews.counts(connection, row.run_id)
     readers = reviews.readers(connection, row.run_id)
     result = json.loads(row.result) if row.result else None
-    is_open = row.state == OPEN
+    # An admin reads as somebody at the console, or not at all.
+    reads = row.state == OPEN and (reviewer != "" or not grant.is_admin)
     told = {
         "run_id": row.run_id,
         "study_id": row.study_id,
@@ -312,11 +313,11 @@ def _state(connection: Connection, row: ReviewRow, grant: Grant, reviewer: str =
         "cases": result["cases"] if result else cases,
         "readings": readings,
         "mine": readers.get(who, 0),
-        "left": len(reviews.open_to(connection, row.run_id, who)) if is_open else 0,
+        "left": len(reviews.open_to(connection, row.run_id, who)) if reads else 0,
         "failure": row.failure,
     }
     if grant.is_admin:
-        standing = _standing(connection, row.run_id, cases)
+        standing = _standing(connection, row.run_id)
         told |= {
             "undecided": standing.unread + standing.once + standing.differ if cases else 0,
             "standing": standing if cases else None,
@@ -328,14 +329,13 @@ def _state(connection: Connection, row: ReviewRow, grant: Grant, reviewer: str =
     return ReviewState.model_validate(told)
 
 
-def _standing(connection: Connection, run_id: str, cases: int) -> Standing:
+def _standing(connection: Connection, run_id: str) -> Standing:
     found = Counter[str]()
     for n, same, different, many in reviews.patterns(connection, run_id):
         said = zip(ANSWERS, (same, different, n - same - different), strict=True)
         answers = [answer for answer, times in said for _ in range(times)]
-        found[verdict(answers) or ("once" if n == 1 else "differ")] += many
-    unread = max(0, cases - found.total())
-    return Standing(unread=unread, **{name: found[name] for name in (*ANSWERS, "once", "differ")})
+        found[verdict(answers) or ("unread", "once", "differ")[n]] += many
+    return Standing(**{name: found[name] for name in Standing.model_fields if name != "version"})
 
 
 def _agreement(connection: Connection, run_id: str) -> list[dict[str, Any]]:

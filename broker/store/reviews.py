@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, func, or_, select, update
-from sqlalchemy import case as sql_case
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from broker.store.runs import REVIEW_CASES, REVIEW_DECISIONS
 from broker.store.tables import (
@@ -123,7 +122,8 @@ def add_cases(connection: Connection, rows: Sequence[CaseRow]) -> None:
 def case(connection: Connection, run_id: str, case_id: str) -> CaseRow | None:
     """Return a case of a review."""
     c = review_case.c
-    wanted = select(review_case).where(c.run_id == run_id, c.case_id == case_id)
+    columns = [c[name] for name in CaseRow.__dataclass_fields__]
+    wanted = select(*columns).where(c.run_id == run_id, c.case_id == case_id)
     found = connection.execute(wanted).mappings().first()
     return CaseRow(**found) if found else None
 
@@ -137,6 +137,7 @@ def add_decision(connection: Connection, row: DecisionRow) -> None:
     """Add a decision."""
     columns = {name: getattr(row, name) for name in DecisionRow.__dataclass_fields__}
     connection.execute(review_decision.insert().values(**columns))
+    _count(connection, row, 1)
 
 
 def decisions(connection: Connection, run_id: str) -> list[DecisionRow]:
@@ -171,6 +172,7 @@ def take_back(connection: Connection, row: DecisionRow, *, entry: int, at: int) 
     connection.execute(review_undone.insert().values(**columns, undone_entry=entry, undone_at=at))
     this = (d.run_id == row.run_id, d.case_id == row.case_id, d.reviewer == row.reviewer)
     connection.execute(delete(review_decision).where(*this))
+    _count(connection, row, -1)
 
 
 def has_taken_back(connection: Connection, run_id: str, case_id: str, reviewer: str) -> bool:
@@ -204,29 +206,24 @@ def open_to(connection: Connection, run_id: str, reviewer: str) -> list[str]:
     it took its reading back, and its place is free. The rule itself is `linkage.review.verdict`.
     """
     c, d, u = review_case.c, review_decision.c, review_undone.c
-    read = _readings(run_id).subquery()
     mine = select(d.case_id).where(d.run_id == run_id, d.reviewer == reviewer)
     back = select(u.case_id).where(u.run_id == run_id, u.reviewer == reviewer)
-    undecided = and_(read.c.same < 2, read.c.different < 2)
+    undecided = and_(c.said_same < 2, c.said_different < 2)
     wanted = (
         select(c.case_id)
-        .outerjoin(read, read.c.case_id == c.case_id)
-        .where(c.run_id == run_id, c.case_id.not_in(mine))
-        .where(
-            or_(
-                read.c.n.is_(None),
-                and_(read.c.n < READINGS, or_(undecided, c.case_id.in_(back))),
-            )
-        )
+        .where(c.run_id == run_id, c.readings < READINGS)
+        .where(or_(undecided, c.case_id.in_(back)))
+        .where(c.case_id.not_in(mine))
     )
     return list(connection.execute(wanted).scalars())
 
 
 def patterns(connection: Connection, run_id: str) -> list[tuple[int, int, int, int]]:
     """Return by what was read: readings of a case, same, different among them, how many cases."""
-    read = _readings(run_id).subquery()
-    by = (read.c.n, read.c.same, read.c.different)
-    return [tuple(row) for row in connection.execute(select(*by, func.count()).group_by(*by))]
+    c = review_case.c
+    by = (c.readings, c.said_same, c.said_different)
+    wanted = select(*by, func.count()).where(c.run_id == run_id).group_by(*by)
+    return [tuple(row) for row in connection.execute(wanted)]
 
 
 def pairs_read(connection: Connection, run_id: str) -> list[tuple[str, str, str, str, int]]:
@@ -259,12 +256,11 @@ def to_open(connection: Connection, study_id: str, *, most: int) -> list[tuple[s
     return [(row.id, row.finished_at) for row in connection.execute(wanted.limit(most))]
 
 
-def _readings(run_id: str) -> Select[tuple[str, int, int, int]]:
-    d = review_decision.c
-    said = {name: func.sum(sql_case((d.answer == name, 1), else_=0)) for name in ANSWERS[:2]}
-    counted = [number.label(name) for name, number in said.items()]
-    return (
-        select(d.case_id, func.count().label("n"), *counted)
-        .where(d.run_id == run_id)
-        .group_by(d.case_id)
-    )
+def _count(connection: Connection, row: DecisionRow, by: int) -> None:
+    c = review_case.c
+    counted = {c.readings: c.readings + by}
+    if row.answer in ANSWERS[:2]:
+        said = c[f"said_{row.answer}"]
+        counted[said] = said + by
+    this = update(review_case).where(c.run_id == row.run_id, c.case_id == row.case_id)
+    connection.execute(this.values({one.name: value for one, value in counted.items()}))

@@ -240,7 +240,8 @@ def nothing_tells(world: World, hidden: dict[str, ShownCase]) -> None:
     shown = rows(world, "SELECT * FROM review_case")
     assert {one.case_id for one in shown} == set(hidden)
     for one in shown:
-        assert set(one._mapping) == {"run_id", "case_id", "one", "other", "fields"}
+        known = {"run_id", "case_id", "one", "other", "fields"}
+        assert set(one._mapping) == known | {"readings", "said_same", "said_different"}
         words = json.loads(one.fields)
         assert set(words) <= {"first_name", "middle_name"}
         assert set(words.values()) <= {"equal", "similar", "different", "missing"}

@@ -36,6 +36,10 @@ review_case = Table(
     Column("one", String(64), nullable=False),
     Column("other", String(64), nullable=False),
     Column("fields", Text, nullable=False, comment="JSON: agreement by field"),
+    # Counted with each decision: to count them for each page takes longer than a page may.
+    Column("readings", Integer, nullable=False, server_default="0"),
+    Column("said_same", Integer, nullable=False, server_default="0"),
+    Column("said_different", Integer, nullable=False, server_default="0"),
 )
 
 review_decision = Table(

@@ -1,5 +1,6 @@
 """
-Decisions of reviewers that were taken back, and the audit entry of each decision.
+Decisions of reviewers that were taken back, the audit entry of each decision, and how often each
+case of an open review was read.
 """
 
 import sqlalchemy as sa
@@ -10,10 +11,25 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
+COUNTED = {
+    "readings": "UPDATE review_case SET readings = (SELECT count(*) FROM review_decision d"
+    " WHERE d.run_id = review_case.run_id AND d.case_id = review_case.case_id)",
+    "said_same": "UPDATE review_case SET said_same = (SELECT count(*) FROM review_decision d WHERE"
+    " d.run_id = review_case.run_id AND d.case_id = review_case.case_id AND d.answer = 'same')",
+    "said_different": "UPDATE review_case SET said_different = (SELECT count(*) FROM"
+    " review_decision d WHERE d.run_id = review_case.run_id AND d.case_id = review_case.case_id"
+    " AND d.answer = 'different')",
+}
+
 
 def upgrade() -> None:
 
-    # Software of the version before writes no entry number, and takes nothing back.
+    # Software of the version before writes no entry number, takes nothing back and counts nothing:
+    # it must not take answers while this version does.
+    for name, count in COUNTED.items():
+        column = sa.Column(name, sa.Integer(), nullable=False, server_default="0")
+        op.add_column("review_case", column)
+        op.execute(count)
     op.add_column(
         "review_decision",
         sa.Column(
@@ -46,3 +62,5 @@ def downgrade() -> None:
 
     op.drop_table("review_undone")
     op.execute("ALTER TABLE review_decision DROP COLUMN entry")
+    for name in COUNTED:
+        op.execute(f"ALTER TABLE review_case DROP COLUMN {name}")
