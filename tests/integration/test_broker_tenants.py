@@ -366,7 +366,7 @@ def test_malformed_bodies_are_problems_too(world: World, content: bytes, status:
 
 
 def test_what_is_not_there_is_a_problem_too(world: World) -> None:
-    assert problem(HTTP.get(f"{world.url}/nothing"))[:2] == (404, "malformed-request")
+    assert problem(HTTP.get(f"{world.url}/v1/nothing"))[:2] == (404, "malformed-request")
     assert problem(HTTP.delete(f"{world.url}/health"))[:2] == (405, "malformed-request")
     assert HTTP.get(f"{world.url}/docs").status_code == 404
 
