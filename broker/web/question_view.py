@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ MINE: Mapping[str, tuple[str, str]] = {
     "expired": ("off", "expired"),
 }
 """By state of a proposal."""
+
+TOLD_DAYS = 30
+"""So long a list shows that a question was refused, or that nobody took it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,13 @@ def may_decide(state: QuestionState, party: str) -> tuple[str, ...]:
 def _pretty(content: Mapping[str, object]) -> str:
     kept = {key: value for key, value in content.items() if value not in (None, (), [], "")}
     return json.dumps(kept, indent=2, ensure_ascii=False)
+
+
+def still_told(asks: list[ProposalState]) -> list[ProposalState]:
+    """Return the newest asks that a list shows: those that wait, and what became of young ones."""
+    since = time.time() - TOLD_DAYS * 86_400
+    shown = (one for one in asks if one.body is not None and one.state != "withdrawn")
+    return [one for one in shown if one.state == "waiting" or one.made_at > since][:10]
 
 
 def title_of(one: ProposalState) -> str:

@@ -29,8 +29,7 @@ def questions(
     grant = visit.grant
     shown = visit.broker.question_lines.page(grant, number)
     asks = visit.broker.proposals.asks(grant)
-    kept = [one for one in asks if one.state != "withdrawn" and one.body is not None]
-    return page(visit, "questions.html", view=view, shown=shown, asks=kept[:10])
+    return page(visit, "questions.html", view=view, shown=shown, asks=view.still_told(asks))
 
 
 @router.get("/{question_id}")

@@ -67,13 +67,19 @@ function flow(steps, width) {
 function bars(name, cells, width) {
   const rows = Object.entries(cells);
   const most = Math.max(1, ...rows.map(([, value]) => (typeof value === "number" ? value : 0)));
-  const chart = draw("svg", { class: "chart", role: "img", viewBox: `0 0 ${width} ${rows.length * 40}`,
+  const chart = draw("svg", { class: "chart", role: "img",
     "aria-label": `Persons by ${name}: ${rows.map(([label, value]) => `${label}: ${shown(value)}`).join("; ")}` });
-  rows.forEach(([label, value], at) => {
+  let at = 0;
+  for (const [label, value] of rows) {
     const wide = typeof value === "number" ? (width * value) / most : 0;
-    chart.append(draw("text", { x: 0, y: at * 40 + 13 }, `${label}: ${shown(value)}`));
-    chart.append(draw("rect", { class: "fill", x: 0, y: at * 40 + 19, width: Math.max(1, wide), height: 12, rx: 2 }));
-  });
+    for (const line of lines(`${label}: ${shown(value)}`, Math.floor(width / 7))) {
+      chart.append(draw("text", { x: 0, y: at + 13 }, line));
+      at += 16;
+    }
+    chart.append(draw("rect", { class: "fill", x: 0, y: at + 2, width: Math.max(1, wide), height: 12, rx: 2 }));
+    at += 26;
+  }
+  chart.setAttribute("viewBox", `0 0 ${width} ${at}`);
   return chart;
 }
 
