@@ -97,10 +97,16 @@ class Reviews:
             rows = reviews.of_study(connection, grant.study.id)
             return [_state(connection, row, grant) for row in rows]
 
-    def state(self, grant: Grant, run_id: str, reviewer: str = "") -> ReviewState:
-        """Return how far a review is, and once closed what came out. Raises NotFound."""
+    def state(
+        self, grant: Grant, run_id: str, reviewer: str = "", *, left: bool = True
+    ) -> ReviewState:
+        """
+        Return how far a review is, and once closed what came out. left: count what is left for the
+        caller; else 0 is told. Raises NotFound.
+        """
         with self.database.read() as connection:
-            return _state(connection, _existing(connection, grant, run_id), grant, reviewer)
+            row = _existing(connection, grant, run_id)
+            return _state(connection, row, grant, reviewer, left=left)
 
     def to_open(self, grant: Grant) -> list[tuple[str, int | None]]:
         """Return the newest runs that could be reviewed and are not: id, and when each ended."""
@@ -297,13 +303,20 @@ def _shown(row: CaseRow) -> ReviewCase:
     )
 
 
-def _state(connection: Connection, row: ReviewRow, grant: Grant, reviewer: str = "") -> ReviewState:
+def _state(
+    connection: Connection,
+    row: ReviewRow,
+    grant: Grant,
+    reviewer: str = "",
+    *,
+    left: bool = True,
+) -> ReviewState:
     who = CONSOLE + reviewer if reviewer else grant.caller.actor
     cases, readings = reviews.counts(connection, row.run_id)
     readers = reviews.readers(connection, row.run_id)
     result = json.loads(row.result) if row.result else None
     # An admin reads as somebody at the console, or not at all.
-    reads = row.state == OPEN and (reviewer != "" or not grant.is_admin)
+    reads = left and row.state == OPEN and (reviewer != "" or not grant.is_admin)
     told = {
         "run_id": row.run_id,
         "study_id": row.study_id,

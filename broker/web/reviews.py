@@ -99,7 +99,7 @@ def _list(visit: Visit, refusal: LinkageError | None = None) -> Response:
 
 
 def _review(visit: Visit, review_id: str, *, first: str = "") -> Response:
-    state = visit.broker.reviews.state(visit.grant, review_id)
+    state = visit.broker.reviews.state(visit.grant, review_id, left=False)
     if not visit.may(Action.REVIEW):
         return page(visit, "review.html", review=state, states=STATES)
     if state.state != OPEN:

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKey,
+    Index,
     Integer,
     String,
     Table,
@@ -59,6 +60,7 @@ review_decision = Table(
     Column("decided_at", BigInteger, nullable=False),
     Column("entry", BigInteger, comment="of the audit log; null: older than this column"),
     UniqueConstraint("run_id", "case_id", "reviewer"),
+    Index("ix_review_decision_run_id_reviewer", "run_id", "reviewer", "case_id"),
 )
 
 review_undone = Table(

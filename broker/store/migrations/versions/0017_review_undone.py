@@ -39,6 +39,11 @@ def upgrade() -> None:
             comment="of the audit log; null: older than this column",
         ),
     )
+    op.create_index(
+        "ix_review_decision_run_id_reviewer",
+        "review_decision",
+        ["run_id", "reviewer", "case_id"],
+    )
     op.create_table(
         "review_undone",
         sa.Column("run_id", sa.String(64), nullable=False),
@@ -61,6 +66,7 @@ def upgrade() -> None:
 def downgrade() -> None:
 
     op.drop_table("review_undone")
+    op.drop_index("ix_review_decision_run_id_reviewer", table_name="review_decision")
     op.execute("ALTER TABLE review_decision DROP COLUMN entry")
     for name in COUNTED:
         op.execute(f"ALTER TABLE review_case DROP COLUMN {name}")
