@@ -105,7 +105,7 @@ def test_the_cookie_and_the_headers(world: World) -> None:
         assert mark in cookie
     for mark in ("domain=", "max-age", "expires"):
         assert mark not in cookie
-    for one in (answer, HTTP.get(f"{world.url}/health"), HTTP.get(f"{world.url}/nothing")):
+    for one in (answer, HTTP.get(f"{world.url}/health"), HTTP.get(f"{world.url}/v1/nothing")):
         assert HEADERS.items() <= dict(one.headers).items()
         assert "strict-transport-security" not in one.headers
 
