@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -37,6 +38,7 @@ from linkage.release_messages import (
 
 T = TypeVar("T")
 WAITING, DENIED = "waiting", "denied"
+Among = Sequence[jobs.JobRow] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class Releases:
             known = [row.id for row in light if _concerns(row, grant)]
             wanted = known[(number - 1) * size : number * size]
             rows = [existing(connection, grant, release_id) for release_id in wanted]
-            return [release_state(connection, row, grant) for row in rows], len(known)
+            shown = [release_state(connection, row, grant, light) for row in rows]
+        return shown, len(known)
 
     def one(self, grant: Grant, release_id: str) -> ReleaseState:
         """Return a release as this caller may see it. Raises NotFound."""
@@ -301,11 +304,16 @@ def require_usable(
         )
 
 
-def release_state(connection: Connection, row: jobs.JobRow, grant: Grant) -> ReleaseState:
-    """Return a release as the caller may see it: counts and pins of its own, unless an admin."""
+def release_state(
+    connection: Connection, row: jobs.JobRow, grant: Grant, among: Among = None
+) -> ReleaseState:
+    """
+    Return a release as the caller may see it: counts and pins of its own, unless an admin. among:
+    all releases of the study, where they are read already.
+    """
     study, viewer = grant.study, None if grant.is_admin else grant.viewer
     terms, done = terms_of(study, row), row.state == "done"
-    every = releases.of_audience(connection, row.study_id, terms.audience) if done else []
+    every = releases.of_audience(connection, row.study_id, terms.audience, among) if done else []
     current = done and every[-1].id == row.id
     gone = releases.affected_of(connection, row.id)
     run = runs.find(connection, row.run_id)
@@ -325,7 +333,7 @@ def release_state(connection: Connection, row: jobs.JobRow, grant: Grant) -> Rel
             "state": row.state,
             "number": row.number,
             "current": current,
-            "newest": _newest_usable(connection, row)
+            "newest": _newest_usable(connection, row, among)
             if done and not (current and not gone)
             else "",
             "precision": quality(report.get("estimated_precision")) if told else "",
@@ -379,9 +387,9 @@ def _same_under_way(connection: Connection, row: jobs.JobRow) -> jobs.JobRow | N
     )
 
 
-def _newest_usable(connection: Connection, row: jobs.JobRow) -> str:
+def _newest_usable(connection: Connection, row: jobs.JobRow, among: Among = None) -> str:
     """Return the newest release to the same audience, "" where it is this one or affected too."""
-    every = releases.of_audience(connection, row.study_id, releases.audience_of(row))
+    every = releases.of_audience(connection, row.study_id, releases.audience_of(row), among)
     newest = every[-1].id if every else row.id
     return "" if newest == row.id or releases.affected_of(connection, newest) else newest
 

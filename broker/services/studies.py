@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker import audit
-from broker.config import Home, Limits
+from broker.config import Home
 from broker.policy import ADMIN, PERSON, Action, Caller, Grant, check
 from broker.registered import RegisteredStudy
 from broker.services import lifecycle
 from broker.services.epochs import next_epoch
-from broker.services.quotas import usage_of
+from broker.services.quotas import Usage, usage_of
 from broker.store import access, studies
 from broker.store.engine import Connection, Database
 from linkage.admin_messages import StudyListed
@@ -185,10 +185,14 @@ class Studies:
         with self.database.read() as connection:
             newest = studies.newest_numbers(connection, study.id)
             away = access.suspended(connection, study.id)
+            # Of a party with all that tokenize for it: once, not once for each of them.
+            usages = {
+                party.id: usage_of(connection, self.home.config.limits, study, party.id)
+                for party in study.config.party
+                if viewer in (None, party.id, *party.contributors)
+            }
             parties = tuple(
-                _uploader_state(
-                    connection, self.home.config.limits, study, uploader, viewer, newest, away
-                )
+                _uploader_state(connection, study, uploader, viewer, newest, away, usages)
                 for uploader in study.config.uploaders
             )
             notice = studies.find_deactivation(connection, study.id, header.epoch)
@@ -223,12 +227,12 @@ def _listed(row: studies.StudyRow, study: RegisteredStudy) -> StudyListed:
 
 def _uploader_state(
     connection: Connection,
-    limits: Limits,
     study: RegisteredStudy,
     uploader: str,
     viewer: str | None,
     newest: Mapping[tuple[str, str, int], int],
     away: frozenset[str],
+    usages: Mapping[str, Usage],
 ) -> PartyState:
     party, epoch = study.config.party_of_uploader(uploader), study.config.study.epoch
     here, bad = (newest.get((uploader, one, epoch)) for one in ("complete", "quarantined"))
@@ -238,7 +242,7 @@ def _uploader_state(
     # Every site asks often, of a study with many: only what is shown is read.
     row = studies.find_dataset(connection, study.id, uploader, here) if own and here else None
     why = studies.find_dataset(connection, study.id, uploader, bad) if own and bad else None
-    usage = usage_of(connection, limits, study, party.id) if own else None
+    usage = usages.get(party.id) if own else None
     return PartyState(
         party=party.id,
         uploader=uploader,

@@ -7,7 +7,7 @@ A job is given out once it is done: releases, questions and deliveries, from whi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, select, update
 
@@ -38,10 +38,16 @@ def audience_of(row: jobs.JobRow) -> tuple[str, ...]:
 
 
 def of_audience(
-    connection: Connection, study_id: str, audience: tuple[str, ...]
+    connection: Connection,
+    study_id: str,
+    audience: tuple[str, ...],
+    among: Sequence[jobs.JobRow] | None = None,
 ) -> list[jobs.JobRow]:
-    """Return the releases made for exactly these parties, oldest first; without what they made."""
-    every = overviews.newest_of_kind(connection, study_id, "release")
+    """
+    Return the releases made for exactly these parties, oldest first; without what they made. among:
+    all of the study, where they are read already.
+    """
+    every = overviews.newest_of_kind(connection, study_id, "release") if among is None else among
     ours = [row for row in every if row.state == "done" and audience_of(row) == audience]
     return sorted(ours, key=lambda row: (row.number or 0, row.finished_at or 0, row.id))
 
