@@ -121,6 +121,7 @@ HOLD_NONE = {
     "BrokerConfig": "url: an address",
     "BlobSettings": "url: of a bucket; refused with keys in it",
     "Asked": "key: of a repeated request, its caller's own",
+    "View": "key: which parties' figures a page shows",
     "LocalBroker": "url: an address on this machine",
     "_Announcing": "url: the address it is bound to",
 }
