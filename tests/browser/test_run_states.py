@@ -21,7 +21,7 @@ from linkage.matching.estimates import below, estimate, points_for
 from tests.broker_world import World, make_world, running
 from tests.browser.looking import person, services, window
 
-PARTIES = tuple(f"hospital-number-{number}" for number in range(1, 13))
+PARTIES = tuple(f"hospital-number-{number}" for number in range(1, 10))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def put(world: World, number: int, **columns: Any) -> str:
 
 
 def huge_report() -> dict[str, Any]:
-    """A report as broker.results makes it, of a million records of twelve hospitals."""
+    """A report as broker.results makes it, of a million records of nine hospitals."""
     draw = np.random.default_rng(3)
     sure, chance = draw.beta(40, 1, 200_000), draw.beta(1, 30, 300_000)
     found = np.concatenate([sure, chance])
