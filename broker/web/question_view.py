@@ -105,6 +105,13 @@ def next_step(visit: Visit, line: QuestionLine) -> str:
     return "Nothing for you now."
 
 
+def stand(state: QuestionState, grant: Grant) -> str:
+    """Return what the forms and counts of a question's page depend on, as a word."""
+    mine = state.approvals.get(grant.viewer, "open")
+    parts = (mine, state.delivery_id or "none", bool(state.stopped), state.counted)
+    return "-".join(str(one).lower() for one in parts)
+
+
 def own_half(state: QuestionState, grant: Grant) -> Half | None:
     """Return what the visitor's party is asked, None for who is shown no half."""
     content = state.imaging if state.imaging is not None else state.clinical

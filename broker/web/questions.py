@@ -33,10 +33,12 @@ def questions(
 
 
 @router.get("/{question_id}")
-def question(visit: Reader, question_id: str) -> Response:
-    """Show one question."""
+def question(visit: Reader, question_id: str, seen: str = "") -> Response:
+    """Show one question. seen: what a page that looks again shows; other forms need a new page."""
     grant, broker = visit.grant, visit.broker
     state = broker.questions.state(grant, question_id)
+    if visit.partial and seen != view.stand(state, grant):
+        return Response(status_code=204, headers={"hx-refresh": "true"})
     line = broker.question_lines.line(grant, question_id)
     if line is None:
         raise NotFound("there is no such question in this study")

@@ -133,8 +133,8 @@ def _decided(sites: Sites, steward: Window) -> None:
     expect(page.get_by_role("heading", name="A decision on the way")).to_have_count(
         0, timeout=60_000
     )
-    page.reload()
-    expect(page.get_by_role("row", name="imaging")).to_contain_text("approved")
+    expect(page.get_by_role("row", name="imaging")).to_contain_text("approved", timeout=30_000)
+    expect(page.get_by_text("Revoke the approval…")).to_be_visible()
     expect(page.locator("#talk")).to_contain_text("Why CT alone?")
 
 

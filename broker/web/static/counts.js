@@ -144,11 +144,4 @@ async function attempt() {
   }
 }
 
-if (place.dataset.counted) {
-  attempt();
-} else {
-  // The page's top is looked at again by itself; once it says that there are counts, so is all.
-  document.addEventListener("htmx:afterSwap", () => {
-    if (document.querySelector("#live[data-counted]")) window.location.reload();
-  });
-}
+if (place.dataset.counted) attempt();
