@@ -292,7 +292,7 @@ class QuestionState(Message):
     state: Literal["queued", "running", "done", "failed"]
     imaging: dict[str, Any] | None = None
     clinical: dict[str, Any] | None = None
-    approvals: dict[str, str] = {}
+    approvals: dict[str, str] = Field(default_factory=dict)
     delivery_id: Id | None = None
     failure: str | None = None
     asked_run: str = ""
@@ -306,7 +306,7 @@ class QuestionState(Message):
     use: Use = NON_COMMERCIAL
     study_hash: str = ""
     epoch: int = 0
-    decisions: dict[str, Approval] = {}
+    decisions: dict[str, Approval] = Field(default_factory=dict)
     answered: bool = False
     counted: bool = False
     open_asks: tuple[str, ...] = ()

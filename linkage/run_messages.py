@@ -70,8 +70,8 @@ class RunState(Message):
 
     progress: share of the stage that is done, 0 to 1. report: set when done, and never in a list of
     runs; numbers only, no pseudonym. failure: cause and remedy; a party is told only that it
-    failed. precision, of: as the request had them. asked_at, ended_at: Unix seconds. These four and basis,
-    too, for the admin only.
+    failed. precision, of: as the request had them. asked_at, ended_at: Unix seconds. These four
+    and basis, too, for the admin only.
     """
 
     run_id: Id

@@ -147,8 +147,9 @@ def test_a_run_reports_to_admins_and_tells_parties_nothing_to_probe_with(
     # Of all parties together, as of each two: what lies below the link threshold, and above.
     for one in (report["overall"], *(c["estimate"] for c in report["comparisons"])):
         under = {point["threshold"]: point for point in one["below"]}
-        assert under[one["link_threshold"]]["pairs"] <= sum(one["histogram"])
-        assert under[one["review"]["threshold"]]["matches"] <= under[one["link_threshold"]]["matches"]
+        link, review = under[one["link_threshold"]], under[one["review"]["threshold"]]
+        assert link["pairs"] <= sum(one["histogram"])
+        assert review["matches"] <= link["matches"]
     assert 0.9 < report["estimated_precision"] <= 1
     assert set(run["seconds"]) == {"open", "candidates", "weights", "solve", "identity"}
     assert (run["stage"], run["progress"]) == ("identity", 1.0)

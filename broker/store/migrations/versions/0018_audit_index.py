@@ -33,9 +33,7 @@ def upgrade() -> None:
         op.create_index(f"ix_audit_index_{name}_number", "audit_index", [name, "number"])
     op.create_table(
         "audit_digest",
-        sa.Column(
-            "digest", sa.String(64), nullable=False, comment="in the detail of an entry"
-        ),
+        sa.Column("digest", sa.String(64), nullable=False, comment="in the detail of an entry"),
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("digest", "number", name=op.f("pk_audit_digest")),
     )
