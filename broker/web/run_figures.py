@@ -261,7 +261,8 @@ def _estimated(before: str, a: Mapping[str, Any], b: Mapping[str, Any], key: str
     for name in ("precision", "recall"):
         yield Row(
             _named(before, f"Estimated {name}"),
-            *(_share(point, name) for point in (one, other)),
+            _share(one, name),
+            _share(other, name),
             f"{other[name] - one[name]:+.4f}".replace("-", MINUS) if both else "",
         )
     yield Row(_named(before, "Link threshold"), *(f"{p['threshold']:.4f}" for p in (one, other)))
