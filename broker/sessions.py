@@ -149,10 +149,11 @@ class Sessions:
         _record(connection, "person signed in", name, by=how)
         return Begun(cookie, self._state(connection, row))
 
-    def caller(self, cookie: str, *, csrf: str | None) -> Caller:
+    def caller(self, cookie: str, *, csrf: str | None, used: bool = True) -> Caller:
         """
         Return whose session this is. csrf: of a request that changes something, the header's
-        token, "" where it has none; None for one that reads. Raises NotAuthenticated.
+        token, "" where it has none; None for one that reads. used: False for what a page asks by
+        itself, which keeps no session from ending idle. Raises NotAuthenticated.
         """
         row, now = self._row(cookie), int(self.now())
         if csrf is not None and not hmac.compare_digest(self._csrf(row).encode(), csrf.encode()):
@@ -167,7 +168,7 @@ class Sessions:
         except KeyRefused:
             # An identity provider and an admin gave roles that no one person may have.
             roles = frozenset()
-        if now - row.seen_at >= _SEEN_EVERY:
+        if used and now - row.seen_at >= _SEEN_EVERY:
             with self.database.change() as connection:
                 accounts.see_session(connection, row.digest, now)
         return Caller(row.account, None, person=True, roles=roles)

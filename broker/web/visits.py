@@ -21,6 +21,10 @@ from linkage.account_messages import SessionState
 from linkage.errors import LinkageError, NotAuthenticated
 
 
+POLL = "linkage-poll"
+"""A header of what an open page asks by itself: nobody has to be there."""
+
+
 class SignInFirst(Exception):
     """Nobody is signed in, or the session is over: the sign-in page comes first."""
 
@@ -115,5 +119,9 @@ def _signed_in(request: Request, broker: Broker, form: Form) -> tuple[Caller, Se
     csrf = form.get(CSRF_FIELD, ("",))[0] or request.headers.get(CSRF, "")
     if request.method not in READING:
         door.browsers.require_own(request.headers)
-    caller = broker.sessions.caller(cookie, csrf=None if request.method in READING else csrf)
+    caller = broker.sessions.caller(
+        cookie,
+        csrf=None if request.method in READING else csrf,
+        used=POLL not in request.headers,
+    )
     return caller, session

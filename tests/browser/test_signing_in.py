@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyotp
 import pytest
 from playwright.sync_api import Browser, expect
 
 from broker.person_roles import parse_role
+from linkage.errors import NotAuthenticated
 from tests.broker_world import HTTP, World, make_world, running
 from tests.browser.looking import person, services, window
 from tests.people import PASSWORD
@@ -120,6 +123,31 @@ def test_a_form_without_the_token_or_from_another_site_does_nothing(
     body = {"name": "carl", "password": PASSWORD}
     assert HTTP.post(f"{world.url}/sign-in", data=body, headers=foreign).status_code == 403
     assert carl.client.get("/account").status_code == 200
+
+
+def test_what_an_open_page_asks_by_itself_is_no_use_of_the_session(
+    chromium: Browser, world: World
+) -> None:
+    watcher = person(world, "watcher", "admin")
+    asked: list[bool] = []
+    with window(chromium, world.url, watcher) as seen:
+        page = seen.page
+        page.on("request", lambda one: asked.append("linkage-poll" in one.headers))
+        with page.expect_response(lambda one: "linkage-poll" in one.request.headers) as polled:
+            seen.go("/admin")
+        assert polled.value.status == 200
+        assert asked[0] is False
+    broker = services(world)
+    cookie = watcher.client.cookies["linkage-session"]
+    idle = broker.home.config.accounts.idle_seconds
+    later = replace(broker.sessions, now=lambda: time.time() + idle - 60)
+    later.caller(cookie, csrf=None, used=False)
+    over = replace(broker.sessions, now=lambda: time.time() + idle + 60)
+    with pytest.raises(NotAuthenticated, match="not used for too long"):
+        over.caller(cookie, csrf=None)
+    later.caller(cookie, csrf=None)
+    over.caller(cookie, csrf=None)
+    broker.database.close()
 
 
 def test_where_to_go_after_signing_in_stays_in_the_portal(world: World) -> None:

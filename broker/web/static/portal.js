@@ -42,6 +42,10 @@ function enrich(root) {
 document.addEventListener("DOMContentLoaded", () => enrich(document));
 // Of what htmx put in: after an outerHTML swap the target itself is gone.
 document.addEventListener("htmx:load", (event) => enrich(event.detail.elt));
+// What a page asks by itself says so: it must not keep a session alive that nobody uses.
+document.addEventListener("htmx:configRequest", (event) => {
+  if (!event.detail.triggeringEvent) event.detail.headers["Linkage-Poll"] = "yes";
+});
 // A form sends once: a second click before the answer must not do it twice.
 document.addEventListener("submit", (event) => {
   const form = event.target;
