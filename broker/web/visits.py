@@ -20,7 +20,6 @@ from broker.web.forms import CSRF_FIELD, Form, read_form
 from linkage.account_messages import SessionState
 from linkage.errors import LinkageError, NotAuthenticated
 
-
 POLL = "linkage-poll"
 """A header of what an open page asks by itself: nobody has to be there."""
 
