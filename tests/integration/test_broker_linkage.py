@@ -315,7 +315,7 @@ def test_answers_are_relayed_to_the_enclave_alone(world: World, question: str) -
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
     changed_mind = seal(b"others", sender=sender, recipient=recipient, context=context)
-    assert problem(imaging.put(path, changed_mind, **to))[:2] == (409, "conflict")
+    assert problem(imaging.put(path, changed_mind, **to))[:2] == (409, "already-sent")
     item = first.json()["item_id"]
     assert world.actor("enclave").get(f"{world.path}/inbox/{item}").content == data
     for other_party in ("imaging", "claims"):
