@@ -85,7 +85,7 @@ def seen(study: World, run: dict[str, Any], release: str) -> dict[str, Any]:
         for secret in (study.study_id, run["run_id"], release, item["item_id"], item["digest"]):
             text = text.replace(secret, "X")
         text = re.sub(r'"(study_hash|software|request)":"[^"]*"', "", text)
-        text = re.sub(r'"(asked_at|made_at)":\d+', "", text)
+        text = re.sub(r'"(asked_at|made_at|state_since)":\d+', "", text)
         answers[path] = (answer.status_code, sorted(answer.headers), text)
     ids = crosswalk(study, "imaging", release)
     _, repeated = np.unique(
