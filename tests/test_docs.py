@@ -101,6 +101,15 @@ def test_every_command_is_documented(name: str) -> None:
     assert not missing, "add them to a page in docs/"
 
 
+def test_every_command_at_a_site_can_be_tried_first() -> None:
+    without = [
+        " ".join(path)
+        for path, command in _leaves(_program("linkage-site"), ("linkage-site",))
+        if not any("--dry-run" in parameter.opts for parameter in command.params)
+    ]
+    assert not without, "give them sites.terminal.DryRun"
+
+
 def test_every_command_in_the_documents_exists() -> None:
     said = _said()
     assert len(said) >= 20  # else the documents are not read as they should be

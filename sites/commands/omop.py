@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from linkage.errors import SiteRefused
-from sites.terminal import show, told
+from sites.terminal import DryRun, show, told, would
 
 
 @told
 def check_omop(
     site: Annotated[Path, typer.Option("--site", help="The site file.")] = Path("site.toml"),
+    dry_run: DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Enclave: say which OMOP tables and index events criteria can use. Nothing leaves."""
@@ -30,6 +31,9 @@ def check_omop(
             rule="is missing",
             hint='only the enclave has it: [omop] with path = "omop", or url_env for PostgreSQL',
         )
+    if dry_run:
+        would("look at the OMOP tables", {"site file": site}, as_json=as_json)
+        return
     with OmopSource.open(config) as source:
         found = check(source)
     rows: dict[str, object] = {**found.tables}

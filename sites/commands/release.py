@@ -65,16 +65,26 @@ def show_(
 
 @app.command()
 @told
-def approve(release: Release, site: SiteFile = Path("site.toml"), dry_run: DryRun = False) -> None:
+def approve(
+    release: Release,
+    site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Steward: consent to a release, signed with this party's key."""
-    _decide(release, site, approved=True, dry_run=dry_run)
+    _decide(release, site, approved=True, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
 @told
-def deny(release: Release, site: SiteFile = Path("site.toml"), dry_run: DryRun = False) -> None:
+def deny(
+    release: Release,
+    site: SiteFile = Path("site.toml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Steward: refuse a release; that ends it."""
-    _decide(release, site, approved=False, dry_run=dry_run)
+    _decide(release, site, approved=False, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -102,18 +112,19 @@ def pin(
     show(f"{release} is {'no longer ' if off else ''}pinned for {name}", rows, as_json=as_json)
 
 
-def _decide(release: str, site: Path, *, approved: bool, dry_run: bool) -> None:
+def _decide(release: str, site: Path, *, approved: bool, dry_run: bool, as_json: bool) -> None:
     from sites.releases import decide, shown
     from sites.session import session_of
 
     with session_of(site) as session:
         if dry_run:
             rows = _described(shown(session, release), session)
-            would("approve" if approved else "deny", rows)
+            would("approve" if approved else "deny", rows, as_json=as_json)
             return
         state = decide(session, release, "approve" if approved else "deny")
         rows = _described(state, session)
-    show(f"{release}: {'approved' if approved else 'denied'}", rows)
+    title = f"{release}: {'approved' if approved else 'denied'}"
+    show(title, rows, as_json=as_json, data=state.model_dump(mode="json"))
 
 
 def _line(one: ReleaseState, party: str) -> str:

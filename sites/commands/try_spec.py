@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sites.terminal import show, told
+from sites.terminal import DryRun, show, told, would
 
 if TYPE_CHECKING:
     from sites.trying import TriedHalf
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def try_spec(
     spec: Annotated[Path, typer.Argument(help="The cohort specification (TOML or JSON).")],
     site: Annotated[Path, typer.Option("--site", help="The site file.")] = Path("site.toml"),
+    dry_run: DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say how many of this site's own subjects meet its half, step by step. Nothing leaves."""
@@ -25,9 +26,12 @@ def try_spec(
     from sites.trying import minimum_of
     from sites.trying import try_spec as tried
 
-    loaded = load_site(site)
+    loaded, asked = load_site(site), load_spec(spec)
+    if dry_run:
+        would("count this site's own subjects", {"specification": asked.title}, as_json=as_json)
+        return
     minimum = minimum_of(loaded)
-    halves = tried(load_spec(spec), loaded, minimum=minimum)
+    halves = tried(asked, loaded, minimum=minimum)
     if not as_json:
         for half in halves:
             show(f"The {half.side} half, on this site's own data", _rows(half))
