@@ -18,6 +18,16 @@ from sites.database_url import without_password
 IndexEvents = dict[str, ConceptCriterion]
 
 
+LICENSED = (
+    *("CPT4", "CDT", "MedDRA", "SMQ", "GPI", "GCN_SEQNO", "ETC", "Indication", "Multum"),
+    *("Multilex", "EphMRA ATC", "NFC", "AMIS", "GRR", "DA_France", "LPD_Australia", "LPD_Belgium"),
+)
+"""
+Vocabularies that Athena gives out only to who shows a licence of their owner: whoever has one may
+use the names, and seldom pass them on.
+"""
+
+
 class OmopConfig(Strict):
     """
     The table [omop]: OMOP CDM tables, 5.3 or 5.4, in one of three kinds of place.
@@ -34,6 +44,8 @@ class OmopConfig(Strict):
     dates. index_events: by the name that a commons gives an index event, the criterion whose first
     record dates it. birth: how much of the birth date a delivery holds. mirror_root: folder or
     bucket of the enclave's own copy of the images, for studies with image_retrieval = "mirror".
+    not_offered: vocabularies (vocabulary_id) whose names this site may not pass on, left out of the
+    list of concepts that it offers to researchers; without it LICENSED.
     concepts: file of DICOM codes and OMOP concepts, in place of
     sites/cohort/modality_concepts.toml. use: how to thank this commons and for what its data may
     be used. reference: file of the population that cohort reports compare with, in place of
@@ -51,6 +63,7 @@ class OmopConfig(Strict):
     date_frame: Literal["true", "shifted", "unknown"] = "true"
     index_events: IndexEvents = Field(default={}, max_length=100)
     birth: Literal["year", "date"] = "year"
+    not_offered: tuple[str, ...] = Field(default=LICENSED, max_length=200)
     mirror_root: str | None = None
     concepts: Place | None = None
     use: UseNotice | None = None
