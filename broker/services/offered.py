@@ -1,0 +1,272 @@
+"""
+What the parties of a study offer questions to name: kept as their sites signed it, and searched.
+
+The search goes over one list at a time, from its shortest names on, so that a word which fits tens
+of thousands ends early; what was found is then put in order. Names are compared without case and
+accents. A concept id or a code must be the whole of what is searched.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from broker import audit
+from broker.blobs import Receiving
+from broker.policy import Grant
+from broker.registered import RegisteredStudy
+from broker.services import lifecycle
+from broker.store import offered
+from broker.store.engine import Connection, Database
+from broker.store.offered import ConceptRow, ListRow
+from linkage.errors import Conflict, NotFound, PackageRefused
+from linkage.offered import (
+    MOST_SAID,
+    ConceptFound,
+    ConceptsFound,
+    Offered,
+    OfferedConcept,
+    OfferedHead,
+    OfferTaken,
+    OfferWithdrawal,
+    received,
+)
+
+PAGE = 20
+MOST_FOUND = 500
+"""So many of a list are put in order; who has more needs another word."""
+_MOST_WORDS = 8
+_AHEAD_S = 300
+"""Clocks of sites and broker may differ by so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched. words: as they were typed. domain, party: "" for any. page: from 1."""
+
+    words: str
+    domain: str = ""
+    party: str = ""
+    page: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedLists:
+    """The newest list of each party of the studies."""
+
+    database: Database
+
+    def heads(self, grant: Grant) -> list[OfferedHead]:
+        """Return the heads of the lists that are there, by party; values are in them."""
+        with self.database.read() as connection:
+            rows = _lists(connection, grant.study)
+        return [_head(row) for row in rows]
+
+    def take(self, grant: Grant, body: Receiving) -> OfferTaken:
+        """
+        Keep the calling party's list in place of the one before; the same again is one.
+
+        Raises PackageRefused for what is no list, or not signed by the party for this study;
+        Conflict where a newer one is here.
+        """
+        study, party = grant.study, grant.party
+        with body.reader() as file:
+            came = received(file)
+        head = came.head
+        head.verify(study.pin(party))
+        now = int(time.time())
+        if (head.study_id, head.party) != (study.id, party) or head.made_at > now + _AHEAD_S:
+            raise PackageRefused(
+                "the list is another party's, of another study, or of the future",
+                hint="look at the site's clock, and send this party's own list",
+            )
+        if head.least < study.config.study.minimum_cell:
+            raise PackageRefused(
+                "the list names what fewer persons have than the study's minimum cell",
+                hint="make it anew: linkage-site offer-concepts",
+            )
+        rows = _rows(party, came.concepts)
+        with self.database.change() as connection:
+            lifecycle.require(connection, study.id)
+            before = offered.find(connection, study.id, party)
+            if before is not None and before.made_at > head.made_at:
+                raise Conflict("a newer list of this party is here", hint="send the newest one")
+            if before is None or Offered.model_validate_json(before.head).hash != head.hash:
+                row = ListRow(
+                    study_id=study.id,
+                    party=party,
+                    made_at=head.made_at,
+                    placed_at=now,
+                    least=head.least,
+                    head=head.model_dump_json(),
+                )
+                offered.put(connection, row, rows)
+                _record(connection, grant, "concepts offered", head)
+        return OfferTaken(
+            study_id=study.id, party=party, made_at=head.made_at, concepts=head.concepts
+        )
+
+    def withdraw(self, grant: Grant, said: OfferWithdrawal) -> OfferTaken:
+        """Delete the calling party's list. Raises NotFound, PackageRefused, Conflict for newer."""
+        study, party = grant.study, grant.party
+        said.verify(study.pin(party))
+        if (said.study_id, said.party) != (study.id, party):
+            raise PackageRefused(
+                "the withdrawal is another party's, or of another study", hint="sign this one"
+            )
+        with self.database.change() as connection:
+            row = offered.find(connection, study.id, party)
+            if row is None:
+                raise NotFound("this party offers no list", hint="nothing is to be taken back")
+            if row.made_at > said.made_at:
+                raise Conflict("a newer list of this party is here", hint="withdraw that one")
+            offered.drop(connection, study.id, party)
+            _record(
+                connection,
+                grant,
+                "offered concepts withdrawn",
+                Offered.model_validate_json(row.head),
+            )
+        return OfferTaken(study_id=study.id, party=party)
+
+    def search(self, grant: Grant, asked: Search) -> ConceptsFound:
+        """Return a page of what fits, best first; nothing where nothing is asked."""
+        words = folded(asked.words[:MOST_SAID]).split()[:_MOST_WORDS]
+        if not words:
+            return ConceptsFound(page=1, more=False, cut=False, found=())
+        study_id = grant.study.id
+        with self.database.read() as connection:
+            parties = [row.party for row in _lists(connection, grant.study)]
+            exact = offered.exactly(
+                connection,
+                study_id,
+                ids=_ids(words),
+                code=" ".join(words),
+                domain=asked.domain,
+            )
+            named: list[ConceptRow] = []
+            cut = False
+            for party in parties:
+                if asked.party in ("", party):
+                    rows = offered.with_words(
+                        connection, study_id, party, words, domain=asked.domain, most=MOST_FOUND
+                    )
+                    named += rows
+                    cut = cut or len(rows) == MOST_FOUND
+        exact = [row for row in exact if row.party in parties and asked.party in ("", row.party)]
+        ordered = _together([*exact, *sorted(named, key=lambda row: _rank(row, words))])
+        start = (asked.page - 1) * PAGE
+        return ConceptsFound(
+            page=asked.page,
+            more=len(ordered) > start + PAGE,
+            cut=cut,
+            found=tuple(ordered[start : start + PAGE]),
+        )
+
+    def named(self, grant: Grant, ids: Collection[int]) -> dict[int, str]:
+        """Return the names of those concepts that somebody offers, by id."""
+        with self.database.read() as connection:
+            parties = {row.party for row in _lists(connection, grant.study)}
+            rows = offered.exactly(connection, grant.study.id, ids=ids, code="", domain="")
+        return {row.concept_id: row.name for row in rows if row.party in parties}
+
+
+def folded(text: str) -> str:
+    """Return a text as it is searched: no case, no accents, single spaces."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(one for one in apart if not unicodedata.combining(one))
+    return " ".join(plain.split())
+
+
+def _lists(connection: Connection, study: RegisteredStudy) -> list[ListRow]:
+    """Return the lists that still hold: a new epoch may drop a party, or raise the minimum cell."""
+    parties = {one.id for one in study.config.party}
+    least = study.config.study.minimum_cell
+    rows = offered.lists(connection, study.id)
+    return [row for row in rows if row.party in parties and row.least >= least]
+
+
+def _rows(party: str, concepts: Iterable[OfferedConcept]) -> list[ConceptRow]:
+    ready = [(folded(one.name), one) for one in concepts]
+    ready.sort(key=lambda pair: (len(pair[0]), pair[0], pair[1].concept_id, pair[1].domain))
+    return [
+        ConceptRow(
+            party=party,
+            position=position,
+            concept_id=one.concept_id,
+            domain=one.domain,
+            name=one.name,
+            folded=name,
+            vocabulary=one.vocabulary,
+            code=one.code,
+            code_folded=folded(one.code)[:64],
+            standard=one.standard,
+        )
+        for position, (name, one) in enumerate(ready)
+    ]
+
+
+def _ids(words: list[str]) -> list[int]:
+    """Return the concept ids that are searched: all words are numbers, or there is none."""
+    numbers = [word.strip(",;") for word in words]
+    whole = all(re.fullmatch(r"[0-9]{1,15}", one) for one in numbers)
+    return [int(one) for one in numbers] if whole else []
+
+
+def _rank(row: ConceptRow, words: list[str]) -> tuple[int, bool, int, str]:
+    """The name itself, what begins with it, what has words that begin so; then the rest."""
+    phrase = " ".join(words)
+    if row.folded == phrase:
+        rank = 0
+    elif row.folded.startswith(phrase):
+        rank = 1
+    elif all(re.search(rf"(?:^|[^\w]){re.escape(word)}", row.folded) for word in words):
+        rank = 2
+    else:
+        rank = 3
+    return rank, row.standard != "S", row.position, row.party
+
+
+def _together(rows: Iterable[ConceptRow]) -> list[ConceptFound]:
+    """Return each concept once, in this order, with everybody who offers it."""
+    parties: dict[tuple[int, str], set[str]] = {}
+    first: dict[tuple[int, str], ConceptRow] = {}
+    for row in rows:
+        key = row.concept_id, row.domain
+        first.setdefault(key, row)
+        parties.setdefault(key, set()).add(row.party)
+    return [
+        ConceptFound(
+            concept=OfferedConcept.model_validate(
+                {
+                    name: getattr(row, name)
+                    for name in OfferedConcept.model_fields
+                    if name != "version"
+                }
+            ),
+            parties=tuple(sorted(parties[key])),
+        )
+        for key, row in first.items()
+    ]
+
+
+def _head(row: ListRow) -> OfferedHead:
+    return OfferedHead(head=Offered.model_validate_json(row.head), placed_at=row.placed_at)
+
+
+def _record(connection: Connection, grant: Grant, action: str, head: Offered) -> None:
+    audit.record(
+        connection,
+        actor=grant.caller.actor,
+        action=action,
+        study_id=grant.study.id,
+        subject=head.party,
+        detail={
+            "digest": head.hash,
+            "concepts": head.concepts,
+            "values": sum(map(len, head.values.values())),
+        },
+    )

@@ -1,0 +1,115 @@
+"""Rows of what parties offer, and the search through them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select
+
+from broker.store import bulk
+from broker.store.tables import offered_concept, offered_list
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRow:
+    """
+    A party's newest list. least: persons that each entry stands for at the least. head: JSON,
+    signed by the party. Times: Unix seconds.
+    """
+
+    study_id: str
+    party: str
+    made_at: int
+    placed_at: int
+    least: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptRow:
+    """
+    A concept of a list. position: from 0, the shortest names first. folded, code_folded: name and
+    code as they are searched.
+    """
+
+    party: str
+    position: int
+    concept_id: int
+    domain: str
+    name: str
+    folded: str
+    vocabulary: str
+    code: str
+    code_folded: str
+    standard: str
+
+
+def lists(connection: Connection, study_id: str) -> list[ListRow]:
+    """Return the newest list of each party, by party."""
+    wanted = select(offered_list).where(offered_list.c.study_id == study_id)
+    found = connection.execute(wanted.order_by(offered_list.c.party)).mappings()
+    return [ListRow(**row) for row in found]
+
+
+def find(connection: Connection, study_id: str, party: str) -> ListRow | None:
+    """Return a party's list."""
+    c = offered_list.c
+    wanted = select(offered_list).where(c.study_id == study_id, c.party == party)
+    row = connection.execute(wanted).mappings().first()
+    return ListRow(**row) if row else None
+
+
+def drop(connection: Connection, study_id: str, party: str) -> None:
+    """Delete a party's list."""
+    for table in (offered_concept, offered_list):
+        mine = (table.c.study_id == study_id) & (table.c.party == party)
+        connection.execute(delete(table).where(mine))
+
+
+def put(connection: Connection, row: ListRow, concepts: Sequence[ConceptRow]) -> None:
+    """Keep a party's list in place of the one before."""
+    drop(connection, row.study_id, row.party)
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    connection.execute(offered_list.insert().values(**values))
+    columns: dict[str, bulk.Column] = {"study_id": row.study_id}
+    for field in fields(ConceptRow):
+        columns[field.name] = [getattr(one, field.name) for one in concepts]
+    bulk.insert(connection, offered_concept, len(concepts), columns)
+
+
+def with_words(
+    connection: Connection,
+    study_id: str,
+    party: str,
+    words: Collection[str],
+    *,
+    domain: str,
+    most: int,
+) -> list[ConceptRow]:
+    """Return a party's concepts whose folded names hold every word, the shortest names first."""
+    c = offered_concept.c
+    wanted = _of(study_id, domain).where(c.party == party)
+    for word in words:
+        wanted = wanted.where(c.folded.contains(word, autoescape=True))
+    found = connection.execute(wanted.order_by(c.position).limit(most)).mappings()
+    return [ConceptRow(**row) for row in found]
+
+
+def exactly(
+    connection: Connection, study_id: str, *, ids: Collection[int], code: str, domain: str
+) -> list[ConceptRow]:
+    """Return the concepts of all parties with one of these ids, or with this folded code."""
+    c = offered_concept.c
+    asked: list[ColumnElement[bool]] = [c.concept_id.in_(ids)] if ids else []
+    if code:
+        asked.append(c.code_folded == code)
+    wanted = _of(study_id, domain).where(or_(*asked)).order_by(c.party, c.position)
+    return [ConceptRow(**row) for row in connection.execute(wanted).mappings()] if asked else []
+
+
+def _of(study_id: str, domain: str) -> Select[Any]:
+    c = offered_concept.c
+    wanted = select(*(c[field.name] for field in fields(ConceptRow))).where(c.study_id == study_id)
+    return wanted.where(c.domain == domain) if domain else wanted

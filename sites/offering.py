@@ -1,0 +1,196 @@
+"""
+Offering what questions may name: the list that this site makes of its own data, signs and sends.
+
+    offer = prepare(session)        counts, or the list of before where that is younger than a month
+    send(session, offer)            the newest list replaces those before; withdraw(session)
+
+No count leaves, and nothing that fewer persons have than the study's minimum cell. Two lists less
+than PERIOD_DAYS apart are the same list: whoever could compare one of each day would see whose
+records came between (docs/adr/0033). What was counted stays in the private folder, encrypted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from linkage.errors import SiteRefused
+from linkage.offered import (
+    ImagingField,
+    Offered,
+    OfferedConcept,
+    OfferTaken,
+    OfferWithdrawal,
+    digest_of,
+    packed,
+    to_lines,
+)
+from sites.cohort.blur import Blur
+from sites.cohort.config_omop import LICENSED
+from sites.session import Session
+
+PERIOD_DAYS = 30
+_DAY_S = 86_400
+_NAME = "offered"
+"""Of the list among what a vault keeps, and of the purpose of the key that moves its edge."""
+
+DISCLOSES = (
+    "The list tells the broker's operator, and every researcher and steward of the study, that at"
+    " least so many persons of this site have each entry. It holds no count, and says nothing of"
+    " who is linked."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """
+    A list as it would be sent. made_at: when it was counted, Unix seconds. left_out: how many
+    concepts of vocabularies that may not be passed on. unknown: that the vocabulary does not name.
+    again: it is the list of before.
+    """
+
+    made_at: int
+    least: int
+    concepts: tuple[OfferedConcept, ...]
+    values: dict[ImagingField, tuple[str, ...]]
+    left_out: dict[str, int]
+    unknown: int
+    again: bool
+
+    @property
+    def next_day(self) -> str:
+        """From when another list can be made, UTC."""
+        then = dt.datetime.fromtimestamp(self.made_at + PERIOD_DAYS * _DAY_S, dt.UTC)
+        return then.date().isoformat()
+
+    def rows(self) -> dict[str, object]:
+        """Return what a person reads of it."""
+        by_domain = Counter(one.domain for one in self.concepts)
+        rows: dict[str, object] = {
+            f"{domain} concepts": f"{count:,}" for domain, count in sorted(by_domain.items())
+        }
+        rows |= {f"{name} values": f"{len(found):,}" for name, found in sorted(self.values.items())}
+        rows["each of at least"] = f"{self.least} persons; rare ones are not in it"
+        if self.left_out:
+            told = ", ".join(f"{name} {count:,}" for name, count in sorted(self.left_out.items()))
+            rows["left out"] = f"{told}: may not be passed on (not_offered in [omop])"
+        if self.unknown:
+            rows["without a name"] = f"{self.unknown:,} concepts that the vocabulary does not have"
+        if self.again:
+            rows["counted"] = f"as before; anew from {self.next_day} on"
+        return rows
+
+    def to_json(self) -> dict[str, object]:
+        """Return the whole list for a program."""
+        return {
+            "made_at": self.made_at,
+            "least": self.least,
+            "again": self.again,
+            "anew_from": self.next_day,
+            "left_out": self.left_out,
+            "unknown": self.unknown,
+            "concepts": [one.model_dump(mode="json", exclude={"version"}) for one in self.concepts],
+            "values": self.values,
+        }
+
+
+def prepare(session: Session, *, now: float | None = None, keep: bool = True) -> Offer:
+    """
+    Return the list to send: the one of before, or where that is older than PERIOD_DAYS or was made
+    for another minimum cell, a new one. keep: False leaves the private folder as it is.
+
+    Raises NotAllowed at a contributor, SiteRefused without [omop] and [imaging], SourceRefused.
+    """
+    session.require_commons()
+    at = int(time.time() if now is None else now)
+    rules = {
+        "least": session.signed.study.study.minimum_cell,
+        "reach": session.signed.study.counts.noise,
+    }
+    found: dict[str, Any] = json.loads(session.vault.kept(_NAME) or b"{}")
+    young = found.get("made_at", 0) > at - PERIOD_DAYS * _DAY_S
+    again = young and all(found.get(name) == value for name, value in rules.items())
+    if not again:
+        found = {"made_at": at, **rules, **_counted(session, at, **rules)}
+        if keep:
+            session.vault.keep(_NAME, json.dumps(found).encode())
+    return _offer(session, found, again=again)
+
+
+def send(session: Session, offer: Offer) -> OfferTaken:
+    """Sign the list and send it; it replaces the party's list of before."""
+    data = to_lines(offer.concepts)
+    head = Offered(
+        study_id=session.study_id,
+        party=session.party,
+        made_at=offer.made_at,
+        least=offer.least,
+        concepts=len(offer.concepts),
+        digest=digest_of(data),
+        values=offer.values,
+        left_out=tuple(sorted(offer.left_out)),
+    ).sign(session.identity)
+    return session.broker.offer(session.study_id, packed(head, data))
+
+
+def withdraw(session: Session) -> OfferTaken:
+    """Take the list back that the broker has. Raises NotFound where there is none."""
+    session.require_commons()
+    found = json.loads(session.vault.kept(_NAME) or b"{}")
+    said = OfferWithdrawal(
+        study_id=session.study_id,
+        party=session.party,
+        # Where the private folder was lost: whatever there is.
+        made_at=found.get("made_at") or int(time.time()),
+    ).sign(session.identity)
+    return session.broker.withdraw_offer(said)
+
+
+def _counted(session: Session, at: int, *, least: int, reach: int) -> dict[str, object]:
+    from sites.cohort.offered import Edge, offered_concepts, offered_values
+    from sites.cohort.omop import OmopSource
+
+    site = session.site
+    if site.omop is None and site.imaging is None:
+        raise SiteRefused(
+            file="the site file",
+            line=0,
+            key="omop",
+            rule="names neither [omop] nor [imaging], so there is nothing to offer",
+            hint="the parties that answer questions offer what these may name",
+        )
+    key = session.vault.secret().derive(f"{_NAME} {session.study_id}")
+    edge = Edge(Blur(key, reach), least, dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat())
+    made: dict[str, object] = {"concepts": [], "unknown": 0, "values": {}}
+    if site.omop is not None:
+        with OmopSource.open(site.omop) as source:
+            found = offered_concepts(source, edge)
+        kept = [one.model_dump(mode="json", exclude={"version"}) for one in found.found]
+        made |= {"concepts": kept, "unknown": found.unknown}
+    if site.imaging is not None:
+        made["values"] = offered_values(site.imaging, edge)
+    return made
+
+
+def _offer(session: Session, found: dict[str, Any], *, again: bool) -> Offer:
+    """Return what of the counted is sent. The setting counts at once, whatever was counted when."""
+    barred = {name.lower() for name in _not_offered(session)}
+    concepts = [OfferedConcept.model_validate(one) for one in found["concepts"]]
+    out = Counter(one.vocabulary for one in concepts if one.vocabulary.lower() in barred)
+    return Offer(
+        made_at=found["made_at"],
+        least=found["least"],
+        concepts=tuple(one for one in concepts if one.vocabulary.lower() not in barred),
+        values={name: tuple(texts) for name, texts in found["values"].items()},
+        left_out=dict(out),
+        unknown=found["unknown"],
+        again=again,
+    )
+
+
+def _not_offered(session: Session) -> tuple[str, ...]:
+    return session.site.omop.not_offered if session.site.omop else LICENSED
