@@ -21,6 +21,7 @@ from broker.routes import (
     governance,
     health,
     jobs,
+    offered,
     proposals,
     relay,
     reviews,
@@ -45,6 +46,7 @@ def create_app(broker: Broker) -> FastAPI:
         app.include_router(module.router)
     app.include_router(governance.router)
     app.include_router(proposals.router)
+    app.include_router(offered.router)
     app.include_router(reviews.router)
     app.include_router(sessions.router)
     app.include_router(access.router)

@@ -25,6 +25,7 @@ from broker.services.comparisons import Comparisons
 from broker.services.consents import Consents
 from broker.services.forecasts import Forecasts
 from broker.services.lifecycle import Lifecycle
+from broker.services.offered import OfferedLists
 from broker.services.opt_outs import OptOuts
 from broker.services.oversight import Oversight
 from broker.services.overviews import Overviews
@@ -75,6 +76,7 @@ class Broker:
     question_lines: QuestionLines
     remarks: Remarks
     proposals: Proposals
+    offered: OfferedLists
     relay: Relay
     second_looks: SecondLooks
     oversight: Oversight
@@ -124,6 +126,7 @@ class Broker:
             question_lines=QuestionLines(database),
             remarks=Remarks(database),
             proposals=Proposals(database),
+            offered=OfferedLists(database),
             relay=Relay(database, blobs, config.limits),
             second_looks=SecondLooks(database, blobs),
             oversight=Oversight(database),

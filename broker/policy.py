@@ -83,6 +83,9 @@ class Action(Enum):
     READ_CONFIRMATIONS = "read who has confirmed the signed study"
     OPT_OUT = "opt records out"
     READ_OPT_OUTS = "read which opt-out lists were sent"
+    OFFER = "offer what questions may name"
+    WITHDRAW_OFFER = "take back what it offers questions to name"
+    READ_OFFERED = "read what questions may name"
     READ_DESTRUCTION = "read the certificate of the study's destruction"
     LIST_STUDIES = "list the studies that are there for it"
     CLOSE_STUDY = "close or reopen the study"
@@ -133,6 +136,9 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.READ_CONFIRMATIONS: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
     Action.OPT_OUT: frozenset({ITSELF}),
     Action.READ_OPT_OUTS: frozenset({ADMIN, ITSELF}),
+    Action.OFFER: frozenset({PARTY}),
+    Action.WITHDRAW_OFFER: frozenset({PARTY}),
+    Action.READ_OFFERED: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
     Action.READ_DESTRUCTION: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
     Action.LIST_STUDIES: frozenset({ANYBODY}),  # each is one that it may READ_STUDY
     Action.CLOSE_STUDY: frozenset({ADMIN}),
@@ -160,6 +166,7 @@ BEFORE_EXPIRY = frozenset(
         Action.SEND,
         Action.ANSWER_LOOK,
         Action.ASSERT,
+        Action.OFFER,
     }
 )
 """What the agreement behind a study allows only until the study's last day; reading stays."""

@@ -16,6 +16,7 @@ from sites.commands import (
     ids,
     interchange,
     keys,
+    offer,
     omop,
     profile,
     rehearse,
@@ -56,6 +57,7 @@ app.command()(cohort.counts)
 app.command()(cohort.counted)
 app.command()(cohort.join)
 app.command()(omop.check_omop)
+app.command()(offer.offer_concepts)
 app.command("try-spec")(try_spec)
 app.command()(bench.bench_cohort)
 app.command()(dicom.read_dicom)

@@ -46,6 +46,7 @@ from linkage.messages import (
     StudyState,
     Token,
 )
+from linkage.offered import ConceptsFound, OfferTaken, OfferWithdrawal
 from linkage.proposal_messages import ProposalSettled, ProposalState
 from linkage.question_messages import Remark, RemarkState
 from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
@@ -262,6 +263,19 @@ class BrokerClient:
         """Send the caller's next opt-out list; it replaces those before."""
         path = f"/v1/studies/{study}/opt-outs/{number}"
         return self._read(OptOutState, self._send("PUT", path, content=sealed))
+
+    def offer(self, study: str, body: bytes) -> OfferTaken:
+        """Send the party's list of what questions may name; it replaces the one before."""
+        response = self._send("PUT", f"/v1/studies/{study}/offered", content=body)
+        return self._read(OfferTaken, response)
+
+    def withdraw_offer(self, said: OfferWithdrawal) -> OfferTaken:
+        path = f"/v1/studies/{said.study_id}/offered/withdraw"
+        return self._ask(OfferTaken, "POST", path, body=said)
+
+    def concepts(self, study: str, asked: dict[str, str]) -> ConceptsFound:
+        """Search what the parties offer. asked: words, and where given domain, party, page."""
+        return self._ask(ConceptsFound, "GET", f"/v1/studies/{study}/concepts", params=asked)
 
     def destruction(self, study: str) -> DestructionCertificate:
         """Return the broker's certificate that it has destroyed the study."""

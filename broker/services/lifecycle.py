@@ -52,7 +52,13 @@ _IN_EVERY_STATE = frozenset(
     }
 )
 _BUT_DESTROYED = frozenset(
-    {Action.WITHDRAW, Action.OPT_OUT, Action.CLOSE_STUDY, Action.CHANGE_ACCESS}
+    {
+        Action.WITHDRAW,
+        Action.WITHDRAW_OFFER,
+        Action.OPT_OUT,
+        Action.CLOSE_STUDY,
+        Action.CHANGE_ACCESS,
+    }
 )
 _DRAFT_TOO = frozenset({Action.CONFIRM, Action.ANSWER_LOOK, Action.END_LOOK})
 

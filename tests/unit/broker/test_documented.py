@@ -19,6 +19,7 @@ from broker.routes import (
     governance,
     health,
     jobs,
+    offered,
     proposals,
     relay,
     reviews,
@@ -74,6 +75,7 @@ def test_every_address_is_documented_and_no_other() -> None:
             accounts,
             system,
             proposals,
+            offered,
         )
         for route in module.router.routes
         if isinstance(route, APIRoute)

@@ -96,6 +96,10 @@ MAY = {
     Action.READ_CONFIRMATIONS: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
     Action.OPT_OUT: {"claims"},
     Action.READ_OPT_OUTS: {"admin", "claims"},
+    Action.OFFER: {"imaging", "enclave", "claims"},
+    Action.WITHDRAW_OFFER: {"imaging", "enclave", "claims"},
+    Action.READ_OFFERED: {"admin", "imaging", "enclave", "claims", "researcher:small-study"}
+    | STEWARDS,
     Action.READ_DESTRUCTION: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
     Action.LIST_STUDIES: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
     Action.CLOSE_STUDY: {"admin"},
