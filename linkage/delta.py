@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from linkage.errors import EncodingRefused
 from linkage.records import Bytes2D, EncodedRecords, FixedColumn
+from linkage.strata import NO_MARK
 
 REMOVED = np.iinfo(np.uint32).max
 """The group of a row that says its record is gone."""
@@ -24,9 +25,17 @@ _REMEDY = "the site tokenizes again, without --delta"
 
 
 def removals(
-    pseudonyms: Bytes2D, clk_bytes: dict[str, int], rules: list[str], key_bytes: int
+    pseudonyms: Bytes2D,
+    clk_bytes: dict[str, int],
+    rules: list[str],
+    key_bytes: int,
+    *,
+    strata: int = 0,
 ) -> EncodedRecords:
-    """Return the rows that say of `pseudonyms`, uint8[n, 16], that their records are gone."""
+    """
+    Return the rows that say of `pseudonyms`, uint8[n, 16], that their records are gone. strata: how
+    many marks a row has, all NO_MARK.
+    """
     n = len(pseudonyms)
 
     def nulls(width: int) -> FixedColumn:
@@ -37,6 +46,7 @@ def removals(
         groups=np.full(n, REMOVED, np.uint32),
         clks={clk: nulls(width) for clk, width in clk_bytes.items()},
         match_keys={rule: nulls(key_bytes) for rule in rules},
+        strata=np.full((n, strata), NO_MARK, np.uint8) if strata else None,
     )
 
 
@@ -51,6 +61,10 @@ def apply_delta(base: EncodedRecords, delta: EncodedRecords) -> EncodedRecords:
     touched = is_among(base.pseudonyms, delta.pseudonyms)
     if not is_among(delta.pseudonyms[gone], base.pseudonyms).all():
         raise EncodingRefused("a delta removes a record that its base lacks", hint=_REMEDY)
+    if (base.strata is None) != (delta.strata is None):
+        raise EncodingRefused(
+            "a delta bears marks of strata where its base does not, or the other way", hint=_REMEDY
+        )
     kept, new = np.flatnonzero(~touched), np.flatnonzero(~gone)
     if (base.groups >= len(base)).any() or (base.groups[base.groups] != base.groups).any():
         raise EncodingRefused("a base's group is not named by a row of it", hint=_REMEDY)
@@ -74,6 +88,9 @@ def apply_delta(base: EncodedRecords, delta: EncodedRecords) -> EncodedRecords:
             name: _joined(base.match_keys[name], kept, delta.match_keys[name], new)
             for name in base.match_keys
         },
+        strata=None
+        if base.strata is None or delta.strata is None
+        else np.concatenate([base.strata[kept], delta.strata[new]]),
     )
     return in_pseudonym_order(whole)
 
@@ -94,6 +111,7 @@ def in_pseudonym_order(records: EncodedRecords) -> EncodedRecords:
         groups=first[records.groups][order],
         clks=sort(records.clks),
         match_keys=sort(records.match_keys),
+        strata=None if records.strata is None else records.strata[order],
     )
 
 

@@ -6,6 +6,8 @@ Arrow layout, one row a record (docs/formats-packages.md):
     group              uint32, not null: rows of one group are one person, as the site found
     clk:<id>           fixed_size_binary(l / 8), null where the record has no such CLK
     match_keys         fixed_size_list(fixed_size_binary(16), R), null where the rule gives no key
+    strata             fixed_size_binary(V), not null: a mark a variable (linkage.strata); the column is
+                       there only where the manifest attests marks
 The order of `match_keys` is that of the study file; so is that of the `clk:` columns.
 """
 
@@ -53,7 +55,9 @@ class EncodedRecords:
 
     pseudonyms: uint8[N, 16], unique. groups: uint32[N], equal for duplicates within the dataset.
     clks: by CLK id; a CLK that the party does not compute is not in it.
-    match_keys: by rule id, of the rules that the party computes, likewise.
+    match_keys: by rule id, of the rules that the party computes, likewise. strata: uint8[N, V], a
+    mark for each variable of the study (linkage.strata), None where the site sends none; nothing
+    that matches reads them.
 
     Raises EncodingRefused where lengths differ or a pseudonym repeats.
     """
@@ -62,6 +66,7 @@ class EncodedRecords:
     groups: npt.NDArray[np.uint32]
     clks: dict[str, FixedColumn]
     match_keys: dict[str, FixedColumn]
+    strata: Bytes2D | None = None
 
     def __post_init__(self) -> None:
         n = len(self.pseudonyms)
@@ -70,6 +75,8 @@ class EncodedRecords:
         for name, column in [*self.clks.items(), *self.match_keys.items()]:
             if len(column.present) != n:
                 raise EncodingRefused(f"column {name!r} has another number of rows")
+        if self.strata is not None and (self.strata.ndim != 2 or len(self.strata) != n):
+            raise EncodingRefused("the marks of strata have another number of rows")
         if _repeats(self.pseudonyms):
             raise EncodingRefused(
                 "a record pseudonym occurs twice", hint="record ids must be unique at the site"
@@ -90,8 +97,11 @@ def _repeats(names: Bytes2D) -> bool:
     return len({(int(first[row]), int(second[row])) for row in rows}) < len(rows)
 
 
-def arrow_schema(study: StudyConfig) -> pa.Schema:
-    """Return the Arrow schema of a part, the same for every party of the study."""
+def arrow_schema(study: StudyConfig, *, marked: bool = False) -> pa.Schema:
+    """
+    Return the Arrow schema of a part, the same for every party of the study. marked: it has the
+    marks of the study's strata.
+    """
     key = pa.field("item", pa.binary(MATCH_KEY_BYTES), nullable=True)
     return pa.schema(
         [
@@ -99,27 +109,29 @@ def arrow_schema(study: StudyConfig) -> pa.Schema:
             pa.field("group", pa.uint32(), nullable=False),
             *(pa.field(f"clk:{c.id}", pa.binary(c.length // 8)) for c in study.clk),
             pa.field("match_keys", pa.list_(key, len(study.match_key)), nullable=False),
+            *([pa.field("strata", pa.binary(len(study.strata)), nullable=False)] if marked else []),
         ]
     )
 
 
-def row_bytes(study: StudyConfig) -> int:
-    """Return the most bytes that one record takes in `arrow_schema(study)`, null bits included."""
+def row_bytes(study: StudyConfig, *, marked: bool = False) -> int:
+    """Return the most bytes that one record takes in `arrow_schema`, null bits included."""
     clks, keys = len(study.clk), len(study.match_key)
     values = PSEUDONYM_BYTES + 4 + sum(c.length // 8 for c in study.clk) + MATCH_KEY_BYTES * keys
-    return values + -(-(clks + keys) // 8) + 1
+    return values + -(-(clks + keys) // 8) + 1 + len(study.strata) * marked
 
 
 def to_arrow(records: EncodedRecords, study: StudyConfig) -> pa.RecordBatch:
-    """Return the records as one record batch of `arrow_schema(study)`."""
+    """Return the records as one record batch of `arrow_schema`, with marks where they have any."""
     n = len(records)
     rules = [_or_null(records.match_keys.get(r.id), n, MATCH_KEY_BYTES) for r in study.match_key]
     keys = FixedColumn(
         values=_beside_each_other([c.values for c in rules]).reshape(-1, MATCH_KEY_BYTES),
         present=np.stack([c.present for c in rules], axis=1).reshape(-1),
     )
+    schema = arrow_schema(study, marked=records.strata is not None)
     key_list = pa.FixedSizeListArray.from_arrays(
-        _to_binary(keys), type=arrow_schema(study).field("match_keys").type
+        _to_binary(keys), type=schema.field("match_keys").type
     )
     columns = [
         _to_binary(FixedColumn(records.pseudonyms, np.ones(n, dtype=bool))),
@@ -127,7 +139,9 @@ def to_arrow(records: EncodedRecords, study: StudyConfig) -> pa.RecordBatch:
         *(_to_binary(_or_null(records.clks.get(c.id), n, c.length // 8)) for c in study.clk),
         key_list,
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(study))
+    if records.strata is not None:
+        columns.append(_to_binary(FixedColumn(records.strata, np.ones(n, dtype=bool))))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def from_arrow(
@@ -136,9 +150,10 @@ def from_arrow(
     party_id: str,
     *,
     rows: int | None = None,
+    marked: bool = False,
 ) -> EncodedRecords:
     """
-    Read record batches of one dataset version of a party.
+    Read record batches of one dataset version of a party. marked: they bear marks of strata.
 
     rows: how many there are in all. Where it is given, batches are read as they come and no two are
     held at a time; else all are held, and then copied.
@@ -154,16 +169,19 @@ def from_arrow(
     clks = {c.id: _empty(rows, c.length // 8) for c in study.clk if c.id in held[0]}
     rules = {r.id: _empty(rows, MATCH_KEY_BYTES) for r in study.match_key if r.id in held[1]}
     pseudonyms = _empty(rows, PSEUDONYM_BYTES)
+    strata = _empty(rows, len(study.strata)) if marked else None
     groups = np.zeros(rows, np.uint32)
     start = 0
     for batch in batches:
-        _require_fitting(batch, study)
+        _require_fitting(batch, study, marked=marked)
         stop = start + batch.num_rows
         if stop > rows:
             raise _another_number()
         place = slice(start, stop)
         _fill(pseudonyms, place, batch.column("record_pseudonym"))
         groups[place] = batch.column("group").to_numpy()
+        if strata is not None:
+            _fill(strata, place, batch.column("strata"))
         for clk in study.clk:
             column = batch.column(f"clk:{clk.id}")
             _fill(_allowed(clks, clk.id, column, party_id), place, column)
@@ -180,11 +198,12 @@ def from_arrow(
         groups=groups,
         clks={c.id: clks[c.id] for c in study.clks_of(party)},
         match_keys={r.id: rules[r.id] for r in study.rules_of(party)},
+        strata=None if strata is None else strata.values,
     )
 
 
-def _require_fitting(batch: pa.RecordBatch, study: StudyConfig) -> None:
-    expected = arrow_schema(study)
+def _require_fitting(batch: pa.RecordBatch, study: StudyConfig, *, marked: bool) -> None:
+    expected = arrow_schema(study, marked=marked)
     if not batch.schema.equals(expected):
         raise EncodingRefused(
             "a part's columns are not those of the study",

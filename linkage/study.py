@@ -28,6 +28,7 @@ from linkage.participation import (
     RetentionRules,
     require_consistent,
 )
+from linkage.strata import MOST_VARIABLES, Stratum, require_fitting
 from linkage.strict_toml import Fault, Strict
 from linkage.study_parts import (
     FIELDS,
@@ -96,7 +97,8 @@ class StudyConfig(Strict):
     """
     The whole study file, checked as a whole. `party`, `clk`, `match_key` keep file order.
 
-    match_key: the file's own rules, then those of its presets (linkage.match_key_presets).
+    match_key: the file's own rules, then those of its presets (linkage.match_key_presets). strata:
+    groups of people that sites may mark their records with (linkage.strata); none by default.
     """
 
     study: Header
@@ -109,6 +111,7 @@ class StudyConfig(Strict):
     purpose: tuple[Purpose, ...] = Field(default=(), max_length=50)
     participation: tuple[Participation, ...] = Field(default=(), max_length=1000)
     retention: RetentionRules | None = None
+    strata: tuple[Stratum, ...] = Field(default=(), max_length=MOST_VARIABLES)
 
     @model_validator(mode="before")
     @classmethod
@@ -152,6 +155,7 @@ class StudyConfig(Strict):
         for i, clk in enumerate(self.clk):
             self._strong_enough(i, clk)
         require_consistent(self.party, self.purpose, self.participation)
+        require_fitting(self.strata)
         if self.purpose and "use" in self.study.model_fields_set:
             said = "says nothing in a study that declares purposes"
             raise Fault(said, "write use into each [[purpose]]", "study", "use")

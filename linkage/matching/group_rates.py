@@ -1,0 +1,192 @@
+"""
+How many people of each group are linked, estimated from marks that are mostly chance.
+
+    found = estimated(stratum, marks, linked, minimum=11)
+
+Each person's mark names the true group with chance p, each other one with q (linkage.strata). Of n
+people c marks name a group, so (c - nq) / (p - q) of them belong to it, on average: Warner's
+estimator, for k groups (Kairouz, Bonawitz and Ramage 2016, arXiv:1602.07387, 2.1). With m people in
+the group c varies by mp(1 - p) + (n - m)q(1 - q), and nothing else here does: who is linked is
+known, and who is in the group does not change.
+
+The share of a group that is linked is a ratio of two such estimates, which of a small group may
+have nearly nothing below the line. Its interval is therefore Fieller's (1954,
+doi:10.1111/j.2517-6161.1954.tb00159.x): all shares r for which linked - r * people is within 1.96
+standard deviations of 0. Linked and other people draw apart from each other, so that difference
+varies by (1 - r)^2 Var(linked) + r^2 Var(others). It says nothing of what is too small to be seen:
+such a group has no bounded interval, and is reported as too few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from linkage.matching.dataset import representatives
+from linkage.matching.solve import Entities
+from linkage.records import EncodedRecords
+from linkage.strata import Stratum
+
+Z95 = 1.959964
+WIDEST = 0.4
+"""An interval of a share that is wider, ends included, tells nobody anything: too few."""
+
+BEHIND = 0.05
+"""A group is behind if so many more of all are linked, and its interval lies below that of all; the
+profile's limit (docs/profile.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRate:
+    """
+    A group in a dataset. few: too few to be told, or too much left to chance; all else is then 0.
+
+    people, linked: estimated, not whole. share, low, high: of its people that are linked, with a
+    95 % interval. people_low, people_high: of its people. behind: clearly fewer than of all.
+    """
+
+    group: str
+    few: bool
+    people: float = 0.0
+    people_low: float = 0.0
+    people_high: float = 0.0
+    linked: float = 0.0
+    share: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    behind: bool = False
+
+
+def report_of(
+    strata: Sequence[Stratum],
+    datasets: Mapping[str, EncodedRecords],
+    entities: Entities,
+    *,
+    minimum: int,
+) -> dict[str, Any] | None:
+    """
+    Return what a run's report says of strata; None where the study has none. Estimates only.
+
+    datasets: by uploader. minimum: people of a group that is told, at least, inclusive. A person is
+    linked where another dataset holds a record of the same entity.
+    """
+    if not strata:
+        return None
+    linked = _linked(entities)
+    told, silent = [], []
+    for uploader, records in sorted(datasets.items()):
+        if records.strata is None:
+            silent.append(uploader)
+            continue
+        people = representatives(records)
+        is_linked = linked[entities.of[uploader][people]]
+        variables = [
+            {
+                "id": one.id,
+                "epsilon": one.epsilon,
+                "groups": [
+                    asdict(rate)
+                    for rate in estimated(
+                        one, records.strata[people, place], is_linked, minimum=minimum
+                    )
+                ],
+            }
+            for place, one in enumerate(strata)
+        ]
+        told.append(
+            {
+                "uploader": uploader,
+                "people": len(people),
+                "linked": int(is_linked.sum()),
+                "variables": variables,
+            }
+        )
+    return {"datasets": told, "without_marks": silent, "minimum": minimum}
+
+
+def estimated(
+    stratum: Stratum,
+    marks: npt.NDArray[np.uint8],
+    linked: npt.NDArray[np.bool_],
+    *,
+    minimum: int,
+) -> list[GroupRate]:
+    """Return every group's rate, in the study's order. marks: uint8[N], from 1; linked: bool[N]."""
+    return list(_estimated(stratum, marks, linked, minimum))
+
+
+def _estimated(
+    stratum: Stratum, marks: npt.NDArray[np.uint8], linked: npt.NDArray[np.bool_], minimum: int
+) -> Iterator[GroupRate]:
+    size = len(stratum.named) + 1
+    yes = np.bincount(marks[linked], minlength=size)
+    no = np.bincount(marks[~linked], minlength=size)
+    n, of_all = len(marks), float(linked.mean()) if len(marks) else 0.0
+    for number, group in enumerate(stratum.named, start=1):
+        one = _counted(int(yes[number]), int(linked.sum()), stratum)
+        other = _counted(int(no[number]), n - int(linked.sum()), stratum)
+        people, spread = one.people + other.people, Z95 * math.sqrt(one.variance + other.variance)
+        bounds = share_interval(one.people, one.variance, other.people, other.variance)
+        if people < minimum or bounds is None or bounds[1] - bounds[0] >= WIDEST:
+            yield GroupRate(group, few=True)
+            continue
+        low, high = bounds
+        share = min(1.0, max(0.0, one.people / people))
+        yield GroupRate(
+            group,
+            few=False,
+            people=people,
+            people_low=max(0.0, people - spread),
+            people_high=min(float(n), people + spread),
+            linked=min(people, max(0.0, one.people)),
+            share=share,
+            low=low,
+            high=high,
+            behind=of_all - share > BEHIND and high < of_all,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An unbiased estimate of how many of some people are in a group, and its variance."""
+
+    people: float
+    variance: float
+
+
+def _counted(marks: int, people: int, stratum: Stratum) -> Counted:
+    """Estimate how many of `people` are in the group that `marks` of them name."""
+    p, q = stratum.chances
+    found = (marks - people * q) / (p - q)
+    # Only for the variance: no more than all, no fewer than none.
+    inside = min(float(people), max(0.0, found))
+    spread = inside * p * (1 - p) + (people - inside) * q * (1 - q)
+    return Counted(found, spread / (p - q) ** 2)
+
+
+def share_interval(
+    linked: float, linked_variance: float, others: float, others_variance: float
+) -> tuple[float, float] | None:
+    """Return Fieller's interval of linked / (linked + others) within [0, 1]; None: unbounded."""
+    people, square = linked + others, Z95 * Z95
+    a = people * people - square * (linked_variance + others_variance)
+    if a <= 0 or people <= 0:
+        return None
+    b = linked * people - square * linked_variance
+    c = linked * linked - square * linked_variance
+    root = math.sqrt(max(0.0, b * b - a * c))
+    low, high = (b - root) / a, (b + root) / a
+    return min(1.0, max(0.0, low)), min(1.0, max(0.0, high))
+
+
+def _linked(entities: Entities) -> npt.NDArray[np.bool_]:
+    """Return of every entity whether two datasets hold records of it: bool[count]."""
+    held = np.zeros(entities.count, np.int64)
+    for numbers in entities.of.values():
+        held[np.unique(numbers)] += 1
+    return held > 1
