@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from linkage.message_base import Message as Message
 from linkage.message_base import SignedMessage as SignedMessage
 from linkage.sealing import PublicIdentity
+from linkage.strata import MOST_VARIABLES, Marked
 from linkage.uses import NON_COMMERCIAL, Use
 
 BROKER = "broker"
@@ -92,7 +93,7 @@ class Manifest(SignedMessage):
 
     base: the dataset version of the same uploader that this one is a delta to, 0 where it is
     complete; changed: rows in the parts of a delta (linkage.delta). All other figures are those of
-    the whole dataset version.
+    the whole dataset version. strata: its rows bear marks, by these rules (linkage.strata).
     """
 
     study_id: Name
@@ -113,8 +114,9 @@ class Manifest(SignedMessage):
     parts: tuple[Part, ...] = Field(min_length=1, max_length=100_000)
     base: int = Field(default=0, ge=0, le=1_000_000)
     changed: Count = 0
+    strata: tuple[Marked, ...] = Field(default=(), max_length=MOST_VARIABLES)
 
-    added: ClassVar[frozenset[str]] = frozenset({"contributor", "base", "changed"})
+    added: ClassVar[frozenset[str]] = frozenset({"contributor", "base", "changed", "strata"})
 
     @property
     def uploader(self) -> str:
