@@ -32,8 +32,8 @@ from linkage.messages import ASSERTIONS, BROKER
 from linkage.sealing import Context, seal
 from linkage.study import StudyConfig
 from sites.listed_file import read_listed
+from sites.required import require_keys
 from sites.session import Session
-from sites.tokenizer import require_keys
 from sites.vault import Vault
 
 HEADER = ["record_id", "assertion_id", "verdict"]

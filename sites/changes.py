@@ -178,8 +178,11 @@ def _equal(
     return same[: left_rows.stop - left_rows.start]
 
 
-def base_of(vault: Vault, signed: SignedStudy, dataset: int) -> int:
-    """Return the newest dataset version, if `dataset` can be a delta to it. Raises Conflict."""
+def base_of(vault: Vault, signed: SignedStudy, dataset: int, *, marked: bool = False) -> int:
+    """
+    Return the newest dataset version, if `dataset` can be a delta to it. marked: its records bear
+    marks of strata. Raises Conflict.
+    """
     newest = vault.newest_dataset()
     if newest >= dataset:
         raise Conflict(
@@ -191,6 +194,14 @@ def base_of(vault: Vault, signed: SignedStudy, dataset: int) -> int:
     if (manifest.study_hash, manifest.normalisation) != (signed.study_hash, NORMALISATION_VERSION):
         raise Conflict(
             f"dataset version {newest} was made for another signed study or by other rules",
+            hint="tokenize without --delta",
+        )
+    if bool(manifest.strata) != marked:
+        bears = "no marks of strata, and this one would bear some"
+        if manifest.strata:
+            bears = "marks of strata, and this one would bear none"
+        raise Conflict(
+            f"the records of dataset version {newest} bear {bears}",
             hint="tokenize without --delta",
         )
     return newest

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,16 +34,18 @@ class SourceCheck:
 def check_source(
     source: SourceConfig,
     fields: tuple[str, ...],
+    extra: Mapping[str, tuple[str, ...]] | None = None,
     *,
     quarantine: bool,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> SourceCheck:
     """
-    Read the whole source as `tokenize` would. Raises what it would raise: SourceRefused,
-    RowRejected. Memory: 8 bytes a record, to find repeated record ids.
+    Read the whole source as `tokenize` would. extra: columns that it reads besides.
+
+    Raises what it would raise: SourceRefused, RowRejected. Memory: 8 bytes a record, to find repeated record ids.
     """
     reading = source.reading(dt.date.today())
-    intake = Intake(source, open_source(source, fields), reading, quarantine=quarantine)
+    intake = Intake(source, open_source(source, fields, extra), reading, quarantine=quarantine)
     normalisers = {name: Normaliser(name, reading) for name in fields}
     found = SourceCheck(why={name: Counter() for name in fields})
     first_invalid: dict[str, int] = {}

@@ -23,6 +23,7 @@ from sites.cohort.config import ImagingConfig, OmopConfig
 from sites.cohort.config_counts import CountsConfig
 from sites.sources.config import DelimitedConfig as DelimitedConfig
 from sites.sources.config import SourceConfig as SourceConfig
+from sites.strata_config import StrataConfig
 
 NO_SOURCE = SourceConfig.model_construct(kind="none")
 """Of a commons that only receives; `open_source` refuses it."""
@@ -57,7 +58,7 @@ class SiteConfig(Strict):
 
     private: folder of keys, maps and packages; only the owner can read it. keys: where the
     secrets are, in files of that folder or in the system's keyring. agent: what is answered by
-    itself, and what needs a person.
+    itself, and what needs a person. strata: whether records bear marks of their groups.
     """
 
     party: Identifier
@@ -70,6 +71,7 @@ class SiteConfig(Strict):
     omop: OmopConfig | None = None
     counts: CountsConfig = CountsConfig()
     agent: AgentConfig = AgentConfig()
+    strata: StrataConfig = StrataConfig()
 
     @property
     def uploader(self) -> str:

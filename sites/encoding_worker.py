@@ -47,6 +47,7 @@ from sites.exchanged import NAMES, Given
 from sites.jobs import NUMBER, RECORD_ID, Order, PartOrder, RawPart, Stretch, serialised
 from sites.packages import part_file
 from sites.spool import Spool, Unused
+from sites.strata import Marker
 
 Contents = npt.NDArray[np.uint64]
 
@@ -71,6 +72,7 @@ class Prepared:
         self.key_marks = np.frombuffer(seeds, np.uint64)
         self.normalisers = {field: Normaliser(field, order.reading) for field in self.party.fields}
         self.encoder = BatchEncoder(order.study, self.party, self.key)
+        self.marker = Marker(order.strata) if order.strata else None
 
     def pseudonyms(self, record_ids: pa.StringArray) -> npt.NDArray[np.uint8]:
         """Return `ContributorSecret.pseudonyms`, uint8[n, 16], by the faster HMAC."""
@@ -123,6 +125,8 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "parts": left_out.packed_parts(made.present, worker.study.rules_of(worker.party), n),
         **{f"bits_{clk}": column.values for clk, column in clks.items()},
     }
+    if worker.marker is not None:
+        unordered["strata"] = worker.marker.draw(table, columns)
     # `take` copies a row at once, where an index copies its items one by one.
     arrays = {name: np.take(column, order, axis=0) for name, column in unordered.items()}
     vault, dataset = worker.order.vault, worker.order.dataset
@@ -287,7 +291,8 @@ def _removed(worker: Prepared, pseudonyms: npt.NDArray[np.uint8]) -> EncodedReco
     study, party = worker.study, worker.party
     clk_bytes = {clk.id: clk.length // 8 for clk in study.clks_of(party)}
     rules = [rule.id for rule in study.rules_of(party)]
-    return removals(pseudonyms, clk_bytes, rules, MATCH_KEY_BYTES)
+    marks = len(worker.order.strata)
+    return removals(pseudonyms, clk_bytes, rules, MATCH_KEY_BYTES, strata=marks)
 
 
 def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords]:
@@ -317,6 +322,9 @@ def _gathered(worker: Prepared, part: Stretch) -> tuple[Contents, EncodedRecords
             rule.id: FixedColumn(keys[:, i], np.ascontiguousarray(has_key[:, i]))
             for i, rule in enumerate(rules)
         },
+        strata=np.array(spool.load("strata")[part.start : part.stop])
+        if worker.order.strata
+        else None,
     )
     return contents, records
 

@@ -28,16 +28,20 @@ from sites.vault import Vault
 if TYPE_CHECKING:
     from sites.assembly import Repeated
     from sites.encoding_worker import Prepared
+    from sites.strata import Chosen
 
-NUMBER, RECORD_ID = "number", "record_id"
-"""Columns of a raw batch beside its fields."""
+NUMBER, RECORD_ID = "row number", "record_id"
+"""Columns of a raw batch beside its fields and strata; nothing of these is named so."""
 ASSEMBLE, MAKE_UP = "assemble", "make up"
 """What is done once all batches are there: `of_the_whole`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a tokenization is: everything a worker needs, and no secret."""
+    """
+    What a tokenization is: everything a worker needs, and no secret. strata: what its records are
+    marked by; most_epsilon: see sites.strata_config.
+    """
 
     study: StudyConfig
     uploader: str
@@ -45,6 +49,8 @@ class Order:
     vault: Vault
     dataset: int
     reading: Reading
+    strata: tuple[Chosen, ...] = ()
+    most_epsilon: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

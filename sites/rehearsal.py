@@ -156,7 +156,9 @@ def link(people: Actors, *, compare_looks: bool = False) -> Rehearsed:
     with watch.stage("tokenize"):
         for i, (uploader, session) in enumerate(people.uploaders.items()):
             source = session.site.source
-            tokenized[uploader] = tokenize(source, uploader, people.signed, session.vault)
+            tokenized[uploader] = tokenize(
+                source, uploader, people.signed, session.vault, strata=session.site.strata
+            )
             watch.observer.progress((i + 1) / len(people.uploaders))
     with watch.stage("upload"):
         for uploader, done in tokenized.items():

@@ -51,8 +51,8 @@ from linkage.study import SecondLook
 from sites.changes import kept_contents
 from sites.look_ledger import Entry, Ledger
 from sites.look_source import Progress, find_again, record_ids
+from sites.required import require_keys
 from sites.session import Session
-from sites.tokenizer import require_keys
 
 OPEN = ("asked", "refused")
 """States in which the broker takes an answer that it has not got."""

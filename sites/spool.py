@@ -16,6 +16,7 @@ Columns of a batch of n rows:
     contents uint64[n]        keyed digests of all values
     bits_set uint32[n, C]     before diffusion
     parts uint8[n, P / 8]     which parts that rules use are there (sites.left_out)
+    strata uint8[n, V]        marks, where records bear any: never the groups themselves
 """
 
 from __future__ import annotations

@@ -25,19 +25,22 @@ import pyarrow as pa
 
 from linkage.encoding.fields import NORMALISATION_VERSION
 from linkage.encoding.whys import COLLISION_ROUNDING
-from linkage.errors import Conflict, KeyRefused, SourceRefused
+from linkage.errors import Conflict
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
-from linkage.signed_study import SignedStudy, require_same_encodings
-from linkage.study import StudyConfig
-from sites import custody, jobs
+from linkage.signed_study import SignedStudy
+from linkage.strata import attested
+from sites import jobs, strata_kept
 from sites.changes import Changes, RowMarks, base_of, has_marks, keep_contents
 from sites.intake import Intake
 from sites.jobs import Order, PartOrder, RawPart, Stretch
+from sites.required import require_declared, require_keys
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import open_source
 from sites.spool import SPOOL_LAYOUT, Spool, sweep
+from sites.strata import chosen_strata, columns_of
+from sites.strata_config import StrataConfig
 from sites.tokenized import Tally, TokenizeSummary
 from sites.vault import Vault
 from sites.withdrawal import withdrawn_records
@@ -47,6 +50,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a step's name, what is done and the total (0 while unknown)."""
 
 _ARROW_OVERHEAD = 64 * 1024
+_NO_STRATA = StrataConfig()
 _WORTH_PROCESSES = 2
 """Batches from which on starting worker processes is worth their second."""
 
@@ -61,6 +65,7 @@ def tokenize(
     delta: bool = False,
     reject_file: Path | None = None,
     workers: int | None = None,
+    strata: StrataConfig = _NO_STRATA,
     progress: Progress = lambda step, done, total: None,
 ) -> TokenizeSummary:
     """
@@ -70,7 +75,7 @@ def tokenize(
     from the newest version made before. reject_file: where to list
     records left out and values not used, by number, field, rule and remedy; it also means that a
     bad record does not stop the others. workers: processes, 0 for none; default: as many as there
-    are processors, if the source is large.
+    are processors, if the source is large. strata: whether records bear marks, and which.
 
     Raises SourceRefused, RowRejected, KeyRefused, Conflict; nothing half-written is seen.
     """
@@ -86,6 +91,8 @@ def tokenize(
                 hint="submit it, or leave the version out to make the next one",
             )
         spool.make()
+        party = study.party_of_uploader(uploader)
+        marked = chosen_strata(strata, source, study, party)
         order = Order(
             study=study,
             uploader=uploader,
@@ -93,8 +100,10 @@ def tokenize(
             vault=vault,
             dataset=number,
             reading=source.reading(dt.date.today()),
+            strata=marked,
+            most_epsilon=strata.most_epsilon,
         )
-        opened = open_source(source, study.party_of_uploader(uploader).fields)
+        opened = open_source(source, party.fields, columns_of(marked, source))
         intake = Intake(
             source,
             opened,
@@ -102,7 +111,7 @@ def tokenize(
             quarantine=reject_file is not None,
             withdrawn=withdrawn_records(vault),
         )
-        base = base_of(vault, signed, number) if delta else 0
+        base = base_of(vault, signed, number, marked=bool(marked)) if delta else 0
         making = _Making(signed, order, spool, intake, progress, base)
         return making.run(workers, reject_file)
 
@@ -140,6 +149,7 @@ class _Making:
             self.intake.check(self.tally.why, self.tally.first_invalid)
             self.spool.cut(self.batches)
             groups, kept = self._assemble(pool)
+            self._settle_marks()
             require_declared(self.study, self.order.uploader, kept)
             collisions = self._null_repeats(pool)
             making = self.vault.package(self.order.dataset).with_name(
@@ -196,6 +206,7 @@ class _Making:
             importlib.metadata.version("commons-linkage"),
             f"{SPOOL_LAYOUT} {self.order.uploader} {reading.date_format}"
             f" {reading.two_digit_years_until} {reading.phone_region}",
+            *([repr(self.order.strata)] if self.order.strata else []),
         ):
             keyed.update(len(part).to_bytes(4, "big") + part.encode())
         keyed.update(data)
@@ -211,6 +222,12 @@ class _Making:
             self.intake.repeated_id(one.earlier, one.later)
         self.intake.require_mostly_good()
         return groups, kept
+
+    def _settle_marks(self) -> None:
+        """Where records bear marks, let each have the one that it was ever sent with."""
+        if strata := [one.stratum for one in self.order.strata]:
+            study, most = self.study.study.id, self.order.most_epsilon
+            strata_kept.settle(self.vault, self.spool, study, strata, most)
 
     def _null_repeats(self, pool: Workers) -> dict[str, int]:
         """Null the match keys that two groups share; return the attested collisions by rule."""
@@ -239,7 +256,7 @@ class _Making:
                 hint="there is nothing to submit",
             )
         place = np.cumsum(changes.told, dtype=np.int64) - 1
-        for name in ("order", "names"):
+        for name in ("order", "names", *(["strata"] if self.order.strata else [])):
             self.spool.save(name, np.asarray(self.spool.load(name))[changes.told])
         told = place[positions[changes.told]].astype(np.uint32)
         self.spool.save("group_positions", told)
@@ -264,7 +281,8 @@ class _Making:
         return RowMarks.of(names, np.concatenate(made)[:kept], positions)
 
     def _stretches(self, rows: int) -> Iterator[Stretch]:
-        size = max(1, (PART_BYTES - _ARROW_OVERHEAD) // row_bytes(self.study))
+        row = row_bytes(self.study, marked=bool(self.order.strata))
+        size = max(1, (PART_BYTES - _ARROW_OVERHEAD) // row)
         for number, start in enumerate(range(0, rows, size), start=1):
             yield Stretch(number, start, min(rows, start + size))
 
@@ -316,6 +334,7 @@ class _Making:
             parts=tuple(parts),
             base=self.base,
             changed=sum(part.records for part in parts) if self.base else 0,
+            strata=attested([one.stratum for one in self.order.strata]),
         ).sign(self.vault.identity())
 
     def _densities(self) -> dict[str, float]:
@@ -367,42 +386,6 @@ class _Making:
             removed=len(changes.removed) if changes else None,
             notes=self.intake.notes,
             names=self.tally.names,
-        )
-
-
-def require_keys(signed: SignedStudy, uploader: str, vault: Vault) -> None:
-    """
-    Raise KeyRefused unless this site's keys are those of the signed study, StudyRefused unless that
-    passes the release gate or says openly why it need not.
-    """
-    study, key, identity = signed.study, vault.study_key(), vault.identity()
-    require_same_encodings(signed)
-    signed.require_gate()
-    custody.require_own_keys(signed, uploader, identity)
-    if key.key_check(study) != signed.key_check:
-        raise KeyRefused(
-            "the study key is not the one of this signed study",
-            hint="open the sealed key that the custodian sent with it: linkage-site keys open",
-        )
-    party = study.party_of_uploader(uploader)
-    if not study.clks_of(party) and not study.rules_of(party):
-        raise SourceRefused(
-            file="the study",
-            rule=f"party {party.id!r} holds no CLK's and no match key's fields",
-            hint="ask the custodian for a study that uses what you hold",
-        )
-
-
-def require_declared(study: StudyConfig, uploader: str, records: int) -> None:
-    """Raise SourceRefused where the party would hold more records than the study declares."""
-    party = study.party_of_uploader(uploader)
-    if party.records is not None and records > party.records:
-        raise SourceRefused(
-            file="the source",
-            rule=f"holds {records:,} records, the study declares at most {party.records:,} for"
-            f" {party.id!r}, and was measured for no more",
-            hint="leave records out, or ask the custodian to raise records in the study file, run"
-            " `linkage attack` again and sign the next epoch",
         )
 
 

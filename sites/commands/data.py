@@ -52,8 +52,8 @@ def tokenize(
     config = load_site(site)
     if not dry_run and workers != 0 and _is_large(config.source):
         start_early()
+    from sites.required import require_keys
     from sites.session import require_tokenizer, trusted_study
-    from sites.tokenizer import require_keys
     from sites.tokenizer import tokenize as make_package
 
     vault, signed = trusted_study(config)
@@ -72,6 +72,7 @@ def tokenize(
             delta=delta,
             reject_file=reject_file,
             workers=workers,
+            strata=config.strata,
             progress=steps.step,
         )
     secret = vault.keystore.where("contributor.secret")
@@ -182,11 +183,16 @@ def _is_large(source: SourceConfig) -> bool:
 
 def _check(config: SiteConfig, signed: SignedStudy, *, quarantine: bool, as_json: bool) -> None:
     from sites.checking import check_source
-    from sites.tokenizer import require_declared
+    from sites.required import require_declared
+    from sites.strata import chosen_strata, columns_of
 
     study = signed.study
-    fields = study.party_of_uploader(config.uploader).fields
+    party = study.party_of_uploader(config.uploader)
+    marked = chosen_strata(config.strata, config.source, study, party)
+    extra = columns_of(marked, config.source)
     with Steps(quiet=as_json) as steps:
-        found = check_source(config.source, fields, quarantine=quarantine, progress=steps.step)
+        found = check_source(
+            config.source, party.fields, extra, quarantine=quarantine, progress=steps.step
+        )
     require_declared(study, config.uploader, found.records)
     summaries.tell_check(found, release_gate=signed.release_gate, as_json=as_json)

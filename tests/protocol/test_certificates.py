@@ -16,7 +16,7 @@ import pytest
 from linkage.errors import StudyRefused
 from linkage.messages import CUSTODIAN
 from linkage.signed_study import SignedStudy
-from sites.tokenizer import require_keys
+from sites.required import require_keys
 from tests.broker_world import STUDY, World, make_world, problem, running, sign_for
 from tests.studies import EXCEPTION, cast, excepted, vault_of
 from tests.unit.core.test_certificate import changed

@@ -53,7 +53,7 @@ def opened(everyone: Cast, package: Path, manifest: Manifest) -> EncodedRecords:
             context=Context(study.study.id, "alpha", BROKER, DATASET_PART, details),
         )
         batches += pa.ipc.open_stream(data).read_all().to_batches()
-    return from_arrow(batches, study, "alpha")
+    return from_arrow(batches, study, "alpha", marked=bool(manifest.strata))
 
 
 def test_a_package_holds_every_record_once_in_pseudonym_order(tmp_path: Path) -> None:
