@@ -74,5 +74,6 @@ def without(dataset: Dataset, names: Bytes2D) -> Dataset:
             groups=first[group].astype(np.uint32),
             clks=some(records.clks),
             match_keys=some(records.match_keys),
+            strata=None if records.strata is None else records.strata[kept],
         ),
     )

@@ -28,6 +28,7 @@ from linkage.records import (
     row_bytes,
 )
 from linkage.sealing import KeyHolder, unseal
+from linkage.strata import NO_MARK
 
 DENSITY_SLACK = 0.15
 """
@@ -129,11 +130,16 @@ def _rows(
         blobs = studies.part_blobs(connection, row) if row else {}
     for part in manifest.parts:
         # Nothing is compressed; memory is taken for hardly more records than a part can hold.
-        if part.records * row_bytes(study.config) > 2 * part.size + _SLACK_BYTES:
+        least = part.records * row_bytes(study.config, marked=bool(manifest.strata))
+        if least > 2 * part.size + _SLACK_BYTES:
             raise _another_number(part, uploader)
     rows = sum(part.records for part in manifest.parts)
     return from_arrow(
-        _opened(broker, identity, study, manifest, blobs), study.config, manifest.party, rows=rows
+        _opened(broker, identity, study, manifest, blobs),
+        study.config,
+        manifest.party,
+        rows=rows,
+        marked=bool(manifest.strata),
     )
 
 
@@ -159,7 +165,7 @@ def _opened(
             )
         sender = study.pin(uploader)
         data = unseal(sealed, sender=sender, recipient=identity, context=context)
-        yield from _batches(data, part, study, uploader)
+        yield from _batches(data, part, study, manifest)
 
 
 def _require_attested(records: EncodedRecords, manifest: Manifest, study: RegisteredStudy) -> None:
@@ -175,7 +181,20 @@ def _require_attested(records: EncodedRecords, manifest: Manifest, study: Regist
             f"{manifest.uploader!r}: an encoding is null, and the study has nulls filled",
             hint="tokenize with the signed study file and this software version",
         )
+    _require_marks(records, manifest, study)
     _require_densities(records, manifest, study)
+
+
+def _require_marks(records: EncodedRecords, manifest: Manifest, study: RegisteredStudy) -> None:
+    """Every record bears a mark of each variable, and it names one of its groups."""
+    if records.strata is None:
+        return
+    most = np.array([len(one.named) for one in study.config.strata], np.uint8)
+    if (records.strata == NO_MARK).any() or (records.strata > most).any():
+        raise PackageRefused(
+            f"{manifest.uploader!r}: a record's mark names no group of the study's strata",
+            hint="tokenize with the signed study file and this software version",
+        )
 
 
 def _require_densities(records: EncodedRecords, manifest: Manifest, study: RegisteredStudy) -> None:
@@ -216,15 +235,16 @@ def share_of_set_bits(column: FixedColumn) -> float:
 
 
 def _batches(
-    data: bytes, part: Part, study: RegisteredStudy, uploader: str
+    data: bytes, part: Part, study: RegisteredStudy, manifest: Manifest
 ) -> list[pa.RecordBatch]:
+    uploader = manifest.uploader
     try:
         schema, batches = read_stream(data)
     except ValueError:
         raise PackageRefused(
             f"{uploader!r}, part {part.number}: what is inside is no table", hint=_REMEDY
         ) from None
-    if not schema.equals(arrow_schema(study.config)):
+    if not schema.equals(arrow_schema(study.config, marked=bool(manifest.strata))):
         raise PackageRefused(
             f"{uploader!r}, part {part.number}: its columns are not those of the study",
             hint="tokenize with the signed study file and this software version",

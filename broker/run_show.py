@@ -69,6 +69,7 @@ def _report(report: Mapping[str, Any]) -> Iterator[str]:
             f"Taken over from an earlier run: {reuse['reused']:,} of {reuse['comparisons']:,}"
             " comparisons of CLKs"
         )
+    yield from _groups(report.get("strata"))
     yield from _looked(report.get("second_look"))
     yield from _reviews(report)
     for warning in report["warnings"]:
@@ -115,6 +116,23 @@ def _looked(look: Mapping[str, Any] | None) -> Iterator[str]:
     )
     if look["silent"] or look["refused"]:
         yield f"  without {', '.join([*look['silent'], *look['refused']])}"
+
+
+def _groups(strata: Mapping[str, Any] | None) -> Iterator[str]:
+    for one in (strata or {}).get("datasets", ()):
+        of_all = one["linked"] / max(1, one["people"])
+        yield f"Linked by group, {one['uploader']}, estimated from marks (all: {of_all:.1%})"
+        for variable in one["variables"]:
+            for rate in variable["groups"]:
+                name = f"{variable['id']}: {rate['group']}"
+                if rate["few"]:
+                    yield f"  {name:<40}too few to say"
+                    continue
+                behind = "  BEHIND" if rate["behind"] else ""
+                yield (
+                    f"  {name:<40}{rate['share']:>6.1%}  (95 %: {rate['low']:.1%} to"
+                    f" {rate['high']:.1%}), of about {rate['people']:,.0f}{behind}"
+                )
 
 
 def _reviews(report: Mapping[str, Any]) -> Iterator[str]:

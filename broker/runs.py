@@ -46,7 +46,7 @@ from broker.second_look import LookingRun, SecondLooker
 from broker.services import agreements
 from broker.store import runs, studies
 from linkage.errors import Conflict, NotFound
-from linkage.matching import candidates, links, solve, weights
+from linkage.matching import candidates, group_rates, links, solve, weights
 from linkage.matching.dataset import Dataset, representatives, shape_of
 from linkage.matching.identity import result_digest
 from linkage.matching.loss import losses
@@ -271,6 +271,12 @@ class RunMaker:
             )
             report["second_look"] = second_look.report_of(opened.scratch)
             report["losses"] = run_plan.losses(opened.scratch)
+            report["strata"] = group_rates.report_of(
+                opened.study.config.strata,
+                {p: self._dataset(opened, p).records for p in opened.inputs},
+                entities,
+                minimum=opened.study.config.study.minimum_cell,
+            )
             report["reuse"] = run_reuse.report_of(self._broker, opened.scratch, run_id)
             report["asserted"] = json.loads(opened.scratch.get("asserted"))
             report["reviewed"] = json.loads(opened.scratch.get("reviewed"))

@@ -8,6 +8,7 @@ from broker.config import Limits
 from broker.registered import RegisteredStudy
 from linkage.errors import KeyRefused, NotAllowed, PackageRefused, TooLarge
 from linkage.messages import Manifest
+from linkage.strata import attested
 
 DENSITIES = (0.10, 0.55)
 """Share of set bits before diffusion, ends included: docs/threat-model.md, schema lint."""
@@ -16,7 +17,7 @@ DENSITIES = (0.10, 0.55)
 def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limits: Limits) -> None:
     """
     Check, in this order: uploader, signature, study, epoch, normalisation, encodings, key,
-    densities, names, parts, caps, declared size.
+    densities, names, strata, parts, caps, declared size.
 
     Raises NotAllowed, PackageRefused, KeyRefused or TooLarge, each naming what to do.
     """
@@ -59,6 +60,7 @@ def check_manifest(manifest: Manifest, study: RegisteredStudy, caller: str, limi
             hint="open the study key that the custodian sealed for this study, tokenize again",
         )
     _check_names(manifest, study)
+    _check_strata(manifest, study)
     _check_parts(manifest, limits)
     require_declared(manifest, study, elsewhere={})
 
@@ -102,6 +104,15 @@ def _check_names(manifest: Manifest, study: RegisteredStudy) -> None:
         raise PackageRefused(
             "the manifest names match-key rules that the study does not have for this party",
             hint=f"they are: {', '.join(sorted(rules)) or 'none'}",
+        )
+
+
+def _check_strata(manifest: Manifest, study: RegisteredStudy) -> None:
+    """A dataset bears no marks, or those of the study: its variables, groups and epsilons."""
+    if manifest.strata and manifest.strata != attested(study.config.strata):
+        raise PackageRefused(
+            "the marks of the dataset are not those of the study's [[strata]]",
+            hint="tokenize again with the signed study file and this software version",
         )
 
 
