@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from broker.policy import Action
 from broker.routes.common import ID
 from broker.store.runs import OVER
-from broker.web import run_figures, run_words
+from broker.web import run_figures, run_groups, run_words
 from broker.web.rendering import page, see_other
 from broker.web.run_asked import RunAsked
 from broker.web.run_remarks import remarks
@@ -180,6 +180,7 @@ def _figures(visit: Visit, found: RunState, pair: str) -> dict[str, Any]:
         "held": run_figures.held(report),
         "sets": run_figures.sets_of(report),
         "figures": run_figures,
+        "groups": run_groups.shown(report),
         "remarks": list(remarks(report)),
         "others": [one for one in others if one.state == "done" and one.run_id != found.run_id],
     }
