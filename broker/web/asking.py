@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from broker.policy import Action
 from broker.services.questions import two_sides
+from broker.web.concept_help import Act, help_for, names_in
 from broker.web.question_form import KINDS, Checked, QuestionForm, checked
 from broker.web.question_view import is_researcher
 from broker.web.rendering import page, see_other
@@ -59,15 +60,20 @@ def check_or_ask(visit: Asker) -> Response:
 def _shown(
     visit: Visit, form: QuestionForm, found: Checked | None, refusal: LinkageError | None = None
 ) -> Response:
-    """Show the form, or for a script only what it comes to."""
-    if visit.partial:
-        return page(visit, "question_preview.html", found=found)
-    _, enclave = two_sides(visit.grant.study)
+    """Show the form, or for a script only what it comes to, or the criterion it changed."""
+    spec = found.spec.model_dump(mode="json") if found and found.spec else None
+    if visit.partial and Act.of(visit.text("act")) is None:
+        return page(visit, "question_preview.html", found=found, named=names_in(visit, spec))
+    imaging, enclave = two_sides(visit.grant.study)
+    concepts = help_for(visit, form.rows["concept"])
     return page(
         visit,
-        "question_new.html",
+        "question_concept_part.html" if visit.partial and concepts.act else "question_new.html",
         status=422 if refusal else 200,
         form=form,
+        concepts=concepts,
+        named=names_in(visit, spec),
+        imaging=imaging,
         found=found,
         refusal=refusal,
         act=visit.text("act"),

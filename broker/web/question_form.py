@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from broker.web.concept_help import changed
 from broker.web.forms import Form
 from linkage.cohort.spec import CohortSpec, parse_spec
 from linkage.cohort.spec_notes import of_criteria
@@ -22,7 +23,7 @@ MOST_ROWS = 50
 KINDS: Mapping[str, tuple[str, ...]] = {
     "concept": (
         *("has", "domain", "name", "ids", "below", "not", "min", "max", "unit", "least"),
-        *("when", "days"),
+        *("when", "days", "find"),
     ),
     "feature": ("finding", "measurement", "min", "max", "unit", "algorithm"),
 }
@@ -57,6 +58,7 @@ class QuestionForm:
         values = {name: form.get(name, ("",))[0] for name in SINGLE}
         act = form.get("act", ("",))[0]
         rows = {kind: _rows(form, kind, act) for kind in KINDS}
+        rows["concept"] = changed(rows["concept"], act)
         return cls(values, form.get("sex", ()), rows, form.get("text", ("",))[0])
 
     @classmethod
