@@ -36,8 +36,15 @@ Domain = Literal[
 """As a cohort specification has it, by the table that holds the concept; unit: of a value."""
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 ImagingField = Literal[
-    *("collection", "modality", "body_part", "manufacturer", "manufacturer_model"),
-    *("finding", "measurement", "unit", "algorithm"),
+    "collection",
+    "modality",
+    "body_part",
+    "manufacturer",
+    "manufacturer_model",
+    "finding",
+    "measurement",
+    "unit",
+    "algorithm",
 ]
 """Of an imaging half, as a specification names it; the last four are of features."""
 FIELDS: tuple[ImagingField, ...] = get_args(ImagingField)

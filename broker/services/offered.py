@@ -45,7 +45,10 @@ _AHEAD_S = 300
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is searched. words: as they were typed. domain, party: "" for any. page: from 1."""
+    """
+    What is searched. words: as they were typed. domain: "" for any kind of record, which units are
+    not. party: "" for any. page: from 1.
+    """
 
     words: str
     domain: str = ""
@@ -170,7 +173,14 @@ class OfferedLists:
         """Return the names of those concepts that somebody offers, by id."""
         with self.database.read() as connection:
             parties = {row.party for row in _lists(connection, grant.study)}
-            rows = offered.exactly(connection, grant.study.id, ids=ids, code="", domain="")
+            rows = offered.exactly(connection, grant.study.id, ids=ids, code="", domain=None)
+        return {row.concept_id: row.name for row in rows if row.party in parties}
+
+    def units(self, grant: Grant) -> dict[int, str]:
+        """Return the names of the units of values that somebody offers, by concept id."""
+        with self.database.read() as connection:
+            parties = {row.party for row in _lists(connection, grant.study)}
+            rows = offered.of_domain(connection, grant.study.id, domain="unit", most=MOST_FOUND)
         return {row.concept_id: row.name for row in rows if row.party in parties}
 
 

@@ -88,7 +88,10 @@ def with_words(
     domain: str,
     most: int,
 ) -> list[ConceptRow]:
-    """Return a party's concepts whose folded names hold every word, the shortest names first."""
+    """
+    Return a party's concepts whose folded names hold every word, the shortest names first. domain:
+    "" for any kind of record, which units are not.
+    """
     c = offered_concept.c
     wanted = _of(study_id, domain).where(c.party == party)
     for word in words:
@@ -98,9 +101,12 @@ def with_words(
 
 
 def exactly(
-    connection: Connection, study_id: str, *, ids: Collection[int], code: str, domain: str
+    connection: Connection, study_id: str, *, ids: Collection[int], code: str, domain: str | None
 ) -> list[ConceptRow]:
-    """Return the concepts of all parties with one of these ids, or with this folded code."""
+    """
+    Return the concepts of all parties with one of these ids, or with this folded code. domain: as
+    in `with_words`; None for units too.
+    """
     c = offered_concept.c
     asked: list[ColumnElement[bool]] = [c.concept_id.in_(ids)] if ids else []
     if code:
@@ -109,7 +115,16 @@ def exactly(
     return [ConceptRow(**row) for row in connection.execute(wanted).mappings()] if asked else []
 
 
-def _of(study_id: str, domain: str) -> Select[Any]:
+def of_domain(connection: Connection, study_id: str, *, domain: str, most: int) -> list[ConceptRow]:
+    """Return concepts of a domain that any party offers, the shortest names first."""
+    c = offered_concept.c
+    wanted = _of(study_id, domain).order_by(c.position, c.party).limit(most)
+    return [ConceptRow(**row) for row in connection.execute(wanted).mappings()]
+
+
+def _of(study_id: str, domain: str | None) -> Select[Any]:
     c = offered_concept.c
     wanted = select(*(c[field.name] for field in fields(ConceptRow))).where(c.study_id == study_id)
-    return wanted.where(c.domain == domain) if domain else wanted
+    if domain is None:
+        return wanted
+    return wanted.where(c.domain == domain if domain else c.domain != "unit")
