@@ -1,4 +1,4 @@
-"""`linkage-site offer-concepts`: what questions about this site's data may name."""
+"""`linkage-site offer-concepts`, `linkage-cohort concepts`: what questions may name."""
 
 from __future__ import annotations
 
@@ -50,6 +50,37 @@ def offer_concepts(
     rows["take it back"] = "linkage-site offer-concepts --withdraw"
     data |= {"sent": taken.model_dump(mode="json")}
     show("Offered to the researchers of the study", rows, as_json=as_json, data=data)
+
+
+@told
+def concepts(
+    words: Annotated[list[str], typer.Argument(help="Words of the name, a code, or a number.")],
+    site: Annotated[Path, typer.Option("--site", help="The site file.")] = Path("site.toml"),
+    domain: Annotated[
+        str, typer.Option(help="Kind of record: condition, drug ...; unit for units of values.")
+    ] = "",
+    page: Annotated[int, typer.Option(min=1, max=1000, help="Further ones.")] = 1,
+    dry_run: DryRun = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Find concepts by name among what the sites of the study offer, for a specification."""
+    from sites.session import session_of
+
+    asked = {"words": " ".join(words), "page": str(page)} | ({"domain": domain} if domain else {})
+    with session_of(site, expired_too=True) as session:
+        if dry_run:
+            would("search", {"at": session.broker.url, **asked}, as_json=as_json)
+            return
+        there = session.broker.concepts(session.study_id, asked)
+    rows: dict[str, object] = {
+        f"{one.concept.concept_id}": f"{one.concept.name}  ({one.concept.domain},"
+        f" {one.concept.vocabulary} {one.concept.code}, offered by {', '.join(one.parties)})"
+        for one in there.found
+    }
+    if there.more:
+        rows["more"] = f"--page {page + 1}, or one more word"
+    title = "Offered" if there.found else "Nothing that the sites offer fits"
+    show(title, rows, as_json=as_json, data=there.model_dump(mode="json"))
 
 
 def _withdraw(site: Path, *, dry_run: bool, as_json: bool) -> None:
