@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from sites.commands.offer import concepts
 from sites.commands.question import register
 from sites.terminal import DryRun, out, show, told
 
@@ -64,6 +65,7 @@ def schema(
 
 
 register(app)
+app.command()(concepts)
 
 
 if __name__ == "__main__":
