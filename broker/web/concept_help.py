@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from broker.services.offered import Search
 from broker.web.visits import Visit
+from linkage.cohort.spec import CohortSpec
 from linkage.offered import ConceptsFound, OfferedHead, values_in
 
 _ACT = re.compile(
@@ -142,8 +143,10 @@ def help_for(visit: Visit, rows: Sequence[Row]) -> ConceptHelp:
 def names_in(visit: Visit, content: object) -> list[tuple[int, str]]:
     """
     Return the names of the concepts that criteria name: those that somebody offers, ascending by
-    id. content: a specification, or one half, as JSON or what JSON holds; None for nothing.
+    id. content: a specification; or one half, as JSON or what JSON holds; None for nothing.
     """
+    if isinstance(content, CohortSpec):
+        content = content.model_dump(mode="json")
     try:
         read = json.loads(content) if isinstance(content, str) else content
     except ValueError:
