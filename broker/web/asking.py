@@ -61,7 +61,7 @@ def _shown(
     visit: Visit, form: QuestionForm, found: Checked | None, refusal: LinkageError | None = None
 ) -> Response:
     """Show the form, or for a script only what it comes to, or the criterion it changed."""
-    spec = found.spec.model_dump(mode="json") if found and found.spec else None
+    spec = found.spec if found else None
     if visit.partial and Act.of(visit.text("act")) is None:
         return page(visit, "question_preview.html", found=found, named=names_in(visit, spec))
     imaging, enclave = two_sides(visit.grant.study)

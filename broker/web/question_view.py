@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from broker.policy import Grant
 from broker.services.question_lines import QuestionLine, Stage
 from broker.services.questions import two_sides
+from broker.web.concept_help import names_in
 from broker.web.question_form import Checked, checked
 from broker.web.visits import Visit
 from linkage.cohort.spec import clinical_criteria, imaging_criteria
@@ -168,6 +169,11 @@ def title_of(one: ProposalState) -> str:
     """Return the title of a question that is proposed, as far as it can be read."""
     spec = checked(one.body.specification).spec if isinstance(one.body, Ask) else None
     return spec.cohort.title if spec else "A question"
+
+
+def named(visit: Visit, content: object) -> list[tuple[int, str]]:
+    """Return the names of the concepts that criteria name, as far as a site offers them."""
+    return names_in(visit, content)
 
 
 def read(text: str) -> Checked:
