@@ -22,7 +22,7 @@ import json
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untype
 from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, KeySet
 from joserfc.jws import JWSRegistry
 
 from broker.account_config import ClaimRule, Oidc, is_private_enough
@@ -51,6 +51,7 @@ BACK = "/v1/session/provider/back"
 _FRESH = 3600
 _SKEW = 60
 _MOST_BYTES = 1 << 20
+_KEY_FIELDS = ("kty", "kid", "alg", "n", "e", "crv", "x", "y")
 _AGAIN = "sign in again: GET /v1/session/provider"
 
 
@@ -152,7 +153,8 @@ class Provider:
         if begun is None:
             raise NotAllowed(
                 "you are known, but have no role at this broker, or roles that exclude each other",
-                hint="the broker's admin sets the rules of [oidc]; `linkage-broker account list`",
+                hint=_left_out(claims, self._settings.rule)
+                or "the broker's admin sets the rules of [oidc]; `linkage-broker account list`",
             )
         return begun
 
@@ -221,13 +223,15 @@ class Provider:
         now = self._now()
         if self._keys is None or now - self._keys[0] > fresh:
             found = self._get(metadata["jwks_uri"])
-            self._keys = (now, KeySet.import_key_set(found))  # type: ignore[arg-type]
+            self._keys = (now, _signing_keys(found))
         return self._keys[1]
 
     def _more(self, metadata: dict[str, Any], token: dict[str, Any], sub: str) -> dict[str, Any]:
         bearer = {"authorization": f"Bearer {token.get('access_token', '')}"}
         found = self._get(metadata.get("userinfo_endpoint", ""), headers=bearer)
-        if found.get("sub") != sub:
+        # Gen3 Fence writes its number of a person as a number here, and as text in the ID token.
+        told = found.get("sub")
+        if (str(told) if type(told) is int else told) != sub:
             _refuse("the identity provider's user information is about somebody else")
         return found
 
@@ -306,6 +310,43 @@ def _values(claims: Mapping[str, Any], rule: ClaimRule) -> set[str]:
     if isinstance(found, list | Mapping):
         return {one for one in found if isinstance(one, str)}
     return set()
+
+
+def _signing_keys(found: Mapping[str, Any]) -> KeySet:
+    """
+    Return the keys that a provider signs with (RFC 7517). What else it publishes is passed over, so
+    that no key of another kind or use hinders: Keycloak has one for encryption. Gen3 Fence writes
+    `key_ops` as text, not as a list of texts.
+    """
+    listed, made = found.get("keys"), []
+    for one in listed if isinstance(listed, list) else ():
+        if not isinstance(one, Mapping) or one.get("use", "sig") != "sig":
+            continue
+        operations = one.get("key_ops", "verify")
+        if "verify" not in ([operations] if isinstance(operations, str) else operations):
+            continue
+        try:
+            # The public half alone, whatever else is there.
+            plain = {name: one[name] for name in _KEY_FIELDS if name in one}
+            made.append(JWKRegistry.import_key(plain))
+        except (JoseError, ValueError, TypeError):
+            continue
+    return KeySet(made)
+
+
+def _left_out(claims: Mapping[str, Any], rules: Sequence[ClaimRule]) -> str:
+    """
+    Return what to do where the provider says that it left out a claim that a rule asks for: OpenID
+    Connect Core 1.0, 5.6.2; Entra ID does so with `groups` of somebody who is in too many.
+    """
+    named = claims.get("_claim_names")
+    elsewhere = set(named) if isinstance(named, Mapping) else set()
+    if not any(rule.claim in elsewhere for rule in rules):
+        return ""
+    return (
+        "the identity provider left out the groups that roles come from, since they are too many;"
+        " its admin defines app roles for this broker, or sends only groups that are assigned to it"
+    )
 
 
 def _name_of(issuer: str, subject: str) -> str:

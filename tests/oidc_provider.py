@@ -29,12 +29,22 @@ CLIENT, SECRET = "linkage-broker", "a-client-secret-of-tests"
 class TestProvider:
     """
     claims: of the person who signs in next. spoil: changes header and claims of the next ID tokens.
-    signer: signs them; published: which keys it shows.
+    signer: signs them; published: which keys it shows. base: the path of the issuer, as providers
+    have that serve more than one. discovery, key_fields, more_keys: what else its documents say.
+    answer: what else it sends back with a code, "" for what it does not; access_token: what it
+    gives with the ID token. by_body: takes the client's secret in the body, not in a header.
     """
 
     __test__ = False
 
-    url: str = ""
+    host: str = ""
+    base: str = ""
+    discovery: dict[str, Any] = field(default_factory=dict)
+    key_fields: dict[str, Any] = field(default_factory=dict)
+    more_keys: list[dict[str, Any]] = field(default_factory=list)
+    answer: dict[str, str] = field(default_factory=dict)
+    access_token: str = "at"
+    by_body: bool = False
     claims: dict[str, Any] = field(default_factory=lambda: {"sub": "7"})
     spoil: Callable[[dict[str, Any], dict[str, Any]], None] = lambda header, claims: None
     signer: RSAKey | ECKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "k1"}))
@@ -43,6 +53,11 @@ class TestProvider:
     raw_token: str = ""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked_for_keys: int = 0
+
+    @property
+    def url(self) -> str:
+        """The issuer."""
+        return self.host + self.base
 
     def id_token(self, nonce: str) -> str:
         """Sign an ID token as it is wanted now."""
@@ -73,8 +88,9 @@ def provider() -> Iterator[TestProvider]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
+            path = parts.path.removeprefix(made.base)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            if parts.path == "/.well-known/openid-configuration":
+            if path == "/.well-known/openid-configuration":
                 self._json(
                     {
                         "issuer": made.url,
@@ -83,19 +99,23 @@ def provider() -> Iterator[TestProvider]:
                         "jwks_uri": f"{made.url}/keys",
                         "userinfo_endpoint": f"{made.url}/me",
                     }
+                    | made.discovery
                 )
-            elif parts.path == "/keys":
+            elif path == "/keys":
                 made.asked_for_keys += 1
-                self._json(KeySet(list(made.published)).as_dict(private=False))
-            elif parts.path == "/me":
+                shown = KeySet(list(made.published)).as_dict(private=False)
+                keys = [dict(key) | made.key_fields for key in shown["keys"]]
+                self._json({"keys": [*made.more_keys, *keys]})
+            elif path == "/me":
                 self._json(made.userinfo)
-            elif parts.path == "/authorize":
+            elif path == "/authorize":
                 assert query["client_id"] == CLIENT
                 assert query["response_type"] == "code"
                 assert query["code_challenge_method"] == "S256"
                 code = secrets.token_urlsafe(16)
                 made.codes[code] = query
-                back = urlencode({"code": code, "state": query["state"], "iss": made.url})
+                told = {"code": code, "state": query["state"], "iss": made.url} | made.answer
+                back = urlencode({name: value for name, value in told.items() if value})
                 self.send_response(302)
                 self.send_header("location", f"{query['redirect_uri']}?{back}")
                 self.end_headers()
@@ -107,9 +127,11 @@ def provider() -> Iterator[TestProvider]:
             form = {name: values[0] for name, values in parse_qs(body).items()}
             asked = made.codes.pop(form.get("code", ""), None)
             basic = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
+            header = None if made.by_body else f"Basic {basic}"
             sound = (
                 asked is not None
-                and self.headers.get("authorization") == f"Basic {basic}"
+                and self.headers.get("authorization") == header
+                and (form.get("client_secret") == SECRET) == made.by_body
                 and form.get("redirect_uri") == asked["redirect_uri"]
                 and create_s256_code_challenge(form.get("code_verifier", ""))
                 == asked["code_challenge"]
@@ -118,7 +140,8 @@ def provider() -> Iterator[TestProvider]:
                 self._json({"error": "invalid_grant"}, 400)
                 return
             token = made.id_token(asked["nonce"])
-            self._json({"access_token": "at", "token_type": "Bearer", "id_token": token})
+            given = {"access_token": made.access_token, "token_type": "Bearer"}
+            self._json(given | {"id_token": token})
 
         def _json(self, value: Any, status: int = 200) -> None:
             data = json.dumps(value).encode()
@@ -129,7 +152,7 @@ def provider() -> Iterator[TestProvider]:
             self.wfile.write(data)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    made.host = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
