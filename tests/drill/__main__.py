@@ -1,5 +1,6 @@
 """
-The fault drill: `python -m tests.drill [--kills 50] [--seed N] [--database both]`.
+The fault drill: `python -m tests.drill [--kills 50] [--seed N] [--database both]
+[--patience 60]`.
 
 Progress on standard error; on standard output one line of JSON. Exit code 0 if nothing was lost,
 nothing is there twice, every digest is the same and every fault was survived; else 1.
@@ -19,6 +20,7 @@ import typer
 
 from tests.drill import kills as killing
 from tests.drill.stand import Postgres, postgres
+from tests.drill.workload import PATIENCE_SECONDS
 
 
 def drill(
@@ -26,6 +28,9 @@ def drill(
     seed: Annotated[int, typer.Option(help="What is killed where is drawn from it.")] = 20261121,
     database: Annotated[str, typer.Option(help="sqlite, postgresql or both.")] = "both",
     faults: Annotated[bool, typer.Option(help="Also stop databases, fill disks.")] = True,
+    patience: Annotated[
+        float, typer.Option(help="Seconds that a caller insists; more on a busy machine.")
+    ] = PATIENCE_SECONDS,
 ) -> None:
     """Kill a broker's processes at random points, and see whether anything is lost or doubled."""
     began = time.monotonic()
@@ -35,7 +40,7 @@ def drill(
     with ExitStack() as stack:
         server = stack.enter_context(postgres()) if "postgresql" in named or faults else None
         for name in named:
-            found[name] = _kills(name, server, kills=kills, seed=seed)
+            found[name] = _kills(name, server, kills=kills, seed=seed, patience=patience)
         if faults and server is not None:
             from tests.drill.faults import all_faults
 
@@ -55,11 +60,15 @@ def drill(
     sys.exit(0 if well and all(one["ok"] for one in told.values() if one["ok"] is not None) else 1)
 
 
-def _kills(name: str, server: Postgres | None, *, kills: int, seed: int) -> killing.Outcome:
+def _kills(
+    name: str, server: Postgres | None, *, kills: int, seed: int, patience: float
+) -> killing.Outcome:
     _say(f"{name}: {kills} kills ...")
     url = server.new_url() if server is not None and name == "postgresql" else None
     with tempfile.TemporaryDirectory(prefix="commons-linkage-drill-") as folder:
-        outcome = killing.drill(Path(folder), kills=kills, seed=seed, say=_say, url=url)
+        outcome = killing.drill(
+            Path(folder), kills=kills, seed=seed, say=_say, url=url, patience=patience
+        )
     for fault in [*outcome.lost, *outcome.duplicates]:
         _say(f"  {fault}")
     _say(f"  {json.dumps(outcome.to_json())}")

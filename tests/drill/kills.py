@@ -16,7 +16,7 @@ from tests.broker_world import wait_for
 from tests.drill import ledger
 from tests.drill.points import POINTS, Target
 from tests.drill.stand import Stand, standing
-from tests.drill.workload import Workload
+from tests.drill.workload import PATIENCE_SECONDS, Workload
 
 _ROUNDS, _NOT_PASSED_SECONDS = 2, 120.0
 """A point that is not passed by then is not passed: the process is killed where it is."""
@@ -85,12 +85,21 @@ def plan(kills: int, seed: int) -> list[Kill]:
 
 
 def drill(
-    folder: Path, *, kills: int, seed: int, say: Callable[[str], None], url: str | None = None
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    say: Callable[[str], None],
+    url: str | None = None,
+    patience: float = PATIENCE_SECONDS,
 ) -> Outcome:
-    """Kill, and say what is lost, what is there twice, and whether every digest is the same."""
+    """
+    Kill, and say what is lost, what is there twice, and whether every digest is the same. patience:
+    seconds that a caller insists, and that a moment is waited for where that is longer.
+    """
     began, outcome = time.monotonic(), Outcome()
     with standing(folder, url) as stand:
-        work = Workload(stand.world)
+        work = Workload(stand.world, patience)
         # The first round is left alone: it says what there has to be.
         work.round(1)
         persons = _count_persons(stand)
@@ -149,12 +158,10 @@ def _carry_out(stand: Stand, work: Workload, one: Kill, following: Kill | None) 
 
 def _reach(work: Workload, one: Kill) -> None:
     """Wait for the moment of a kill. A phase that is over before it comes is not waited for."""
-    wait_for(lambda: work.phase == one.phase or work.fault is not None, 600)
+    most = max(600.0, work.patience)
+    wait_for(lambda: work.phase == one.phase or work.fault is not None, most)
     asked = work.asked
-    wait_for(
-        lambda: work.asked >= asked + one.requests or work.fault is not None,
-        600,
-    )
+    wait_for(lambda: work.asked >= asked + one.requests or work.fault is not None, most)
     time.sleep(one.seconds)
 
 
