@@ -68,7 +68,7 @@ class Action(Enum):
     PROPOSE = "propose something to a party"
     READ_PROPOSALS = "read what was proposed to a party"
     SETTLE_PROPOSAL = "settle what was proposed to it"
-    READ_COUNTS = "fetch the counts sealed to a question's reader"
+    READ_COUNTS = "fetch the counts or the report sealed to a question's reader"
     DELIVER = "ask for a delivery"
     READ_INBOX = "read its inbox"
     SEND = "send to another party"

@@ -30,13 +30,14 @@ DELIVERY_KEY = "delivery-key"
 DELIVERY_CROSSWALK = "delivery-crosswalk"
 DELIVERY_ROWS = "delivery-rows"
 QUESTION_COUNTS = "question-counts"
+COHORT_REPORT = "cohort-report"
 SECOND_LOOK = "second-look"
 SECOND_LOOK_ANSWER = "second-look-answer"
 ASSERTIONS = "assertions"
 """Purposes of sealed objects, bound by `linkage.sealing.Context`."""
 
 READER = "0-reader"
-"""To whom counts are sealed, by the key that the question brings. No party's name is like it."""
+"""To whom counts and reports are sealed, by the key of the question. No party's name is like it."""
 
 PART_BYTES = 8 * 1024 * 1024
 Hex256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]

@@ -104,7 +104,7 @@ def read_counts(session: Session, question_id: str, folder: Path) -> dict[str, A
     """
     question = session.broker.question(session.study_id, question_id)
     require_shown(question)
-    key = _reader(folder, question)
+    key = reading_key(folder, question)
     sealed = session.broker.sealed_counts(session.study_id, question_id)
     return open_counts(session, question, sealed, key)
 
@@ -114,7 +114,7 @@ def answer_back(
 ) -> list[RemarkState]:
     """Answer a steward's question back, signed with the reading key; return all remarks."""
     question = session.broker.question(session.study_id, question_id)
-    key = _reader(folder, question)
+    key = reading_key(folder, question)
     remark = Remark(
         study_id=session.study_id,
         question_id=question_id,
@@ -140,8 +140,8 @@ def require_date(text: str) -> str:
     return day.isoformat()
 
 
-def _reader(folder: Path, question: QuestionState) -> Identity:
-    """Return the private half of a question's reading key."""
+def reading_key(folder: Path, question: QuestionState) -> Identity:
+    """Return the private half of a question's reading key. Raises NotAllowed, KeyRefused."""
     if question.reader is None:
         raise NotAllowed(
             "this question was asked without a reading key",

@@ -188,6 +188,9 @@ class BrokerClient:
     def sealed_counts(self, study: str, question_id: str) -> bytes:
         return self._send("GET", f"/v1/studies/{study}/questions/{question_id}/counts").content
 
+    def sealed_report(self, study: str, question_id: str) -> bytes:
+        return self._send("GET", f"/v1/studies/{study}/questions/{question_id}/report").content
+
     def start_delivery(self, study: str, question_id: str) -> JobState:
         path = f"/v1/studies/{study}/questions/{question_id}/delivery"
         return self._ask(JobState, "POST", path)

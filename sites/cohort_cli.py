@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from sites.commands import report
 from sites.commands.offer import concepts
 from sites.commands.question import register
 from sites.terminal import DryRun, out, show, told
@@ -66,6 +67,7 @@ def schema(
 
 register(app)
 app.command()(concepts)
+report.register(app)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from sites.session import Session
 _OPEN_STEPS = 2
 """The first steps of counts, before the clinical half: all persons, and who has fitting images."""
 
-_BLOCK = 64 * 1024
+BLOCK = 64 * 1024
 """Sealed counts are whole blocks long, so that their length tells nothing of what is hidden."""
 
 
@@ -75,7 +75,7 @@ def _packed(question: QuestionState, counts: dict[str, Any]) -> bytes:
         "counts": counts,
     }
     data = json.dumps(content, sort_keys=True).encode()
-    return data.ljust(-(-len(data) // _BLOCK) * _BLOCK)
+    return data.ljust(-(-len(data) // BLOCK) * BLOCK)
 
 
 def _without_words(counts: dict[str, Any]) -> dict[str, Any]:

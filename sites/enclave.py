@@ -41,7 +41,7 @@ from sites.cohort.saved import open_saved
 from sites.count_ledger import ledger_of
 from sites.counted import send_counts
 from sites.ended import remember_ended
-from sites.kept_cohorts import remember
+from sites.kept_cohorts import remember, remember_people
 from sites.link_quality import link_quality_of
 from sites.questions import require_approved, require_delivering, require_usable
 from sites.session import Session
@@ -211,6 +211,7 @@ def join(
         )
     delivered = open_saved(made.folder).persons
     remember(session, question.delivery_id, received.cohort_of, delivered)
+    remember_people(session, question.delivery_id, made.described, persons)
     record_of = {one: record_id for record_id, one in received.cohort_of.items()}
     return Joined(made, record_of, received.cohort_of)
 

@@ -134,6 +134,14 @@ def counts(
     return raw(*broker.relay.open_counts(grant, question_id))
 
 
+@router.get("/questions/{question_id}/report", response_class=RawBytes)
+def report(
+    grant: Annotated[Grant, Depends(May(Action.READ_COUNTS))], broker: Services, question_id: str
+) -> RawBytes:
+    """Return the report of the delivered cohort, sealed to the question's reader, raw."""
+    return raw(*broker.relay.open_report(grant, question_id))
+
+
 @router.post("/questions/{question_id}/delivery", status_code=202)
 def deliver(
     grant: Annotated[Grant, Depends(May(Action.DELIVER))], broker: Services, question_id: str

@@ -27,6 +27,7 @@ from linkage.errors import AlreadySent, NotAllowed, NotFound, PackageRefused
 from linkage.messages import (
     BROKER,
     CASE_MAP,
+    COHORT_REPORT,
     DELIVERY_ROWS,
     PART_BYTES,
     QUESTION_ANSWER,
@@ -46,6 +47,9 @@ RELAYED = {QUESTION_ANSWER: "question", DELIVERY_ROWS: "delivery"}
 COUNTED = {QUESTION_COUNTS: "question"}
 """Likewise what the enclave may send to the imaging party, and to the question's reader."""
 
+READ = COUNTED | {COHORT_REPORT: "delivery"}
+"""Likewise what it may send to the reader."""
+
 COUNTS_BYTES = 1024 * 1024
 
 
@@ -58,6 +62,15 @@ class Announced:
     purpose: str
     subject: str
     cap: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedReport:
+    """A sealed report that lies here. shared_at: Unix seconds; digest: SHA-256 of it, sealed."""
+
+    delivery_id: str
+    shared_at: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +111,31 @@ class Relay:
                 )
         return _message(row), self.blobs.verified(row.blob_id, row.digest)
 
+    def report(self, grant: Grant, question_id: str) -> SharedReport | None:
+        """Return what is here of a report of a question's delivery, None where none was shared."""
+        with self.database.read() as connection:
+            question = standing.existing(connection, grant.study, question_id)
+            row = _report(connection, question.id)
+        return SharedReport(row.subject, row.placed_at, row.digest) if row else None
+
+    def open_report(self, grant: Grant, question_id: str) -> tuple[SealedItem, Iterator[bytes]]:
+        """
+        Return the report that the enclave sealed to a question's reader, in pieces.
+
+        Raises NotFound where it shared none; Conflict where the question stands no more.
+        """
+        with self.database.read() as connection:
+            question = standing.existing(connection, grant.study, question_id)
+            row = _report(connection, question.id)
+            if row is None:
+                raise NotFound(
+                    "the enclave has shared no report of this question's cohort",
+                    hint="its data manager does: linkage-cohort share-report",
+                )
+            today = dt.datetime.now(dt.UTC).date()
+            standing.require_use(connection, question, today=today)
+        return _message(row), self.blobs.verified(row.blob_id, row.digest)
+
     def announce(self, grant: Grant, recipient: str, purpose: str, subject: str) -> Announced:
         """
         Check where a sealed object may go, before its body is read.
@@ -108,14 +146,15 @@ class Relay:
             return self._announce_case_map(grant, recipient, subject)
         imaging, enclave = two_sides(grant.study)
         ways = {
-            imaging: (RELAYED, (enclave,), self.limits.relayed_bytes),
-            enclave: (COUNTED, (READER, imaging), COUNTS_BYTES),
+            (imaging, enclave): (RELAYED, self.limits.relayed_bytes),
+            (enclave, imaging): (COUNTED, COUNTS_BYTES),
+            (enclave, READER): (READ, COUNTS_BYTES),
         }
-        relayed, recipients, cap = ways.get(grant.party, ({}, (), 0))
-        if recipient not in recipients or purpose not in relayed:
+        relayed, cap = ways.get((grant.party, recipient), ({}, 0))
+        if purpose not in relayed:
             raise NotAllowed(
-                "only answers and rows for the enclave are relayed, the counts that it makes of"
-                " them, and contributors' case maps",
+                "only answers and rows for the enclave are relayed, the counts and reports that it"
+                " makes of them, and contributors' case maps",
                 hint=f"recipient {enclave!r}, purpose {' or '.join(RELAYED)}",
             )
         if purpose == DELIVERY_ROWS:
@@ -213,6 +252,11 @@ class Relay:
                 hint="the first one stands; a new question or delivery takes a new one",
             )
         return _message(found or row), found is None
+
+
+def _report(connection: Connection, question_id: str) -> jobs.ItemRow | None:
+    delivery = jobs.delivery_of(connection, question_id)
+    return jobs.find_sent(connection, delivery.id, READER, COHORT_REPORT) if delivery else None
 
 
 def _require_given(connection: Connection, grant: Grant, row: jobs.ItemRow) -> None:

@@ -37,6 +37,10 @@ def leaving(one: QuestionState, study: StudyConfig) -> dict[str, str]:
         "mirror": "read from a copy inside the enclave",
         "disclosed": f"fetched for the matched ones only: {imaging.id} LEARNS WHO MATCHED",
     }[study.study.image_retrieval]
+    rows["its report"] = (
+        f"a person of {enclave.id} may share numbers about the cohort with the researcher, each"
+        " blurred and rounded as the counts are, sealed to the researcher alone"
+    )
     rows["afterwards"] = (
         f"a cohort inside {enclave.id}, under new IDs; a revocation or the last day ends its use,"
         " but what somebody has read cannot be recalled"

@@ -110,6 +110,7 @@ class Delivery:
     What was delivered. Counts are exact: they are for the enclave's operator, not for a researcher.
 
     lost: by reason, how many matched persons were lost. report: what report.json holds.
+    described: ClinicalResult.persons of the delivered.
     """
 
     folder: Path
@@ -118,6 +119,7 @@ class Delivery:
     studies: int
     lost: dict[str, int]
     report: dict[str, Any]
+    described: pa.Table
 
 
 def deliver(
@@ -176,17 +178,14 @@ def deliver(
         )
         for path, table in made.tables.items():
             _write(folder / f"{path}.parquet", table)
+        delivered = pa.array(list(numbering.persons), pa.string())
         warnings = write_manifests(
             folder / "images",
             terms.image_retrieval,
             image_occurrence=made.images.image_occurrence,
             rows=made.images.rows,
             cover=cover,
-            files=came.files.filter(
-                pc.is_in(
-                    came.files[OWNER], value_set=pa.array(list(numbering.persons), pa.string())
-                )
-            ),
+            files=came.files.filter(pc.is_in(came.files[OWNER], value_set=delivered)),
             commons_url=terms.commons_url,
         )
         local_ids = source.table("person").person_id.to_pyarrow()
@@ -218,6 +217,7 @@ def deliver(
         studies=made.images.studies,
         lost=lost_by_reason(chosen.steps),
         report=report,
+        described=chosen.described,
     )
 
 

@@ -8,7 +8,8 @@ other one, as "male or unknown": then total minus what is shown leaves nobody ov
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,22 +68,45 @@ def one_way(
     values: of the variable, parallel to numbers, those of the persons. show: what may be read of a
     set of persons.
     """
+    found = cells_of(categorized(variable, values, numbers), show)
+    return None if found is None else {" or ".join(one.names): one.persons for one in found}
+
+
+def categorized(variable: str, values: pa.Array, numbers: Ints) -> dict[str, Ints]:
+    """Return the persons of each category; values: parallel to numbers."""
     words = {value: category(variable, value) for value in values.unique().to_pylist()}
     found = np.array([words[value] for value in values.to_pylist()], dtype=object)
-    members = {name: numbers[found == name] for name in CATEGORIES[variable]}
+    return {name: numbers[found == name] for name in CATEGORIES[variable]}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Categories that are shown as one, and their persons. few: those of them that are few."""
+
+    names: tuple[str, ...]
+    persons: Shown
+    few: tuple[str, ...] = ()
+
+
+def cells_of(members: Mapping[str, Ints], show: Callable[[Ints], Shown]) -> list[Cell] | None:
+    """
+    Return categories that share nobody as cells that may be read, each of few with the smallest
+    other one; those come last. None: not at all.
+    """
     told = {name: show(members[name]) for name in members}
     few = [name for name, value in told.items() if value == TOO_FEW]
-    while few:
-        rest = [name for name in members if name not in few]
+    alone, together = tuple(few), few
+    while together:
+        rest = [name for name in members if name not in together]
         if not rest:
             return None
         # By what is shown: which of two is truly smaller would tell one person more or less.
-        few.append(min(reversed(rest), key=lambda name: _as_number(told[name])))
-        together = show(np.concatenate([members[name] for name in few]))
-        if together != TOO_FEW:
-            kept = {name: told[name] for name in members if name not in few}
-            return kept | {" or ".join(name for name in members if name in few): together}
-    return told
+        together.append(min(reversed(rest), key=lambda name: _as_number(told[name])))
+        shown = show(np.concatenate([members[name] for name in together]))
+        if shown != TOO_FEW:
+            kept = [Cell((name,), told[name]) for name in members if name not in together]
+            return [*kept, Cell(tuple(n for n in members if n in together), shown, alone)]
+    return [Cell((name,), value) for name, value in told.items()]
 
 
 def _as_number(shown: Shown) -> int:

@@ -40,7 +40,7 @@ def link_quality(
 ) -> dict[str, Any]:
     """Return how the delivered persons were linked, as it may be read."""
     told = told or LinkQuality(why_not="This enclave was not told how links came about")
-    kinds = [_kind(told.evidence.get(one, ())) for one in delivered] if told.evidence else []
+    kinds = [kind_of(told.evidence.get(one, ())) for one in delivered] if told.evidence else []
     counted = Counter(kinds)
     order = sorted(counted, key=lambda one: (one in (SEVERAL, NOT_LISTED), -counted[one], one))
     shown = rule.show_table({one: counted[one] for one in order}) if order else None
@@ -53,7 +53,7 @@ def link_quality(
     }
 
 
-def _kind(evidence: tuple[str, ...]) -> str:
+def kind_of(evidence: tuple[str, ...]) -> str:
     """Return one kind a person, for kinds that overlap would tell by their sums."""
     kinds = set(evidence)
     return next(iter(kinds)) if len(kinds) == 1 else SEVERAL if kinds else NOT_LISTED
