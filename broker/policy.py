@@ -57,6 +57,7 @@ class Action(Enum):
     REVIEW = "review pairs in doubt"
     READ_RUN = "read a run"
     RELEASE = "release cross-commons IDs"
+    CANCEL_RELEASE = "cancel a release that waits"
     READ_RELEASE = "read a release"
     CONSENT = "decide about a release"
     PIN_RELEASE = "pin a release"
@@ -110,6 +111,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.REVIEW: frozenset({REVIEWER}),
     Action.READ_RUN: frozenset({ADMIN, PARTY, STEWARD}),
     Action.RELEASE: frozenset({ADMIN}),
+    Action.CANCEL_RELEASE: frozenset({ADMIN}),
     Action.READ_RELEASE: frozenset({ADMIN, PARTY, STEWARD}),
     Action.CONSENT: frozenset({PARTY}),
     Action.PIN_RELEASE: frozenset({PARTY}),

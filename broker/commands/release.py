@@ -82,7 +82,7 @@ def release_cancel(
     from broker.policy import Action
 
     broker = services(home)
-    one = broker.consents.cancel(granted(broker, Action.RELEASE, study_id), release_id)
+    one = broker.consents.cancel(granted(broker, Action.CANCEL_RELEASE, study_id), release_id)
     show(as_json, one.model_dump(mode="json"), f"Release {release_id} is cancelled.")
 
 

@@ -56,6 +56,14 @@ def consent(
     return broker.consents.decide(grant, release_id, body)
 
 
+@router.post("/releases/{release_id}/cancel")
+def cancel_release(
+    grant: Annotated[Grant, Depends(May(Action.CANCEL_RELEASE))], broker: Services, release_id: str
+) -> ReleaseState:
+    """End a release that waits for consent; what was made is not taken back."""
+    return broker.consents.cancel(grant, release_id)
+
+
 @router.post("/releases/{release_id}/pins")
 def pin(
     body: ReleasePin,

@@ -58,6 +58,7 @@ _BUT_DESTROYED = frozenset(
         Action.OPT_OUT,
         Action.CLOSE_STUDY,
         Action.CHANGE_ACCESS,
+        Action.CANCEL_RELEASE,
     }
 )
 _DRAFT_TOO = frozenset({Action.CONFIRM, Action.ANSWER_LOOK, Action.END_LOOK})

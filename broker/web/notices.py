@@ -24,6 +24,7 @@ NOTICES: Mapping[str, str] = {
     "proposed": "It is on its way to your site's agent, which signs it.",
     "proposal-withdrawn": "You took it back; nothing was done.",
     "release-asked": "The release is asked for.",
+    "release-cancelled": "The release is cancelled; nobody gets IDs of it.",
     "decision-proposed": "Your decision is on its way to your party's agent.",
     "decision-withdrawn": "Your decision is taken back; nothing was decided.",
     "review-opened": "The review is being opened. Reviewers see it within seconds.",

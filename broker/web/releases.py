@@ -25,6 +25,7 @@ router = APIRouter(prefix="/studies/{study_id}/releases", include_in_schema=Fals
 
 Reading = Annotated[Visit, Depends(PageMay(Action.READ_RELEASE))]
 Releasing = Annotated[Visit, Depends(PageMay(Action.RELEASE))]
+Cancelling = Annotated[Visit, Depends(PageMay(Action.CANCEL_RELEASE))]
 Proposing = Annotated[Visit, Depends(PageMay(Action.PROPOSE))]
 Number = Annotated[int, Query(alias="page", ge=1, le=10_000)]
 _SIZE = 10
@@ -79,6 +80,18 @@ def release(visit: Releasing) -> Response:
     except proving.SAID as refusal:
         return _releases(visit, 1, refusal)
     return see_other(f"/studies/{visit.grant.study.id}/releases", "release-asked")
+
+
+@router.post("/{release_id}/cancel")
+def cancel(visit: Cancelling, release_id: str) -> Response:
+    """End a release that waits for consent, once its name was typed."""
+    try:
+        if visit.text("confirm") != release_id:
+            raise Conflict("the name that was typed is not the release's", hint="nothing was done")
+        visit.broker.consents.cancel(visit.grant, release_id)
+    except proving.SAID as refusal:
+        return _releases(visit, 1, refusal)
+    return see_other(f"/studies/{visit.grant.study.id}/releases", "release-cancelled")
 
 
 @router.post("/{release_id}/decision")

@@ -149,6 +149,44 @@ def test_a_denial_wants_the_releases_name_and_ends_it(chromium: Browser, world: 
         seen.look("releases-denied")
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_admin_cancels_a_release_that_waits_by_its_name(
+    chromium: Browser, world: World, scripts: bool
+) -> None:
+    name = str(scripts).lower()
+    admin = person(world, f"cancel-admin-{name}", "admin")
+    steward = person(world, f"cancel-steward-{name}", "steward:STUDY:imaging")
+    asked = {"csrf": admin.csrf, "audience": ["claims", "enclave"], "run": ""}
+    assert admin.client.post(AT, data=asked).status_code == 303
+    release = newest(world)
+    at, said = f"{AT}/{release.release_id}/cancel", {"confirm": release.release_id}
+    assert steward.client.post(at, data={**said, "csrf": steward.csrf}).status_code == 403
+    with window(chromium, world.url, steward, scripts=scripts) as seen:
+        assert seen.go(AT).get_by_text("Cancel this release").count() == 0
+    with window(chromium, world.url, admin, scripts=scripts) as seen:
+        page = seen.go(AT)
+        page.get_by_text("Cancel this release…").click()
+        field = page.get_by_label("To go on, type the name of the release")
+        button = page.get_by_role("button", name="Cancel this release")
+        if scripts:
+            expect(button).to_be_disabled()
+            seen.look("releases-cancel")
+        else:
+            field.fill("another")
+            button.click()
+            expect(page.get_by_role("alert")).to_contain_text("is not the release's")
+            assert newest(world).state == "waiting"
+            page.get_by_text("Cancel this release…").click()
+        field.fill(release.release_id)
+        button.click()
+        expect(page.get_by_role("status")).to_contain_text("The release is cancelled")
+        expect(page.locator("section.release").first).to_contain_text("not made")
+        expect(page.locator("section.release").first).to_contain_text("Cancelled by the broker's")
+    log = world.actor("admin").get("/v1/audit", limit=1000).json()
+    ended = [e["actor"] for e in log if e["action"] == "release cancelled"]
+    assert ended[-1] == f"person/{admin.name}"
+
+
 def test_who_is_no_steward_of_a_party_decides_nothing(world: World) -> None:
     admin = person(world, "no-admin", "admin")
     steward = person(world, "no-steward", "steward:STUDY:imaging")

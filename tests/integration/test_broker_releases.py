@@ -337,7 +337,15 @@ def test_an_admin_cancels_what_still_waits(world: World) -> None:
         entries = connection.execute(text("SELECT entry FROM audit")).scalars().all()
     ended = [e for e in map(json.loads, entries) if e["action"] == "release cancelled"]
     assert [(one["actor"], one["subject"]) for one in ended] == [("admin/console", release)]
+    other = ask(world, "imaging", "enclave")["job_id"]
+    at = f"{world.path}/releases/{other}/cancel"
+    assert problem(world.actor("imaging").post(at))[0] == 403
+    assert state(world, other).state == "waiting"
+    gone = world.actor("admin").post(at).raise_for_status().json()
+    assert (gone["state"], gone["failure"]) == ("denied", "cancelled by the broker's admin")
     made = ask(world, "enclave")["job_id"]
+    taken = world.actor("admin").post(f"{world.path}/releases/{made}/cancel")
+    assert problem(taken)[:2] == (409, "conflict")
     refused = console(world, "release", "cancel", world.study_id, made)
     assert (refused.returncode, "waits for nobody" in refused.stderr) == (1, True)
 
