@@ -30,7 +30,7 @@ from broker import audit
 from broker.account_config import AccountSettings
 from broker.account_key import AccountKey
 from broker.passwords import Hashes
-from broker.person_roles import require_compatible
+from broker.person_roles import PersonRole, require_compatible
 from broker.policy import PERSON, Caller
 from broker.rate import Attempts
 from broker.services.accounts import MOST_FAILURES, NAME, effective_roles, totp_step
@@ -63,6 +63,14 @@ class Begun:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Begun refuses pickling")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session that is valid, looked up once for all of a request. roles: of its account."""
+
+    row: SessionRow
+    roles: frozenset[PersonRole]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +155,7 @@ class Sessions:
         )
         accounts.begin_session(connection, row)
         _record(connection, "person signed in", name, by=how)
-        return Begun(cookie, self._state(connection, row))
+        return Begun(cookie, self.told(Found(row, effective_roles(connection, name))))
 
     def caller(self, cookie: str, *, csrf: str | None, used: bool = True) -> Caller:
         """
@@ -155,14 +163,23 @@ class Sessions:
         token, "" where it has none; None for one that reads. used: False for what a page asks by
         itself, which keeps no session from ending idle. Raises NotAuthenticated.
         """
-        row, now = self._row(cookie), int(self.now())
+        return self.admit(self.find(cookie), csrf=csrf, used=used)
+
+    def find(self, cookie: str) -> Found:
+        """Look up the session of a cookie. Raises NotAuthenticated."""
+        with self.database.read() as connection:
+            row = self._row(connection, cookie)
+            return Found(row, effective_roles(connection, row.account))
+
+    def admit(self, found: Found, *, csrf: str | None, used: bool = True) -> Caller:
+        """Return whose session this is, as `caller` does, which was looked up already."""
+        row, now = found.row, int(self.now())
         if csrf is not None and not hmac.compare_digest(self._csrf(row).encode(), csrf.encode()):
             raise NotAuthenticated(
                 "the request lacks the session's CSRF token",
                 hint="send the header Linkage-CSRF with csrf_token of GET /v1/session",
             )
-        with self.database.read() as connection:
-            roles = effective_roles(connection, row.account)
+        roles = found.roles
         try:
             require_compatible(roles)
         except KeyRefused:
@@ -175,13 +192,22 @@ class Sessions:
 
     def state(self, cookie: str) -> SessionState:
         """Return who is signed in. Raises NotAuthenticated."""
-        row = self._row(cookie)
-        with self.database.read() as connection:
-            return self._state(connection, row)
+        return self.told(self.find(cookie))
+
+    def told(self, found: Found) -> SessionState:
+        """Return what the person of a session is told of it."""
+        row = found.row
+        return SessionState(
+            name=row.account,
+            roles=tuple(sorted(str(role) for role in found.roles)),
+            csrf_token=self._csrf(row),
+            expires_at=row.expires_at,
+            idle_seconds=self.settings.idle_seconds,
+        )
 
     def age(self, cookie: str) -> float:
         """Return how long ago the session was begun, seconds. Raises NotAuthenticated."""
-        begun = self._row(cookie).expires_at - self.settings.session_seconds
+        begun = self.find(cookie).row.expires_at - self.settings.session_seconds
         return self.now() - begun
 
     def is_local(self, name: str) -> bool:
@@ -192,17 +218,16 @@ class Sessions:
 
     def end(self, cookie: str, *, everywhere: bool) -> None:
         """End this session, or all sessions of its person. Raises NotAuthenticated."""
-        row = self._row(cookie)
+        row = self.find(cookie).row
         with self.database.change() as connection:
             accounts.end_session(connection, row.digest)
             ended = 1 + (accounts.end_sessions(connection, row.account) if everywhere else 0)
             _record(connection, "person signed out", row.account, sessions=str(ended))
 
-    def _row(self, cookie: str) -> SessionRow:
+    def _row(self, connection: Connection, cookie: str) -> SessionRow:
         now = self.now()
-        with self.database.read() as connection:
-            row = accounts.find_session(connection, _digest(cookie))
-            found = accounts.find(connection, row.account) if row else None
+        row = accounts.find_session(connection, _digest(cookie))
+        found = accounts.find(connection, row.account) if row else None
         if row is None or found is None or found.disabled_at is not None:
             _refuse("the session is unknown or was ended")
         if row.expires_at <= now:
@@ -213,15 +238,6 @@ class Sessions:
 
     def _csrf(self, row: SessionRow) -> str:
         return self.key.tag("csrf", row.digest)
-
-    def _state(self, connection: Connection, row: SessionRow) -> SessionState:
-        return SessionState(
-            name=row.account,
-            roles=tuple(sorted(accounts.roles(connection, row.account))),
-            csrf_token=self._csrf(row),
-            expires_at=row.expires_at,
-            idle_seconds=self.settings.idle_seconds,
-        )
 
     def _recovery(
         self, connection: Connection, row: AccountRow, numbered: re.Match[str] | None

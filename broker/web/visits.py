@@ -112,15 +112,15 @@ def _signed_in(request: Request, broker: Broker, form: Form) -> tuple[Caller, Se
     if cookie is None:
         raise SignInFirst
     try:
-        session = broker.sessions.state(cookie)
+        found = broker.sessions.find(cookie)
     except NotAuthenticated:
         raise SignInFirst from None
     csrf = form.get(CSRF_FIELD, ("",))[0] or request.headers.get(CSRF, "")
     if request.method not in READING:
         door.browsers.require_own(request.headers)
-    caller = broker.sessions.caller(
-        cookie,
+    caller = broker.sessions.admit(
+        found,
         csrf=None if request.method in READING else csrf,
         used=POLL not in request.headers,
     )
-    return caller, session
+    return caller, broker.sessions.told(found)
