@@ -10,8 +10,6 @@ from collections.abc import Mapping
 NOTICES: Mapping[str, str] = {
     "signed-out": "You are signed out.",
     "signed-out-everywhere": "All your sessions are over, on every device.",
-    "password-changed": "Your password is changed. Sign in with the new one.",
-    "account-ready": "Your account is ready. Sign in.",
     "run-started": "The run is asked for. This page follows it.",
     "run-there": "This run was there already, made of the same: nothing new was started.",
     "run-cancelled": "The run is cancelled.",
