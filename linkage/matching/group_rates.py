@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,12 @@ WIDEST = 0.4
 """An interval of a share that is wider, ends included, tells nobody anything: too few."""
 
 BEHIND = 0.05
-"""A group is behind if so many more of all are linked, and its interval lies below that of all; the
-profile's limit (docs/profile.md)."""
+"""
+A group is behind if it is so far below all, the profile's limit (docs/profile.md), and chance would
+hardly make it so: where no group of the report differs, one report in forty says that one is behind
+(Bonferroni over all its groups).
+"""
+_BY_CHANCE = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ def report_of(
         return None
     linked = _linked(entities)
     told, silent = [], []
+    marked = sum(records.strata is not None for records in datasets.values())
+    among = marked * sum(len(one.named) for one in strata)
     for uploader, records in sorted(datasets.items()):
         if records.strata is None:
             silent.append(uploader)
@@ -92,7 +99,11 @@ def report_of(
                 "groups": [
                     asdict(rate)
                     for rate in estimated(
-                        one, records.strata[people, place], is_linked, minimum=minimum
+                        one,
+                        records.strata[people, place],
+                        is_linked,
+                        minimum=minimum,
+                        among=among,
                     )
                 ],
             }
@@ -115,14 +126,23 @@ def estimated(
     linked: npt.NDArray[np.bool_],
     *,
     minimum: int,
+    among: int = 1,
 ) -> list[GroupRate]:
-    """Return every group's rate, in the study's order. marks: uint8[N], from 1; linked: bool[N]."""
-    return list(_estimated(stratum, marks, linked, minimum))
+    """
+    Return every group's rate, in the study's order. marks: uint8[N], from 1; linked: bool[N].
+    among: how many groups are looked at in all.
+    """
+    return list(_estimated(stratum, marks, linked, minimum, among))
 
 
 def _estimated(
-    stratum: Stratum, marks: npt.NDArray[np.uint8], linked: npt.NDArray[np.bool_], minimum: int
+    stratum: Stratum,
+    marks: npt.NDArray[np.uint8],
+    linked: npt.NDArray[np.bool_],
+    minimum: int,
+    among: int,
 ) -> Iterator[GroupRate]:
+    sure = NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, among))
     size = len(stratum.named) + 1
     yes = np.bincount(marks[linked], minlength=size)
     no = np.bincount(marks[~linked], minlength=size)
@@ -147,7 +167,7 @@ def _estimated(
             share=share,
             low=low,
             high=high,
-            behind=of_all - share > BEHIND and high < of_all,
+            behind=of_all - share > BEHIND and _below(of_all, one, other, sure),
         )
 
 
@@ -157,6 +177,12 @@ class Counted:
 
     people: float
     variance: float
+
+
+def _below(share: float, linked: Counted, others: Counted, sure: float) -> bool:
+    """Return whether the group's share is below `share`, by more than `sure` deviations."""
+    spread = (1 - share) ** 2 * linked.variance + share**2 * others.variance
+    return linked.people - share * (linked.people + others.people) < -sure * math.sqrt(spread)
 
 
 def _counted(marks: int, people: int, stratum: Stratum) -> Counted:

@@ -67,6 +67,21 @@ def test_only_who_is_clearly_behind_is_said_to_be() -> None:
     assert behind[0] == behind[2] == 0
 
 
+def test_where_no_group_differs_hardly_a_report_says_so() -> None:
+    """Of reports of 16 groups, one in forty at most; tested apart, many more would."""
+    draw, times = np.random.default_rng(6), 300
+    groups = np.repeat(np.arange(1, 5), 1_500)
+    linked = np.arange(6_000) % 4 > 0
+    wrong = {16: 0, 1: 0}
+    for among in wrong:
+        for _ in range(times):
+            marks = [marked(groups, RACE, draw) for _ in range(4)]
+            rates = [estimated(RACE, m, linked, minimum=11, among=among) for m in marks]
+            wrong[among] += any(rate.behind for four in rates for rate in four)
+    assert wrong[16] <= times * 0.025 + 3 * np.sqrt(times * 0.025)
+    assert wrong[1] > 3 * wrong[16]
+
+
 def test_few_people_are_too_few_whatever_chance_says() -> None:
     groups, linked = world(60_000)
     groups[groups == 4] = 1
