@@ -172,7 +172,7 @@ def _row(number: int, rate: Mapping[str, Any]) -> Iterator[Markup]:
     short = name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
     yield Markup('<text class="over" x="{:g}" y="{:.1f}">{}</text>').format(_LEFT, y + 17, short)
     yield Markup('<text class="over" x="{:g}" y="{:.1f}" text-anchor="end">{}</text>').format(
-        _RIGHT, y + 17, _interval(rate)
+        _RIGHT, y + 17, f"{_interval(rate)}{', behind' if rate['behind'] else ''}"
     )
     yield Markup('<line class="grid" x1="{:g}" x2="{:g}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
         _LEFT, _RIGHT, y=y + 31
