@@ -11,6 +11,7 @@ from __future__ import annotations
 from linkage.errors import NotAllowed, PackageRefused
 from linkage.governance import Confirmation, Confirmations
 from linkage.participation import FEATURES, RetentionRules
+from linkage.strata import in_words
 from linkage.study import StudyConfig
 from sites.session import Session
 
@@ -44,6 +45,8 @@ def agreed_to(study: StudyConfig, party: str) -> dict[str, object]:
         else f"reviewers see how fields agree, of at most {study.reviews.most_pairs:,} pairs in"
         f" doubt and {study.reviews.sample:,} links a run",
     }
+    if study.strata:
+        rows["marks of groups"] = in_words(study.strata)
     for one in study.purpose:
         said = ", ".join(study.agreed.features(party, one.id)) or "nothing"
         rows[f"for {one.id}"] = f"{one.title}: {party!r} takes part in {said}"

@@ -7,7 +7,8 @@ What a rehearsal found, for a person (`report.html`, terminal) and for a program
 lowest of the comparisons; each has its own under `comparisons`), estimated_precision,
 estimated_recall, estimated_f1, warnings, release_gate, result_digest, seconds by stage; with a
 truth file also precision, recall, f1 and `quality` by pair of parties; where sites were asked about
-single pairs `second_look` (sites.rehearsed_looks); with a cohort also `cohort`.
+single pairs `second_look` (sites.rehearsed_looks); where the study names groups `strata`, as in the
+run's report; with a cohort also `cohort`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from linkage.study import StudyConfig
 from sites import charts
 from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
+from sites.rehearsed_groups import groups_table
 from sites.rehearsed_looks import looks_of, looks_summary, looks_table, unlooked_f1
 from sites.rehearsed_pairs import save_pairs
 
@@ -131,6 +133,7 @@ def _numbers(
         "comparisons": comparisons,
         "histogram": found["overall"]["histogram"],
         "warnings": found["warnings"],
+        "strata": found.get("strata"),
         "result_digest": rehearsed.run.result_digest,
         "seconds": {**seconds, "total": round(sum(whole), 3)},
     }
@@ -163,6 +166,7 @@ def _page(study: StudyConfig, rehearsed: Rehearsed, numbers: dict[str, Any]) -> 
         pairs=_pair_table(numbers),
         overlap=charts.overlap(_holders(rehearsed)),
         parties=_party_table(rehearsed),
+        groups=groups_table(numbers["strata"]),
         looks=looks_table(numbers["second_look"]) if "second_look" in numbers else None,
         cohort=numbers.get("cohort", {}).get("table"),
         seconds=list(numbers["seconds"].items()),

@@ -11,6 +11,7 @@ from broker.policy import Action, Grant
 from broker.services.overviews import Life
 from broker.web.next_steps import Facts, Step, Viewer, next_step
 from broker.web.visits import Visit
+from linkage import strata
 from linkage.governance import Confirmations, OptOutState
 from linkage.messages import PartyState, StudyState
 from linkage.participation import RetentionRules
@@ -82,6 +83,11 @@ class StudyView:
     opt_outs: tuple[OptOutState, ...] | None
     destroying: bool
     certificate: bool
+
+    @property
+    def marks(self) -> str:
+        """What groups sites may mark their records with; "" where none."""
+        return strata.in_words(self.config.strata) if self.config.strata else ""
 
 
 def study_view(visit: Visit, today: dt.date) -> StudyView:

@@ -15,6 +15,7 @@ from linkage.messages import CUSTODIAN
 from linkage.schema import schema_hash
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, load_signed_study
+from linkage.strata import in_words
 from linkage.study import StudyConfig, expected_density, load_study
 from sites import custody
 from sites.terminal import DryRun, show, told, would
@@ -204,6 +205,7 @@ def _described(config: StudyConfig) -> dict[str, object]:
         ),
         "second look": _looks(config),
         "review by people": _reviews(config),
+        "marks of groups": in_words(config.strata),
         "schema hash": schema_hash(config),
     }
     for party in config.party:
