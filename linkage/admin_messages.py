@@ -73,9 +73,13 @@ class AccessState(Message):
 
 
 class AccessSuspended(Message):
-    """Suspending an access. reason: a line that the site and the audit log get to read."""
+    """
+    Suspending an access. reason: a line that the site and the audit log get to read. Undoing it
+    takes a proof for each site, so a stolen session must not be enough to do it to all of them.
+    """
 
     reason: str = Field(min_length=3, max_length=200)
+    proof: Proof = Field(repr=False)
 
 
 class AccessRestored(Message):

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Request
 
 from broker.policy import Action, Grant
 from broker.routes.common import Address, May, Services
+from broker.services.access import require_reason
 from linkage.admin_messages import AccessRestored, AccessState, AccessSuspended
 
 router = APIRouter(prefix="/v1/studies/{study_id}/access")
 
 Reading = Annotated[Grant, Depends(May(Action.READ_ACCESS))]
-Suspending = Annotated[Grant, Depends(May(Action.CHANGE_ACCESS))]
-Restoring = Annotated[Grant, Depends(May(Action.CHANGE_ACCESS, proved=True))]
+Changing = Annotated[Grant, Depends(May(Action.CHANGE_ACCESS, proved=True))]
 
 
 @router.get("")
@@ -24,8 +24,19 @@ def access(grant: Reading, broker: Services) -> list[AccessState]:
 
 
 @router.post("/{actor}/suspend")
-def suspend(actor: str, body: AccessSuspended, grant: Suspending, broker: Services) -> AccessState:
+def suspend(
+    actor: str,
+    body: AccessSuspended,
+    grant: Changing,
+    broker: Services,
+    request: Request,
+    address: Address,
+) -> AccessState:
     """End its tokens now, and give it no others; for the hour in which a key was stolen."""
+    # Before a code is used up: is there such a site, and will the reason do?
+    broker.access.one(grant, actor)
+    require_reason(body.reason)
+    broker.door.prove(request.headers, grant.caller, body.proof, address=address)
     broker.access.suspend(grant.study.id, actor, body.reason, by=grant.caller.actor)
     return broker.access.one(grant, actor)
 
@@ -34,7 +45,7 @@ def suspend(actor: str, body: AccessSuspended, grant: Suspending, broker: Servic
 def restore(
     actor: str,
     body: AccessRestored,
-    grant: Restoring,
+    grant: Changing,
     broker: Services,
     request: Request,
     address: Address,

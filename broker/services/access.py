@@ -37,8 +37,7 @@ class Access:
 
         Raises NotFound; PackageRefused for a reason that is no line of 3 to 200 characters.
         """
-        if not 3 <= len(reason) <= 200 or not reason.isprintable():
-            raise PackageRefused("the reason does not fit", hint="3 to 200 printable characters")
+        require_reason(reason)
         with self.database.change() as connection:
             _study_of(connection, study_id, name)
             ended = access.end_tokens(connection, study_id, name)
@@ -96,6 +95,12 @@ class Access:
         """Return what is suspended, by study and name."""
         with self.database.read() as connection:
             return access.suspensions(connection)
+
+
+def require_reason(reason: str) -> None:
+    """Raises PackageRefused for a reason that is no line of 3 to 200 characters."""
+    if not 3 <= len(reason) <= 200 or not reason.isprintable():
+        raise PackageRefused("the reason does not fit", hint="3 to 200 printable characters")
 
 
 def _study_of(connection: Connection, study_id: str, name: str) -> RegisteredStudy:

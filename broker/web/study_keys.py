@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from broker.policy import Action
 from broker.routes.common import Address
+from broker.services.access import require_reason
 from broker.web import proving
 from broker.web.rendering import page, see_other
 from broker.web.visits import PageMay, Visit
@@ -26,14 +27,13 @@ def keys(visit: Reading) -> Response:
 
 
 @router.post("/{actor}/suspend")
-def suspend(visit: Changing, actor: str) -> Response:
+def suspend(visit: Changing, actor: str, address: Address) -> Response:
     """End a site's tokens now, and give it no others."""
-    study_id = visit.grant.study.id
+    study_id, reason = visit.grant.study.id, visit.text("reason")
     try:
-        if visit.text("confirm") != actor:
-            raise Conflict("the name that was typed is another one", hint="nothing was done")
-        reason = visit.text("reason")
-        visit.broker.access.suspend(study_id, actor, reason, by=visit.caller.actor)
+        _require_meant(visit, actor, reason)
+        by = proving.prove(visit, address)
+        visit.broker.access.suspend(study_id, actor, reason, by=by)
     except proving.SAID as refusal:
         return _keys(visit, refusal)
     return see_other(f"/studies/{study_id}/keys", "access-suspended")
@@ -48,6 +48,14 @@ def restore(visit: Changing, actor: str, address: Address) -> Response:
     except proving.SAID as refusal:
         return _keys(visit, refusal)
     return see_other(f"/studies/{study_id}/keys", "access-restored")
+
+
+def _require_meant(visit: Visit, actor: str, reason: str) -> None:
+    """Raises what is wrong with the form, before a code is used up for it."""
+    if visit.text("confirm") != actor:
+        raise Conflict("the name that was typed is another one", hint="nothing was done")
+    visit.broker.access.one(visit.grant, actor)
+    require_reason(reason)
 
 
 def _keys(visit: Visit, refusal: LinkageError | None = None) -> Response:

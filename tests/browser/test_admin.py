@@ -184,6 +184,15 @@ def test_a_key_is_suspended_and_allowed_again(
         form = page.locator("form", has=page.get_by_role("button", name="Suspend imaging"))
         form.get_by_label("Why").fill("key stolen on Monday")
         form.get_by_label("To go on, type").fill("imaging")
+        form.get_by_label("Your password").fill("wrong")
+        form.get_by_label("A new code").fill(admin.recovery[0])
+        form.get_by_role("button").click()
+        expect(page.get_by_role("alert")).to_contain_text("is wrong")
+        assert imaging.get(world.path).status_code == 200
+        page.get_by_text("Suspend imaging…").click()
+        form.get_by_label("Why").fill("key stolen on Monday")
+        form.get_by_label("To go on, type").fill("imaging")
+        prove(page, admin, "Suspend imaging")
         if scripts:
             seen.look("study-keys")
         form.get_by_role("button").click()
