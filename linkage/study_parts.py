@@ -288,16 +288,18 @@ class CountRules(Strict):
 
     zero: "merged", nobody reads as "too few", like few persons; "shown", as 0, which tells whoever
     describes one person exactly whether that one fits. rounding: counts are multiples of it.
-    noise: a count moves by so many persons at most, always alike for the same persons, before it
-    is compared with the minimum and rounded; 0: not at all, and who knows all persons but one reads
-    that one. changed: a question asked again gets its earlier answer until so many records changed.
-    small_answers: different counts of fewer than ten times the minimum that share half of their
-    persons; further ones read as below that. questions: that the enclave counts in one epoch.
+    noise: a count moves by so many persons at most, or by 4 % of it where that is more, always
+    alike for the same persons, before it is compared with the minimum and rounded; 0: not at all,
+    and who knows all persons but one reads that one. changed: a question asked again gets its
+    earlier answer until so many records changed.
+    small_answers: small numbers of an epoch that a person may be in; further ones leave that
+    person out; also so many different counts of fewer than ten times the minimum may share half of
+    their persons; further ones read as below that. questions: that the enclave counts in one epoch.
     """
 
     zero: Literal["merged", "shown"] = "merged"
     rounding: int = Field(default=5, ge=1, le=100)
-    noise: int = Field(default=6, ge=0, le=50)
+    noise: int = Field(default=10, ge=0, le=50)
     changed: int = Field(default=MINIMUM_CELL, ge=1, le=1_000_000)
     small_answers: int = Field(default=10, ge=1, le=1000)
     questions: int = Field(default=500, ge=1, le=100_000)
@@ -309,7 +311,7 @@ class CountRules(Strict):
         else:
             always = minimum + 2 * self.noise
             told = f"never below {minimum} persons, from {always} on always; moved by up to"
-            told += f" {self.noise}"
+            told += f" {self.noise} or 4 %"
         nobody = "nobody reads as too few" if self.zero == "merged" else "0 IS SHOWN"
         return (
             f"{told}, then rounded to {self.rounding}; {nobody}; a new answer once {self.changed:,}"

@@ -68,7 +68,7 @@ def counts_in_words(counts: Mapping[str, Any]) -> Rows:
         told = ", ".join(f"{label}: {shown}" for label, shown in (table or {}).items())
         rows[f"by {name}"] = told or "hidden: too few persons for a table"
     least, noise = int(counts.get("minimum_cell", 11)), int(counts.get("noise", 0))
-    blurred = f"blurred by up to {noise}, then " if noise else ""
+    blurred = f"blurred by up to {noise} or 4 %, then " if noise else ""
     rows["how to read it"] = (
         f"nothing below {least} is shown; {blurred}rounded to multiples of"
         f" {counts.get('rounding', 5)}; parts need not add up; what differs by few persons from"

@@ -187,6 +187,7 @@ def _told(
     tables: dict[str, dict[str, Shown] | None] = dict.fromkeys(variables)
     # A table of few persons would use up what may be told of them, and hardly show anything.
     large = isinstance(persons, int) and persons >= SMALL * ledger.minimum
+    large = large and sets.may_cut(found.steps[-1])
     for variable in variables if large else ():
         if variable != "age" or found.ages:
             tables[variable] = one_way(

@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from linkage.errors import Conflict, KeyRefused, NotAllowed
 from linkage.study_parts import CountRules
 from sites.cohort.blur import Blur, Tags
-from sites.cohort.shown_sets import Anchor, Ints, ShownSets, ShowRule
+from sites.cohort.shown_sets import Anchor, Ints, ShownSets, ShowRule, Told
 
 _FOLDER = "counts"
 _PEOPLE = f"{_FOLDER}/people"
@@ -162,8 +162,16 @@ class Book:
             zero=rules.zero,
             small_answers=rules.small_answers,
         )
-        anchors = [anchor for _, some, _ in self._kept for anchor in some]
-        return ShownSets(rule, self._ledger.blur, self._tags, anchors)
+        told = [one for _, one, _ in self._kept]
+        # What is told of a person is counted anew in each epoch; the rest holds for all of them.
+        now = [one for entry, one, _ in self._kept if entry.epoch == self._ledger.epoch]
+        before = Told(
+            [anchor for one in told for anchor in one.anchors],
+            {name: value for one in told for name, value in one.answers.items()},
+            np.concatenate([np.zeros(0, np.int64), *(one.who for one in now)]),
+            np.concatenate([np.zeros(0, np.float64), *(one.units for one in now)]),
+        )
+        return ShownSets(rule, self._ledger.blur, self._tags, before)
 
     def unchanged(self, asked: str, depths: Depths) -> Entry | None:
         """Return the newest entry of the same question that too few records have left since."""
@@ -186,20 +194,24 @@ class Book:
                 " waits for the custodian to sign the next epoch",
             )
 
-    def keep(
-        self, entry: Entry, anchors: Sequence[Anchor] = (), depths: Depths | None = None
-    ) -> None:
-        """Keep an answer and every set that it makes known: all of it, or nothing."""
+    def keep(self, entry: Entry, told: Told | None = None, depths: Depths | None = None) -> None:
+        """Keep an answer and all that it makes known: all of it, or nothing."""
+        told = told or Told()
         packed = b"" if depths is None else zlib.compress(depths.tobytes(), 1)
+        who = zlib.compress(
+            told.who.astype("<u4").tobytes() + told.units.astype("<f8").tobytes(), 1
+        )
         head = {
             "entry": asdict(entry),
-            "anchors": [[one.size, one.moved, one.value, len(one.packed)] for one in anchors],
+            "anchors": [[one.size, one.moved, one.value, len(one.packed)] for one in told.anchors],
             "depths": len(packed),
+            "answers": {name.hex(): value for name, value in told.answers.items()},
         }
-        parts = [json.dumps(head).encode(), b"\n", *(one.packed for one in anchors), packed]
-        self._store.keep(f"{_FOLDER}/answer-{len(self._kept) + 1:06d}", b"".join(parts))
+        parts = [json.dumps(head).encode(), b"\n", *(one.packed for one in told.anchors)]
+        name = f"{_FOLDER}/answer-{len(self._kept) + 1:06d}"
+        self._store.keep(name, b"".join([*parts, packed, who]))
         found = np.zeros(0, np.uint8) if depths is None else depths
-        self._kept.append((entry, list(anchors), found))
+        self._kept.append((entry, told, found))
 
     def _people(self) -> tuple[pa.Array, Tags]:
         kept = self._store.kept(_PEOPLE)
@@ -209,7 +221,7 @@ class Book:
         return table["name"].combine_chunks(), table["tag"].to_numpy()
 
 
-def _read(store: Store) -> list[tuple[Entry, list[Anchor], Depths]]:
+def _read(store: Store) -> list[tuple[Entry, Told, Depths]]:
     folder = store.folder / "kept" / _FOLDER
     found = []
     for number, path in enumerate(sorted(folder.glob("answer-*")), start=1):
@@ -224,13 +236,19 @@ def _read(store: Store) -> list[tuple[Entry, list[Anchor], Depths]]:
     return found
 
 
-def _entry(kept: bytes) -> tuple[Entry, list[Anchor], Depths]:
+def _entry(kept: bytes) -> tuple[Entry, Told, Depths]:
     line, _, rest = kept.partition(b"\n")
     head = json.loads(line)
     anchors, at = [], 0
     for size, moved, value, length in head["anchors"]:
         anchors.append(Anchor(size, moved, value, rest[at : at + length]))
         at += length
-    packed = rest[at : at + head["depths"]]
+    packed, charged = rest[at : at + head["depths"]], rest[at + head["depths"] :]
     depths = np.frombuffer(zlib.decompress(packed), np.uint8) if packed else np.zeros(0, np.uint8)
-    return Entry(**head["entry"]), anchors, depths
+    answers = {bytes.fromhex(name): value for name, value in head.get("answers", {}).items()}
+    # Written before persons were charged: what was told then costs nothing now.
+    raw = zlib.decompress(charged) if charged else b""
+    half = len(raw) // 12 * 4
+    who = np.frombuffer(raw[:half], "<u4").astype(np.int64)
+    told = Told(anchors, answers, who, np.frombuffer(raw[half:], "<f8").astype(np.float64))
+    return Entry(**head["entry"]), told, depths

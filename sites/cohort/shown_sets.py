@@ -1,11 +1,14 @@
 """
 What of a set of persons may be read, given every set of which something was read before.
 
-    shown = ShownSets(rule, blur, tags, anchors)
+    shown = ShownSets(rule, blur, tags, before)
     shown.show(numbers)         a count, moved and rounded; or TOO_FEW
 
 Steps, in this order; D is a set of persons, few(D) says |D| + blur(D) < minimum + reach:
 
+0. The very same persons get what they got. Of all others those are left out, silently, of whom as
+   much was told as of anybody (sites.cohort.spent): out of this set and out of every earlier one
+   that it is compared with.
 1. Nobody: 0 or TOO_FEW, as the study says.
 2. Persons who differ from an earlier set by few (or by none) get what that set got. So whoever
    subtracts two questions that differ in one criterion gets 0, whether or not anybody is between.
@@ -19,14 +22,16 @@ Steps, in this order; D is a set of persons, few(D) says |D| + blur(D) < minimum
 
 Only what 4 to 6 decide is kept, with the persons concerned (an anchor); 2 and 3 come out the same
 again. few(D) is blurred because whoever has ten known persons taken out together with the target
-would read off a sharp limit whether the target was there.
+would read off a sharp limit whether the target was there. Whatever a blur decided, the persons whom
+it was about are charged for it, those of D too: asked with other known persons each time, every
+such answer tells a little of the target.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -34,6 +39,7 @@ import numpy as np
 
 from sites.cohort.blur import Blur, Tags
 from sites.cohort.disclosure import TOO_FEW, CellRule, Shown
+from sites.cohort.spent import Spent, Units, price
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bits = np.ndarray[Any, np.dtype[np.uint8]]
@@ -60,7 +66,10 @@ class ShowRule:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Anchor:
-    """A set of which `value` was shown. size, moved: persons, and with their blur. packed: who."""
+    """
+    A set of which `value` was shown. size, moved: persons who were counted, and with their blur.
+    packed: all who were asked about.
+    """
 
     size: int
     moved: int
@@ -68,44 +77,90 @@ class Anchor:
     packed: bytes
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Told:
+    """
+    What was told before, or since. answers: by the name of a set (`Blur.name_of`), what it got.
+    who, units: of whom how much was told.
+    """
+
+    anchors: Sequence[Anchor] = ()
+    answers: Mapping[bytes, Shown] = field(default_factory=dict)
+    who: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    units: Units = field(default_factory=lambda: np.zeros(0, np.float64))
+
+
 class ShownSets:
     """
-    Decides about sets, and remembers them. tags: by number of the person. added: since then.
+    Decides about sets, and remembers them. tags: by number of the person. before: what was told.
 
     Person numbers are those of the ledger and never change.
     """
 
-    def __init__(
-        self, rule: ShowRule, blur: Blur, tags: Tags, anchors: Sequence[Anchor] = ()
-    ) -> None:
+    def __init__(self, rule: ShowRule, blur: Blur, tags: Tags, before: Told | None = None) -> None:
         self._rule, self._blur, self._tags = rule, blur, tags
         self._cells = CellRule(rule.minimum, rule.rounding)
-        self._anchors = list(anchors)
-        self._before = len(self._anchors)
-        self._heads = np.zeros((len(self._anchors), _HEAD), np.uint8)
-        for i, one in enumerate(self._anchors):
-            self._heads[i] = _head(_unpacked(one.packed))
+        before = before or Told()
+        self._anchors = list(before.anchors)
+        self._first = len(self._anchors)
+        units = np.zeros(len(tags), np.float64)
+        np.add.at(units, before.who, before.units)
+        self._spent = Spent(len(tags), rule.small_answers, units)
+        self._answers: dict[bytes, Shown] = {}
+        for one in self._anchors:
+            self._answers[blur.name_of(_unpacked(one.packed).tobytes())] = one.value
+        self._answers |= before.answers
+        self._known = len(self._answers)
         # Beyond this many persons nothing is few, whatever its blur.
         self._limit = rule.minimum + 2 * blur.reach
         self._bits_of = lru_cache(maxsize=_UNPACKED)(self._unpack)
+        self._sizes = np.zeros(len(self._anchors), np.int64)
+        self._heads = np.zeros((len(self._anchors), _HEAD), np.uint8)
+        for i, one in enumerate(self._anchors):
+            bits = _without(_unpacked(one.packed), self._spent.gone)
+            self._sizes[i], self._heads[i] = _count(bits), _head(bits)
+        # So many were left out since: a set may have so many fewer than _sizes says.
+        self._slack = 0
 
     @property
-    def added(self) -> list[Anchor]:
-        """What was decided since this was made, in order."""
-        return self._anchors[self._before :]
+    def added(self) -> Told:
+        """What was told since this was made, in order."""
+        answers = dict(list(self._answers.items())[self._known :])
+        return Told(self._anchors[self._first :], answers, *self._spent.added)
 
     def show(self, numbers: Ints) -> Shown:
         """Return what may be read of these persons (each number once, any order)."""
         if not len(numbers):
-            return 0 if self._rule.zero == "shown" else TOO_FEW
-        bits = packed_bits(numbers, len(self._tags))
-        told = self._as_before(bits, len(numbers))
-        if told is None:
-            told = self._implied(bits, len(numbers))
-        return self._anew(numbers, bits) if told is None else told
+            return self._nobody
+        asked = packed_bits(numbers, len(self._tags))
+        name = self._blur.name_of(asked.tobytes())
+        if name not in self._answers:
+            self._answers[name] = self._decided(asked)
+            self._leave_out(self._spent.settle())
+        return self._answers[name]
 
-    def _anew(self, numbers: Ints, bits: Bits) -> Shown:
-        moved = len(numbers) + self._blur.of(self._tags[numbers])
+    def may_cut(self, numbers: Ints) -> bool:
+        """May these persons be shown in tables? Half of what is told of anybody is for counts."""
+        return not self._spent.half_of(numbers)
+
+    @property
+    def _nobody(self) -> Shown:
+        return 0 if self._rule.zero == "shown" else TOO_FEW
+
+    def _decided(self, asked: Bits) -> Shown:
+        bits = _without(asked, self._spent.gone)
+        size = _count(bits)
+        if not size:
+            return self._nobody
+        told = self._as_before(bits, size)
+        if told is None:
+            told = self._implied(bits, size)
+        return self._anew(asked, bits) if told is None else told
+
+    def _anew(self, asked: Bits, bits: Bits) -> Shown:
+        numbers = np.flatnonzero(np.unpackbits(bits))
+        reach = self._blur.reach_of(len(numbers))
+        moved = len(numbers) + self._blur.of(self._tags[numbers], reach=reach)
         value: Shown
         if moved < self._rule.minimum + self._blur.reach:
             value = TOO_FEW
@@ -113,16 +168,24 @@ class ShownSets:
             value = f"<{wide}"
         else:
             value = self._cells.show(moved)
-        self._anchors.append(Anchor(len(numbers), moved, value, zlib.compress(bits.tobytes(), 1)))
+        packed = zlib.compress(asked.tobytes(), 1)
+        self._anchors.append(Anchor(len(numbers), moved, value, packed))
+        self._sizes = np.append(self._sizes, len(numbers))
         self._heads = np.concatenate([self._heads, _head(bits)[None]])
+        self._spent.charge(numbers, price(self._blur, len(numbers)))
         return value
+
+    def _leave_out(self, more: int) -> None:
+        """Go on without `more` persons: sets are compared by their heads first, and these too."""
+        if more:
+            self._slack += more
+            self._heads &= ~_head(self._spent.gone)
 
     def _as_before(self, bits: Bits, size: int) -> Shown | None:
         """Return what the earliest set that differs by few got."""
-        sizes = np.array([one.size for one in self._anchors], dtype=np.int64)
-        near = np.flatnonzero(np.abs(sizes - size) < self._limit)
+        near = np.flatnonzero(np.abs(self._sizes - size) < self._limit + self._slack)
         for i in map(int, near[self._perhaps(_differ(_head(bits), self._heads[near]))]):
-            if self._few(_differ(*_alike([bits, self._bits_of(i)]))):
+            if self._few(_differ(*_alike([bits, self._others(i)]))):
                 return self._anchors[i].value
         return None
 
@@ -131,7 +194,7 @@ class ShownSets:
         numbers = np.array(
             [i for i, one in enumerate(self._anchors) if isinstance(one.value, int)], dtype=np.int64
         )
-        sizes = np.array([self._anchors[i].size for i in numbers], dtype=np.int64)
+        sizes = self._sizes[numbers]
         mine = _head(bits)
         for later, earlier in self._pairs(sizes, size):
             swapped = sizes[later] < sizes[earlier]
@@ -148,15 +211,16 @@ class ShownSets:
         """Yield, in parts, the pairs of sets whose sum or difference could be of this size."""
         for start in range(0, len(sizes), _PAIRS):
             rows = sizes[start : start + _PAIRS, None]
-            sums = np.abs(rows + sizes - size) < self._limit
-            fit = np.tril(sums | (np.abs(np.abs(rows - sizes) - size) < self._limit), start - 1)
+            limit = self._limit + 2 * self._slack
+            sums = np.abs(rows + sizes - size) < limit
+            fit = np.tril(sums | (np.abs(np.abs(rows - sizes) - size) < limit), start - 1)
             later, earlier = np.nonzero(fit)
             for at in range(0, len(later), _PAIRS):
                 yield later[at : at + _PAIRS] + start, earlier[at : at + _PAIRS]
 
     def _told_of(self, bits: Bits, i: int, j: int) -> int | None:
         """Return the sum or difference (i - j) of what two sets got, if that is this set."""
-        sets = _alike([bits, self._bits_of(i), self._bits_of(j)])
+        sets = _alike([bits, self._others(i), self._others(j)])
         one, other = int(self._anchors[i].value), int(self._anchors[j].value)
         if self._few(_not_the_sum(*sets)):
             return one + other
@@ -172,10 +236,11 @@ class ShownSets:
     def _few(self, left_over: Bits) -> bool:
         """Return whether these, for whom sets do not add up, are few."""
         count = _count(left_over)
-        if count == 0 or count >= self._limit:
-            return count == 0
+        if count < self._rule.minimum or count >= self._limit:
+            return count < self._rule.minimum
         who = np.flatnonzero(np.unpackbits(left_over))
         moved = count + self._blur.of(self._tags[who], label="difference")
+        self._spent.charge(who, price(self._blur, count))
         return moved < self._rule.minimum + self._blur.reach
 
     def _crowded(self, bits: Bits, size: int) -> bool:
@@ -183,9 +248,13 @@ class ShownSets:
         found = 0
         for i, one in enumerate(self._anchors):
             if isinstance(one.value, int) and one.moved < SMALL * self._rule.minimum:
-                mine, theirs = _alike([bits, self._bits_of(i)])
-                found += 2 * _count(mine & theirs) >= min(size, one.size)
+                mine, theirs = _alike([bits, self._others(i)])
+                found += 2 * _count(mine & theirs) >= min(size, _count(theirs))
         return found >= self._rule.small_answers
+
+    def _others(self, i: int) -> Bits:
+        """Return an earlier set without those who are left out by now."""
+        return _without(self._bits_of(i), self._spent.gone)
 
     def _unpack(self, i: int) -> Bits:
         return _unpacked(self._anchors[i].packed)
@@ -201,6 +270,15 @@ def packed_bits(numbers: Ints, size: int) -> Bits:
 
 def _unpacked(packed: bytes) -> Bits:
     return np.frombuffer(zlib.decompress(packed), np.uint8)
+
+
+def _without(bits: Bits, gone: Bits) -> Bits:
+    """Return a set without these persons."""
+    if not len(gone):
+        return bits
+    found, both = bits.copy(), min(len(bits), len(gone))
+    found[:both] &= ~gone[:both]
+    return found
 
 
 def _head(bits: Bits) -> Bits:

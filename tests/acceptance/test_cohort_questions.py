@@ -38,11 +38,11 @@ pytestmark = pytest.mark.long
 PAGE = Path(__file__).parents[2] / "docs" / "specification.md"
 LUNG_CT, NODULES = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[:2]
 LUNG_CANCER, CARCINOMA, CREATININE = 443388, 4115276, 3016723
-SUBJECTS, PERSONS = range(300), range(60, 360)
+SUBJECTS, PERSONS = range(400), range(60, 460)
 VISITS, WEEKS_APART, DOUBLING_DAYS = 7, 26, 364
 FIRST_DAY = dt.date(2015, 1, 1)
-FURTHEST = 8
-"""A count that is told moves by up to 6 persons and is then rounded to a multiple of 5."""
+FURTHEST = 12
+"""A count that is told moves by up to 10 persons and is then rounded to a multiple of 5."""
 
 
 class Made:
@@ -246,7 +246,7 @@ def test_the_papers_question(sites: Sites, tmp_path: Path) -> None:
     assert spec.imaging.dates
     exact, told = counted(sites, question)
     wanted = {n for n in BOTH if Made.fits_lung(n)}
-    assert exact == len(wanted) >= 20
+    assert exact == len(wanted) > 31, "a number whatever the blur"
     assert abs(told["persons"] - exact) <= FURTHEST
     made = delivered(sites, question, tmp_path / "cohort")
     assert set(people(made).values()) == wanted
@@ -262,7 +262,7 @@ def test_nodules_over_seven_visits_to_their_doubling_time(sites: Sites, tmp_path
     _, question = asked(sites, NODULES)
     exact, told = counted(sites, question)
     wanted = {n for n in BOTH if Made.fits_nodules(n)}
-    assert exact == len(wanted)
+    assert exact == len(wanted) > 31
     assert abs(told["persons"] - exact) <= FURTHEST
     made = delivered(sites, question, tmp_path / "cohort")
     assert set(people(made).values()) == wanted

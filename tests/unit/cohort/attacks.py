@@ -141,11 +141,47 @@ def planted_often(show: Show, target: list[int], draw: random.Random) -> float:
     return sum(number(show([*some, *target])) for some in asked)
 
 
-def planted_apart(times: int) -> Attack:
-    """Twenty fresh planted members for each of `times` questions, with the target."""
+def planted_apart(times: int, size: int = 22) -> Attack:
+    """So many fresh planted members for each of `times` questions, with the target."""
 
     def attack(show: Show, target: list[int], draw: random.Random) -> float:
-        known = people(draw, 22 * times)
-        return sum(number(show([*known[22 * n : 22 * n + 22], *target])) for n in range(times))
+        known = people(draw, size * times, among=TARGET)
+        parts = [known[size * n : size * n + size] for n in range(times)]
+        return sum(number(show([*some, *target])) for some in parts)
+
+    return attack
+
+
+def many_long_questions(times: int) -> Attack:
+    """
+    Questions of 25 criteria, each of which removes 25 known members and never the target: more
+    than would read as the step before. Counted from the last step upwards, as the enclave does.
+    """
+
+    def attack(show: Show, target: list[int], draw: random.Random) -> float:
+        known = people(draw, 642 * times, among=TARGET)
+        asked = [known[642 * n + 25 * step : 642 * n + 642] for n in range(times) for step in STEPS]
+        return sum(number(show([*some, *target])) for some in asked)
+
+    return attack
+
+
+STEPS = range(24, -1, -1)
+
+
+def taken_out_often(times: int) -> Attack:
+    """
+    A large cohort of known members and the target, then without sixteen of them and the target,
+    always others: does it read the same, as sets do that differ by few?
+    """
+
+    def attack(show: Show, target: list[int], draw: random.Random) -> float:
+        known = people(draw, 300)
+        whole = show(known + target)
+        same = 0
+        for _ in range(times):
+            out = set(draw.sample(known, 16))
+            same += show([one for one in known if one not in out]) == whole
+        return same
 
     return attack

@@ -87,8 +87,8 @@ def test_blurred_and_rounded_is_the_default(ask: Ask) -> None:
     counts = ask(range(101, 401))
     assert isinstance(counts.persons, int)
     assert counts.persons % 5 == 0
-    assert abs(counts.persons - 200) <= 6 + 2.5
-    assert counts.to_json()["noise"] == 6
+    assert abs(counts.persons - 200) <= 10 + 2.5
+    assert counts.to_json()["noise"] == 10
 
 
 def test_small_answers_show_nothing_but_their_smallness(ask: Ask) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sites.cohort.blur import Blur
 from sites.cohort.disclosure import TOO_FEW, CellRule, Shown
 from sites.cohort.shown_sets import SMALL, ShownSets, ShowRule
+from sites.cohort.spent import Spent, price
 
 PEOPLE = 40
 APART = 500
@@ -28,16 +30,36 @@ class Reference:
     """The steps of sites.cohort.shown_sets on plain sets, every pair tried."""
 
     def __init__(self, rule: ShowRule, blur: Blur) -> None:
-        self.rule, self.blur, self.anchors = rule, blur, list[tuple[frozenset[int], int, Shown]]()
+        self.rule, self.blur = rule, blur
+        self.asked = list[tuple[frozenset[int], int, Shown]]()
+        self.anchors = self.asked
+        self.answers: dict[frozenset[int], Shown] = {}
+        self.spent, self.gone = Counter[int](), frozenset[int]()
 
     def moved(self, who: frozenset[int], label: str = "count") -> int:
-        return len(who) + self.blur.of(TAGS[sorted(who)], label=label)
+        reach = self.blur.reach if label == "difference" else self.blur.reach_of(len(who))
+        return len(who) + self.blur.of(TAGS[sorted(who)], label=label, reach=reach)
+
+    def charge(self, who: frozenset[int]) -> None:
+        if self.blur.reach:
+            self.spent.update(who)
 
     def few(self, who: frozenset[int]) -> bool:
         limit = self.rule.minimum + self.blur.reach
-        return not who or self.moved(who, "difference") < limit
+        moved = self.moved(who, "difference") if who else 0
+        if self.rule.minimum <= len(who) < limit + self.blur.reach:
+            self.charge(who)
+        return not who or moved < limit
 
     def show(self, who: frozenset[int]) -> Shown:
+        if who not in self.answers:
+            self.anchors = [(one - self.gone, n, value) for one, n, value in self.asked]
+            self.answers[who] = self.decide(who - self.gone, who)
+            most = self.rule.small_answers - 1
+            self.gone = frozenset(person for person, n in self.spent.items() if n > most)
+        return self.answers[who]
+
+    def decide(self, who: frozenset[int], everybody: frozenset[int]) -> Shown:
         if not who:
             return TOO_FEW if self.rule.zero == "merged" else 0
         for before, _, value in self.anchors:
@@ -58,7 +80,8 @@ class Reference:
             crowded = moved < wide and len(small) >= self.rule.small_answers
             told = CellRule(self.rule.minimum, self.rule.rounding).show(moved)
             value = f"<{wide}" if crowded else told
-        self.anchors.append((who, moved, value))
+        self.asked.append((everybody, moved, value))
+        self.charge(who)
         return value
 
     def implied(self, who: frozenset[int]) -> int | None:
@@ -127,7 +150,8 @@ def test_answers_never_change_and_survive_the_ledger(
     assert [fast.show(numbers(one)) for one in spread(asked)] == first
     again = ShownSets(fast._rule, fast._blur, TAGS, fast.added)
     assert [again.show(numbers(one)) for one in spread(asked)] == first
-    assert again.added == []
+    assert not again.added.anchors
+    assert not len(again.added.who), "what is repeated costs nobody anything"
 
 
 @pytest.mark.threat("T18")
@@ -138,7 +162,7 @@ def test_no_number_is_decided_for_few(asked: list[frozenset[int]], reach: int) -
     for one in spread(asked):
         shown = fast.show(numbers(one))
         assert shown == TOO_FEW or (isinstance(shown, int) and shown % 2 == 0 and shown >= 4)
-    for anchor in fast.added:
+    for anchor in fast.added.anchors:
         assert len(np.unpackbits(np.frombuffer(zlib.decompress(anchor.packed), np.uint8)))
         if isinstance(anchor.value, int):
             assert anchor.size >= MINIMUM
@@ -156,6 +180,48 @@ def test_the_blur_is_as_said() -> None:
     assert abs(shares[0] - 0.0127) < 0.003
     assert np.allclose(shares, shares[::-1], atol=0.01)
     assert Blur(KEY, 0).of(np.array([1], dtype=np.uint64)) == 0
+
+
+def test_large_counts_move_further() -> None:
+    blur = Blur(KEY, 6)
+    assert [blur.reach_of(n) for n in (0, 174, 175, 460, 11_110)] == [6, 6, 7, 18, 444]
+    assert Blur(KEY, 0).reach_of(11_110) == 0
+    drawn = [blur.of(np.array([n], dtype=np.uint64), reach=18) for n in range(2_000)]
+    assert (min(drawn), max(drawn)) == (-18, 18)
+    assert [price(blur, n) for n in (20, 174)] == [1, 1]
+    assert price(blur, 460) == pytest.approx(1 / 9)
+    assert price(blur, 11_110) == price(Blur(KEY, 0), 20) == 0
+
+
+def test_nobody_is_in_more_numbers_than_the_study_says() -> None:
+    fast, _ = both(2, 4)
+    blur, rng = fast._blur, np.random.default_rng(5)
+    for _ in range(60):
+        others = rng.choice(np.arange(1, PEOPLE * APART), 12, replace=False)
+        fast.show(np.append(others, 0).astype(np.int64))
+    who, units = fast.added.who, fast.added.units
+    assert units[who == 0] == 4, "somebody who is in all of them"
+    counted = [len(np.unpackbits(_raw(one.packed)).nonzero()[0]) for one in fast.added.anchors]
+    assert [one.size for one in fast.added.anchors][-1] == counted[-1] - 1 == 12
+    assert blur.reach == 2
+
+
+def _raw(packed: bytes) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    return np.frombuffer(zlib.decompress(packed), np.uint8)
+
+
+def test_half_of_what_is_told_of_anybody_is_for_counts() -> None:
+    spent = Spent(10, 4)
+    some = np.array([1, 2, 3], dtype=np.int64)
+    for told in (False, False, True):
+        spent.charge(some, 1)
+        assert spent.half_of(some) is told
+    assert spent.settle() == 0
+    spent.charge(some, 1)
+    assert (spent.settle(), spent.settle()) == (3, 0)
+    assert list(np.flatnonzero(np.unpackbits(spent.gone))) == [1, 2, 3]
+    again = Spent(10, 4, np.array([0.0, 4.0, 3.5, 3.0]))
+    assert list(np.flatnonzero(np.unpackbits(again.gone))) == [1, 2]
 
 
 def test_the_blur_depends_on_who_is_counted_and_on_the_key_only() -> None:
