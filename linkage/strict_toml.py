@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
@@ -28,9 +28,15 @@ _DOTTED = re.compile(
 
 
 class Strict(BaseModel):
-    """Base of every configuration model: frozen, and an unknown key is an error."""
+    """
+    Base of every configuration model: frozen, and an unknown key is an error.
+
+    remedies: by key, what to write where it is missing; also for keys that are none, and that
+    people write all the same.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    remedies: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def model_for(cls, raw: Any) -> type[Strict]:
@@ -199,6 +205,8 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int:
             if header.group(1) == "[[":
                 counts[name] = counts.get(name, -1) + 1
                 here = (*name.split("."), counts[name])
+                if path == here[:-1] and len(path) > best_depth:
+                    best, best_depth = number, len(path)
             else:
                 here = tuple(name.split("."))
             key = here
@@ -222,12 +230,16 @@ def _explain(
     fault: Any, path: tuple[str | int, ...], model: type[BaseModel], raw: Any
 ) -> tuple[str, str]:
     if fault["type"] == "extra_forbidden":
-        known = sorted(_fields_at(model, path[:-1], raw))
+        owners = _models_at(model, path[:-1], raw)
+        if remedy := _remedy(owners, path):
+            return "is not a known key", remedy
+        known = sorted({name for one in owners for name in one.model_fields})
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         did = f"did you mean {near[0]!r}? " if near else ""
         return "is not a known key", f"{did}known here: {', '.join(known)}"
     if fault["type"] == "missing":
-        return "is missing", "add it; see the commented examples in configs/"
+        remedy = _remedy(_models_at(model, path[:-1], raw), path)
+        return "is missing", remedy or "add it; see the commented examples in configs/"
     if fault["type"] == "value_error":
         cause = fault["ctx"]["error"]
         return (cause.rule, cause.hint) if isinstance(cause, Fault) else (str(cause), "")
@@ -236,7 +248,15 @@ def _explain(
         return "is one table where several may stand", f"write [[{table}]] with two brackets"
     if fault["type"] == "model_type":
         return "must be a table", "write { key = value }; see the commented examples in configs/"
-    return fault["msg"][:1].lower() + fault["msg"][1:], "correct the value"
+    rule = fault["msg"][:1].lower() + fault["msg"][1:]
+    if fault["type"] in ("float_parsing", "float_type", "int_parsing", "int_type"):
+        return rule.split(", unable")[0], "write the number alone, without quotes or a unit"
+    return rule, "correct the value"
+
+
+def _remedy(owners: Iterable[type[BaseModel]], path: tuple[str | int, ...]) -> str:
+    found = [one.remedies.get(str(path[-1]), "") for one in owners if issubclass(one, Strict)]
+    return next(filter(None, found), "")
 
 
 def _at(raw: Any, path: tuple[str | int, ...]) -> Any:
@@ -249,8 +269,10 @@ def _at(raw: Any, path: tuple[str | int, ...]) -> Any:
     return raw
 
 
-def _fields_at(model: type[BaseModel], path: tuple[str | int, ...], raw: Any) -> set[str]:
-    """Return the keys that `model` knows at `path`, looking through lists, dicts and unions."""
+def _models_at(
+    model: type[BaseModel], path: tuple[str | int, ...], raw: Any
+) -> list[type[BaseModel]]:
+    """Return what `model` reads the table at `path` as, through lists, dicts and unions."""
     current: list[type[BaseModel]] = [model]
     for part in path:
         raw = raw[part]
@@ -263,7 +285,7 @@ def _fields_at(model: type[BaseModel], path: tuple[str | int, ...], raw: Any) ->
         current = [
             one.model_for(raw) if issubclass(one, Strict) else one for one in found or current
         ]
-    return {name for one in current for name in one.model_fields}
+    return current
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import rfc8785
 from pydantic import Field, ValidationError, model_validator
@@ -34,6 +34,13 @@ class CohortHeader(Strict):
     two different purposes.
     """
 
+    remedies: ClassVar[Mapping[str, str]] = {
+        "id": 'write a short name of your own: id = "lung-ct"',
+        "title": "write one line that tells the stewards what this is about",
+        "purpose": "write what you want to find out: stewards read it before they approve",
+        "name": "write id, a short name in small letters, and title, a line for readers",
+    }
+
     id: Identifier
     title: str = Field(min_length=1, max_length=200)
     purpose: str = Field(min_length=1, max_length=2000)
@@ -42,6 +49,12 @@ class CohortHeader(Strict):
 
 class CohortSpec(Strict):
     """A whole cohort specification."""
+
+    remedies: ClassVar[Mapping[str, str]] = {
+        "cohort": "write [cohort] with id, title and purpose; docs/specification.md has examples",
+        "imaging": "write [imaging] and its criteria; any = true below it asks for any images",
+        "clinical": "write [clinical] and its criteria; any = true below it asks for everybody",
+    }
 
     cohort: CohortHeader
     imaging: ImagingCriteria

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -88,6 +89,12 @@ class ConceptItem(Strict):
     exclude: bool = False
 
 
+_DAYS = (
+    "write days_from_imaging = { min = -30, max = 30 } for within 30 days, { min = 1 } for after"
+)
+_CODE = "write concept_id, the number of its standard concept in the enclave's vocabulary"
+
+
 class ConceptCriterion(Strict):
     """
     One [[clinical.concepts]]: the person has a record in `domain` with any of these concepts.
@@ -101,6 +108,14 @@ class ConceptCriterion(Strict):
     observations only. at_least: so many records, each on another day.
     days_from_imaging: the record's day, counted from a study that fits; any of them suffices.
     """
+
+    remedies: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("within_days", "days", "within", "days_from_image"), _DAYS),
+        **dict.fromkeys(("code", "icd", "icd10", "loinc", "snomed"), _CODE),
+        "domain": 'write domain = "condition", or procedure, drug, measurement, observation ...',
+        "min": "write value = { min = ... }, or days_from_imaging = { min = ... }",
+        "max": "write value = { max = ... }, or days_from_imaging = { max = ... }",
+    }
 
     domain: Annotated[Domain, BeforeValidator(_domain)]
     name: str = Field(default="", max_length=100)
@@ -219,6 +234,13 @@ class ClinicalCriteria(Strict):
     index: what dates a person's index event: "concept", the earliest record that meets the first
     [[clinical.concepts]] without exclude; or "imaging", the first study that fits.
     """
+
+    remedies: ClassVar[Mapping[str, str]] = {
+        f"{one}s": f'write [[clinical.concepts]] with domain = "{one}" and concept_id'
+        for one in ("condition", "procedure", "drug", "measurement", "observation", "visit")
+    } | dict.fromkeys(
+        ("concept", "criteria"), "write [[clinical.concepts]], once for each criterion"
+    )
 
     any: bool = False
     concepts: tuple[ConceptCriterion, ...] = Field(default=(), max_length=50)

@@ -50,6 +50,12 @@ def of_criteria(spec: CohortSpec) -> list[str]:
         plain = not (one.value or one.unit or one.days_from_imaging or one.at_least > 1)
         if one.exclude and plain and any(items <= set(one.items) for items in wanted):
             notes.append("a concept is asked for and excluded: nobody has both")
+        if one.value and not one.unit:
+            named = one.name or ", ".join(map(str, one.concept_id)) or "a set"
+            notes.append(
+                f"the value of {named} is compared in whatever unit a record has, mg/dL and mmol/L"
+                " alike: name the unit's concept too (unit = 8840 is mg/dL)"
+            )
     if spec.imaging.study != "any" and not spec.imaging.dates:
         notes.append(
             f"only the {spec.imaging.study} study of each subject is meant: a commons that knows"

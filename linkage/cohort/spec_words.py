@@ -88,7 +88,7 @@ def parties_in_words(spec: CohortSpec) -> list[PartyWords]:
             tuple(clinical_in_words(spec.clinical)),
             (
                 *days,
-                "Gives to you: counts, small ones hidden, the rest rounded.",
+                "Gives to you: counts, small ones hidden, the rest blurred and rounded.",
                 "Never learns: who the subjects are that are not its own persons.",
             ),
         ),

@@ -189,3 +189,13 @@ def test_nobody_can_have_what_is_also_excluded(tmp_path: Path) -> None:
     said = oddities(path)
     assert "nobody has both" in said[0]
     assert "first study" in said[1]
+
+
+def test_a_value_without_its_unit_is_pointed_out(tmp_path: Path) -> None:
+    path = tmp_path / "cohort.toml"
+    header = EXAMPLES[0].partition("[[clinical")[0]
+    value = '[[clinical.concepts]]\ndomain = "measurement"\nconcept_id = 5\nvalue = { min = 1.2 }\n'
+    path.write_text(header + value)
+    assert "name the unit's concept" in oddities(path)[0]
+    path.write_text(header + value + "unit = 8840\n")
+    assert not oddities(path)
