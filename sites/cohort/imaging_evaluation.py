@@ -28,7 +28,7 @@ class Evaluation:
 
     def __init__(self, source: Source, criteria: ImagingCriteria) -> None:
         self.source, self.criteria = source, criteria
-        self.notes: list[str] = list(source.notes)
+        self.notes: list[str] = []
         self.index_event = source.config.index_event
         self.dated = criteria.dates or criteria.study != "any"
         columns = source.columns
@@ -74,7 +74,9 @@ class Evaluation:
             mask = mask & condition(mask)
             steps.append(keys.step(label, mask))
         days = self._days_of(mask) if self.criteria.dates else {}
-        attrition = Attrition(side="imaging", steps=tuple(steps), notes=tuple(self.notes))
+        # After the criteria: features that one of them asks for may have had notes of their own.
+        read = tuple(self.source.notes)
+        attrition = Attrition(side="imaging", steps=tuple(steps), notes=(*read, *self.notes))
         fits = self._fits(mask)
         return ImagingAnswer(
             record_ids=tuple(pc.unique(fits["record_id"]).to_pylist()),
@@ -82,7 +84,7 @@ class Evaluation:
             frame=self.source.config.date_frame,
             index_event=self.index_event if self.source.config.date_frame == "index" else None,
             days=days,
-            load=partial(_load, self.source, fits),
+            load=partial(_load, self.source, fits, len(read)),
         )
 
     def _refuse_ambiguous_ids(self) -> None:
@@ -204,12 +206,17 @@ def _contains(wanted: tuple[str, ...], said: str) -> bool:
     return any(part in name for part in wanted)
 
 
-def _load(source: Source, fits: pa.Table) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
-    """Return the four tables of all subjects that fit, record_id first, and notes on them."""
+def _load(
+    source: Source, fits: pa.Table, noted: int
+) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """
+    Return the four tables of all subjects that fit, record_id first, and notes on them. noted: how
+    many of the source's notes were told before.
+    """
     with no_values_in_errors(source.name):
         series = delivered_rows(source, fits)
         others, dropped = beside(source, fits)
-    notes = []
+    notes = list(source.notes[noted:])
     undated = pc.sum(pc.equal(series["date_frame"], "absent")).as_py() or 0
     texts = (pc.sum(series["blanked"]).as_py() or 0) + dropped
     if texts:

@@ -123,7 +123,10 @@ class Nodes:
         if several := count_of(double.count()):
             said = f"{several} {key}s in {link} have rows that differ: no link by it was followed"
             self.notes.extend([said] if said not in self.notes else [])
-        self._sides[asked] = counted.filter(counted.same == 1).drop("same")
+        clear = counted.filter(counted.same == 1).drop("same")
+        # A table of its own: Ibis takes seconds to write SQL in which this stands again and again.
+        name = f"node_link_{len(self._sides)}"
+        self._sides[asked] = self.con.create_table(name, clear, temp=True)
         return self._sides[asked]
 
 

@@ -188,3 +188,15 @@ def test_two_studies_with_one_submitter_id_are_named_and_neither_is_guessed(tmp_
     folder = write_gen3(tmp_path / "id", imaging_study=[*STUDIES, twin], ct_series_file=files)
     answer = ask(folder)
     assert answer.rows_of("10000364-1")["study_uid"].to_pylist() == ["1.2.99"]
+
+
+def test_twins_that_only_files_and_features_link_to_are_noted_with_the_rows(tmp_path: Path) -> None:
+    """Whether a series' submitter id is clear matters to its annotation only, read late."""
+    twin = next(one for one in CT_FILES if one["submitter_id"] == "F1")
+    files = [*CT_FILES, twin | {"id": "uuid-other", "series_uid": "1.2.1.2"}]
+    answer = ask(write_gen3(tmp_path / "nodes", ct_series_file=files))
+    assert not answer.attrition.notes, "nothing was asked of them yet"
+    features = answer.bundle_of("419639-000082")["features"].to_pylist()
+    assert "midrc_mrale_score" not in {one["feature"] for one in features}, "of which series?"
+    told = " ".join(answer.attrition.notes)
+    assert "1 submitter_ids in series_files have rows that differ" in told
