@@ -28,6 +28,7 @@ from broker.routes import (
     runs,
     second_looks,
     sessions,
+    storage,
     studies,
     system,
     uploads,
@@ -51,6 +52,7 @@ def create_app(broker: Broker) -> FastAPI:
     app.include_router(sessions.router)
     app.include_router(access.router)
     app.include_router(accounts.router)
+    app.include_router(storage.router)
     app.include_router(system.router)
     add_portal(app)
     app.add_exception_handler(LinkageError, _ours)

@@ -40,6 +40,7 @@ from broker.services.retention import Retention
 from broker.services.reviews import Reviews
 from broker.services.runs import Runs
 from broker.services.second_looks import SecondLooks
+from broker.services.storage import Storage
 from broker.services.studies import Studies
 from broker.services.system import System
 from broker.services.uploads import Uploads
@@ -65,6 +66,7 @@ class Broker:
     studies: Studies
     uploads: Uploads
     quotas: Quotas
+    storage: Storage
     assertions: Assertions
     runs: Runs
     comparisons: Comparisons
@@ -100,7 +102,7 @@ class Broker:
         attempts = Attempts(config.accounts.failed_per_minute)
         accounts = Accounts(database, key, config.accounts, hashes)
         sessions = Sessions(database, key, config.accounts, hashes, attempts)
-        runs = Runs(database, blobs)
+        runs, quotas = Runs(database, blobs), Quotas(database, config.limits)
         return cls(
             home=home,
             database=database,
@@ -114,7 +116,8 @@ class Broker:
             admins=Admins(database),
             studies=Studies(database, home),
             uploads=Uploads(database, blobs, config.limits),
-            quotas=Quotas(database, config.limits),
+            quotas=quotas,
+            storage=Storage(database, quotas),
             assertions=Assertions(database, blobs),
             runs=runs,
             comparisons=Comparisons(database, runs),

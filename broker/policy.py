@@ -50,6 +50,8 @@ class Action(Enum):
     UPLOAD = "upload a dataset version"
     WITHDRAW = "withdraw its dataset versions"
     READ_DATASET = "read the state of a dataset version"
+    READ_STORAGE = "read what a study keeps here"
+    CHANGE_STORAGE = "set a quota or have a version opened again"
     START_RUN = "start a run"
     CANCEL_RUN = "cancel a run"
     OPEN_REVIEW = "open or close a review"
@@ -104,6 +106,8 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.UPLOAD: frozenset({ITSELF}),
     Action.WITHDRAW: frozenset({ITSELF}),
     Action.READ_DATASET: frozenset({ADMIN, ITSELF, STAFF}),
+    Action.READ_STORAGE: frozenset({ADMIN}),
+    Action.CHANGE_STORAGE: frozenset({ADMIN}),
     Action.START_RUN: frozenset({ADMIN}),
     Action.CANCEL_RUN: frozenset({ADMIN}),
     Action.OPEN_REVIEW: frozenset({ADMIN}),

@@ -25,7 +25,7 @@ def upload_list(study_id: str, home: HomeOption, as_json: JsonOption = False) ->
     from broker.policy import Action
 
     broker = services(home)
-    rows = broker.uploads.all(granted(broker, Action.READ_DATASET, study_id))
+    rows = broker.uploads.all(granted(broker, Action.READ_STORAGE, study_id))
     lines = "\n".join(map(_line, rows)) or "Nobody has announced a dataset version yet."
     show(as_json, [_data(row) for row in rows], lines)
 
@@ -44,7 +44,7 @@ def upload_recheck(
     from broker.policy import Action
 
     broker = services(home)
-    grant = granted(broker, Action.READ_DATASET, study_id)
+    grant = granted(broker, Action.CHANGE_STORAGE, study_id)
     state = broker.uploads.recheck(grant, uploader, dataset)
     text = (
         f"The worker opens dataset version {state.dataset} of {uploader} again;"
@@ -59,7 +59,7 @@ def upload_usage(study_id: str, home: HomeOption, as_json: JsonOption = False) -
     from broker.policy import Action
 
     broker = services(home)
-    found = broker.quotas.usage(granted(broker, Action.READ_DATASET, study_id))
+    found = broker.quotas.usage(granted(broker, Action.READ_STORAGE, study_id))
     show(as_json, [asdict(one) for one in found], "\n".join(map(_used, found)))
 
 
@@ -77,7 +77,7 @@ def upload_quota(
     from broker.policy import Action
 
     broker = services(home)
-    grant = granted(broker, Action.READ_DATASET, study_id)
+    grant = granted(broker, Action.CHANGE_STORAGE, study_id)
     usage = broker.quotas.set(grant, party, megabytes * _MB)
     show(as_json, asdict(usage), _used(usage))
 

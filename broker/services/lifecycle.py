@@ -58,6 +58,7 @@ _BUT_DESTROYED = frozenset(
         Action.OPT_OUT,
         Action.CLOSE_STUDY,
         Action.CHANGE_ACCESS,
+        Action.CHANGE_STORAGE,
         Action.CANCEL_RELEASE,
     }
 )

@@ -186,9 +186,8 @@ class Uploads:
         Have the worker open a version again, the newest by default, after blobs were restored or
         the software was mended. A quarantine stays until that succeeds; nobody can lift it by hand.
 
-        Raises NotAllowed unless an admin asks, NotFound, or Conflict for what is not complete.
+        Of CHANGE_STORAGE. Raises NotFound, or Conflict for what is not complete.
         """
-        grant.require_admin()
         study_id = grant.study.id
         with self.database.change() as connection:
             newest = studies.newest_dataset(connection, study_id, uploader)

@@ -198,6 +198,14 @@ def datasets_of(connection: Connection, study_id: str, uploader: str) -> list[Da
     return [DatasetRow(**row) for row in connection.execute(wanted).mappings()]
 
 
+def newest_datasets(
+    connection: Connection, study_id: str, uploader: str, most: int
+) -> list[DatasetRow]:
+    """Return the uploader's newest dataset versions, newest first."""
+    wanted = _datasets(study_id, uploader).order_by(dataset.c.number.desc()).limit(most)
+    return [DatasetRow(**row) for row in connection.execute(wanted).mappings()]
+
+
 def every_dataset(connection: Connection, study_id: str) -> list[DatasetRow]:
     """Return every dataset version of the study, by uploader and number."""
     wanted = select(dataset).where(dataset.c.study_id == study_id)

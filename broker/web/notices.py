@@ -32,6 +32,8 @@ NOTICES: Mapping[str, str] = {
     "roles-changed": "The roles are changed, also in open sessions.",
     "account-disabled": "The account is disabled; its sessions are over.",
     "account-enabled": "The account is let in again.",
+    "quota-set": "The quota is set; what is here stays.",
+    "rechecked": "The worker opens it again; look here in a moment.",
     "access-suspended": "Its access is suspended, and its tokens have ended.",
     "access-restored": "It may sign in again, with the key that is shown.",
 }

@@ -23,6 +23,7 @@ from broker.web import (
     reviews,
     runs,
     sign_in,
+    storage,
     studies,
     study_keys,
 )
@@ -41,6 +42,7 @@ _MODULES = (
     reviews,
     runs,
     sign_in,
+    storage,
     studies,
     study_keys,
 )

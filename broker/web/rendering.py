@@ -151,5 +151,7 @@ def _study_tabs(visit: Visit, at: str) -> Iterator[tuple[str, str]]:
         yield "Releases", f"{at}/releases"
     if visit.may(Action.READ_ACCESS):
         yield "Keys", f"{at}/keys"
+    if visit.may(Action.READ_STORAGE):
+        yield "Storage", f"{at}/storage"
     if visit.may(Action.READ_HEADS):
         yield "Audit", f"{at}/audit"

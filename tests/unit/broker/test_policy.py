@@ -61,6 +61,8 @@ MAY = {
         "steward:small-study:claims",
         "operator:small-study:claims",
     },
+    Action.READ_STORAGE: {"admin"},
+    Action.CHANGE_STORAGE: {"admin"},
     Action.START_RUN: {"admin"},
     Action.CANCEL_RUN: {"admin"},
     Action.OPEN_REVIEW: {"admin"},
