@@ -61,6 +61,7 @@ class Action(Enum):
     RELEASE = "release cross-commons IDs"
     CANCEL_RELEASE = "cancel a release that waits"
     READ_RELEASE = "read a release"
+    READ_AFFECTED = "read what withdrawals affected"
     CONSENT = "decide about a release"
     PIN_RELEASE = "pin a release"
     READ_JOB = "read a job"
@@ -116,6 +117,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.READ_RUN: frozenset({ADMIN, PARTY, STEWARD}),
     Action.RELEASE: frozenset({ADMIN}),
     Action.CANCEL_RELEASE: frozenset({ADMIN}),
+    Action.READ_AFFECTED: frozenset({ADMIN}),
     Action.READ_RELEASE: frozenset({ADMIN, PARTY, STEWARD}),
     Action.CONSENT: frozenset({PARTY}),
     Action.PIN_RELEASE: frozenset({PARTY}),

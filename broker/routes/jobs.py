@@ -12,6 +12,7 @@ from broker.routes.relay import RawBytes, raw
 from linkage.messages import Approval, JobState, QuestionRequest, QuestionState, ReleaseRequest
 from linkage.question_messages import Remark, RemarkState
 from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
+from linkage.storage_messages import AffectedState
 
 router = APIRouter(prefix="/v1/studies/{study_id}")
 
@@ -35,6 +36,14 @@ def releases(
 ) -> list[ReleaseState]:
     """Return the releases that give the caller IDs or need its consent, newest first."""
     return broker.releases.all(grant)
+
+
+@router.get("/affected")
+def affected(
+    grant: Annotated[Grant, Depends(May(Action.READ_AFFECTED))], broker: Services
+) -> list[AffectedState]:
+    """Return what was given out and holds records that were withdrawn since, newest first."""
+    return broker.releases.affected(grant)
 
 
 @router.get("/releases/{release_id}")

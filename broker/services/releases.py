@@ -35,6 +35,7 @@ from linkage.release_messages import (
     ReleaseTerms,
     quality,
 )
+from linkage.storage_messages import AffectedState
 
 T = TypeVar("T")
 WAITING, DENIED = "waiting", "denied"
@@ -146,24 +147,24 @@ class Releases:
                 )
             return release_state(connection, row, grant)
 
-    def affected(self, grant: Grant) -> list[dict[str, object]]:
+    def affected(self, grant: Grant) -> list[AffectedState]:
         """
-        For an admin: every release, question and delivery of which records were withdrawn since,
-        newest first, with how many by party and since when. Raises NotAllowed for others.
+        Return every release, question and delivery of which records were withdrawn since, newest
+        first, with how many by party and since when. Of READ_AFFECTED.
         """
-        if not grant.is_admin:
-            raise NotAllowed("only an admin sees all parties' withdrawals", hint="ask the admin")
         with self.database.read() as connection:
             return [
-                {
-                    "id": row.id,
-                    "kind": row.kind,
-                    "run_id": row.run_id,
-                    "made_at": row.finished_at,
-                    "withdrawn": {party: n for party, (n, _) in found.items()},
-                    "since": {party: at for party, (_, at) in found.items()},
-                    "pins": releases.pins_of(connection, row.id),
-                }
+                AffectedState.model_validate(
+                    {
+                        "id": row.id,
+                        "kind": row.kind,
+                        "run_id": row.run_id,
+                        "made_at": row.finished_at,
+                        "withdrawn": {party: n for party, (n, _) in found.items()},
+                        "since": {party: at for party, (_, at) in found.items()},
+                        "pins": releases.pins_of(connection, row.id),
+                    }
+                )
                 for row in releases.given_out(connection, grant.study.id)
                 if (found := releases.affected_of(connection, row.id))
             ]

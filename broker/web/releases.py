@@ -24,6 +24,7 @@ from linkage.release_messages import ReleaseState
 router = APIRouter(prefix="/studies/{study_id}/releases", include_in_schema=False)
 
 Reading = Annotated[Visit, Depends(PageMay(Action.READ_RELEASE))]
+Affected = Annotated[Visit, Depends(PageMay(Action.READ_AFFECTED))]
 Releasing = Annotated[Visit, Depends(PageMay(Action.RELEASE))]
 Cancelling = Annotated[Visit, Depends(PageMay(Action.CANCEL_RELEASE))]
 Proposing = Annotated[Visit, Depends(PageMay(Action.PROPOSE))]
@@ -70,6 +71,12 @@ class Shown:
 def releases(visit: Reading, number: Number = 1) -> Response:
     """List the releases that concern the visitor, newest first."""
     return _releases(visit, number)
+
+
+@router.get("/affected")
+def affected(visit: Affected) -> Response:
+    """List what was given out and holds records that were withdrawn since."""
+    return page(visit, "affected.html", found=visit.broker.releases.affected(visit.grant))
 
 
 @router.post("")

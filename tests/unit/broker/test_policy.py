@@ -71,6 +71,7 @@ MAY = {
     Action.READ_RUN: {"admin", "imaging", "enclave", "claims"} | STEWARDS,
     Action.RELEASE: {"admin"},
     Action.CANCEL_RELEASE: {"admin"},
+    Action.READ_AFFECTED: {"admin"},
     Action.READ_RELEASE: {"admin", "imaging", "enclave", "claims"} | STEWARDS,
     Action.CONSENT: {"imaging", "enclave", "claims"},
     Action.PIN_RELEASE: {"imaging", "enclave", "claims"},
