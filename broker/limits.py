@@ -40,6 +40,7 @@ _KIB = 1024
 CAPS: Mapping[str, int | None] = {
     "/v1/token": _STRANGER_BYTES,
     "/v1/studies": None,
+    "/admin/studies": None,
     "/v1/deactivations": 64 * _KIB,
     "/datasets": None,
     "/questions": _KIB * _KIB,

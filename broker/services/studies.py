@@ -70,7 +70,7 @@ class Studies:
         if not signed.rehearsal and not custodian_fingerprint:
             raise PackageRefused(
                 "the custodian's fingerprint was not given",
-                hint="ask the custodian by telephone and pass custodian_fingerprint",
+                hint="ask the custodian by telephone, and give it as it is read out",
             )
         if signed.pin(BROKER) != self.home.public():
             raise PackageRefused(

@@ -34,6 +34,9 @@ NOTICES: Mapping[str, str] = {
     "account-enabled": "The account is let in again.",
     "quota-set": "The quota is set; what is here stays.",
     "rechecked": "The worker opens it again; look here in a moment.",
+    "study-registered": "The study is registered.",
+    "study-known": "It was registered already: nothing is changed.",
+    "key-retired": "The notice is taken: nothing of that epoch is uploaded any more.",
     "access-suspended": "Its access is suspended, and its tokens have ended.",
     "access-restored": "It may sign in again, with the key that is shown.",
 }

@@ -124,6 +124,7 @@ def _say(text: str) -> Markup:
 
 _ADMIN = (
     ("This broker", "/admin"),
+    ("Register", "/admin/studies"),
     ("People", "/admin/people"),
     ("Keys", "/admin/keys"),
     ("Retention", "/admin/retention"),
