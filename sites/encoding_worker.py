@@ -125,8 +125,9 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "parts": left_out.packed_parts(made.present, worker.study.rules_of(worker.party), n),
         **{f"bits_{clk}": column.values for clk, column in clks.items()},
     }
+    rest: dict[str, int] = {}
     if worker.marker is not None:
-        unordered["strata"] = worker.marker.draw(table, columns)
+        unordered["strata"], rest = worker.marker.draw(table, columns)
     # `take` copies a row at once, where an index copies its items one by one.
     arrays = {name: np.take(column, order, axis=0) for name, column in unordered.items()}
     vault, dataset = worker.order.vault, worker.order.dataset
@@ -139,6 +140,7 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
         "bits_set": {clk: int(made.bits_set[clk].sum(dtype=np.int64)) for clk in clks},
         "with_clk": {clk: int(column.present.sum()) for clk, column in clks.items()},
         "no_key": made.missing,
+        "rest": rest,
         "names": {f: asdict(Given.of(columns[f])) for f in NAMES if f in columns},
     }
 

@@ -2,7 +2,7 @@
 Marks of strata, drawn: which group each record is in, and by chance another one (linkage.strata).
 
     chosen = chosen_strata(config, source, study, party)
-    marks = Marker(chosen).draw(table, columns)
+    marks, rest = Marker(chosen).draw(table, columns)
 
 A mark of k groups keeps the record's group with chance p - q, and is else any of the k groups, the
 record's own among them, all alike: so it is the own one with chance p and each other one with q.
@@ -60,12 +60,12 @@ class Chosen:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def number(self, value: str) -> int:
-        """Return the number, from 1, of the group that a value is in."""
+        """Return the number, from 1, of the group that a value, or a year of birth, is in."""
         text = as_group(value)
         if self.made_of == "sex":
             text = _SEXES.get(text, text)
         text = self.names.get(text, text)
-        if self.made_of == "date_of_birth" and text not in self.stratum.groups:
+        if self.made_of == "date_of_birth":
             text = next((g for g in self.stratum.groups if _holds(g, value)), "")
         groups = self.stratum.groups
         return groups.index(text) + 1 if text in groups else len(self.stratum.named)
@@ -74,7 +74,10 @@ class Chosen:
         """Return every record's group, uint8[n]. table: as read; columns: normalised."""
         if self.made_of:
             found = columns[self.made_of]
-            return np.array([self.number(one) for one in found.values], np.uint8)[found.codes]
+            # Of a date the year is enough, and there are few.
+            values = [one[:4] for one in found.values]
+            known = {one: self.number(one) for one in set(values)}
+            return np.array([known[one] for one in values], np.uint8)[found.codes]
         rest = len(self.stratum.named)
         if not self.column:
             return np.full(table.num_rows, rest, np.uint8)
@@ -119,10 +122,17 @@ class Marker:
     def __init__(self, strata: Sequence[Chosen]) -> None:
         self._strata = [(one, _Response(one.stratum)) for one in strata]
 
-    def draw(self, table: pa.Table, columns: Mapping[str, Coded]) -> Marks:
-        """Return the marks of a batch, uint8[n, V]; every call draws anew."""
-        drawn = [response.draw(one.numbers(table, columns)) for one, response in self._strata]
-        return np.stack(drawn, axis=1)
+    def draw(self, table: pa.Table, columns: Mapping[str, Coded]) -> tuple[Marks, dict[str, int]]:
+        """
+        Return the marks of a batch, uint8[n, V], and by variable how many of its records are in no
+        group that the study names. Every call draws anew.
+        """
+        drawn, rest = [], {}
+        for one, response in self._strata:
+            groups = one.numbers(table, columns)
+            drawn.append(response.draw(groups))
+            rest[one.stratum.id] = int((groups == len(one.stratum.named)).sum())
+        return np.stack(drawn, axis=1), rest
 
 
 class _Response:
@@ -201,12 +211,12 @@ def _chosen(stratum: Stratum, config: StrataConfig, source: SourceConfig, party:
     )
 
 
-def _holds(group: str, date: str) -> bool:
-    """Return whether a birth date, YYYY-MM-DD, is of a group "1950s", "before 1930" or the like."""
+def _holds(group: str, year_of_birth: str) -> bool:
+    """Return whether a year, or "", is of a group "1950s", "before 1930" or the like."""
     said = _YEARS.fullmatch(group)
-    if said is None or not date[:4].isdigit():
+    if said is None or not year_of_birth.isdigit():
         return False
-    year = int(date[:4])
+    year = int(year_of_birth)
     if said["before"]:
         return year < int(said["before"])
     if said["since"]:

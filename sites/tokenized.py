@@ -10,6 +10,9 @@ from typing import Any
 from linkage.schema import DENSITY
 from sites.exchanged import NAMES, Given, exchanged
 
+_MOSTLY = 0.5
+"""Share of records in no named group, above which the groups are rather read wrongly."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizeSummary:
@@ -22,7 +25,8 @@ class TokenizeSummary:
     made of exactly the same input, 0 if none. resumed: batches an interrupted run had made.
     base: the version that this one is a delta to, 0 where it is complete; added, changed, removed:
     records that differ from the version before, None where there is none to compare with. names: of
-    first and last names, how many are usual first names.
+    first and last names, how many are usual first names. rest: by variable that records are marked
+    by, how many are in no group that the study names.
     """
 
     dataset: int
@@ -42,6 +46,7 @@ class TokenizeSummary:
     removed: int | None = None
     notes: tuple[str, ...] = ()
     names: dict[str, Given] = field(default_factory=dict)
+    rest: dict[str, int] = field(default_factory=dict)
 
     @property
     def nulled(self) -> dict[str, int]:
@@ -63,6 +68,13 @@ class TokenizeSummary:
                 f"{shares[1]} of the last names are usual first names, of the first names"
                 f" {shares[0]}: they seem to be exchanged; check [source.columns]"
             )
+        for variable, count in self.rest.items():
+            if count > _MOSTLY * self.records:
+                said.append(
+                    f"{count:,} of the records are in no group of {variable!r} that the study"
+                    f" names: check [source.subgroups] and [strata.names.{variable}]; marks are"
+                    " kept, so before the first submit remove kept/strata and tokenize again"
+                )
         return *said, *(
             f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
             " the broker takes nothing else: too many of its fields are missing"
@@ -82,10 +94,13 @@ class Tally:
     with_clk: dict[str, int] = field(default_factory=dict)
     first_invalid: dict[str, int] = field(default_factory=dict)
     names: dict[str, Given] = field(default_factory=dict)
+    rest: dict[str, int] = field(default_factory=dict)
 
     def add(self, facts: Mapping[str, Any]) -> None:
         self.records += facts["rows"]
         self.count(facts)
+        for variable, number in facts.get("rest", {}).items():
+            self.rest[variable] = self.rest.get(variable, 0) + number
         for name, found in facts["names"].items():
             self.names[name] = self.names.get(name, Given()) + Given(**found)
         for name, number in facts["first_invalid"].items():

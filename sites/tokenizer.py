@@ -386,6 +386,7 @@ class _Making:
             removed=len(changes.removed) if changes else None,
             notes=self.intake.notes,
             names=self.tally.names,
+            rest=dict(self.tally.rest),
         )
 
 

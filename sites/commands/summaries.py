@@ -39,6 +39,11 @@ def tell(
         "sealed parts": done.parts,
         "package": done.package,
     }
+    if done.rest:
+        rows["marked by"] = "; ".join(
+            f"{one}, {count / done.records:.0%} in no group of the study"
+            for one, count in done.rest.items()
+        )
     if reject_file is not None:
         rows["listed in"] = reject_file
     if done.added is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,9 @@ def test_a_record_is_in_the_group_that_its_source_names() -> None:
     dates = Coded.of(["1909-12-31", "1910-01-01", "1919-12-31", "1920-01-01", ""])
     assert decade.numbers(table, {"date_of_birth": dates}).tolist() == [1, 2, 2, 3, 4]
     assert Chosen(race).numbers(table, {}).tolist() == [4] * 4
-    assert Marker([chosen, by_field]).draw(table, {"sex": Coded.of([""] * 4)}).shape == (4, 2)
+    drawn, rest = Marker([chosen, by_field]).draw(table, {"sex": Coded.of([""] * 4)})
+    assert drawn.shape == (4, 2)
+    assert rest == {"race": 2, "sex": 4}
 
 
 def test_a_site_that_does_not_say_yes_sends_none(tmp_path: Path) -> None:
@@ -175,6 +178,12 @@ def test_a_record_keeps_its_mark_in_every_version_and_delta(tmp_path: Path) -> N
     assert [m.id for m in manifest.strata] == ["sex", "birth-decade", "race"]
     assert len(one) == 400
     assert {m[2] for m in one.values()} == {1, 2, 3, 4}
+    assert first.rest == {"sex": 0, "birth-decade": 0, "race": 100}
+    assert not any("race" in one for one in first.warnings)
+    misread = SEND.model_copy(update={"names": {}, "lacks": ("race",)})
+    wrong = tokenize(source(tmp_path), "alpha", EVERYONE.signed, vault, strata=misread)
+    assert any("400 of the records are in no group of 'race'" in one for one in wrong.warnings)
+    shutil.rmtree(wrong.package)
     again = tokenize(source(tmp_path), "alpha", EVERYONE.signed, vault, strata=SEND)
     assert marks(vault, again.package)[1] == one
     # Everybody's race is corrected, some records go and come: a mark stays what it was.
