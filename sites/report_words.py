@@ -24,7 +24,7 @@ def report_in_words(report: Mapping[str, Any]) -> Rows:
     rows["compared with"] = _reference(report["representativeness"])
     rows |= _links(report["links"])
     rules = report["rules"]
-    moved = f"moved by up to {rules['noise']}, then " if rules["noise"] else ""
+    moved = f"moved by up to {rules['noise']} or 4 %, then " if rules["noise"] else ""
     rows["how to read it"] = (
         f"nothing below {rules['minimum_cell']} is shown; {moved}rounded to multiples of"
         f" {rules['rounding']}; parts need not add up; what differs by few persons from what was"

@@ -155,6 +155,7 @@ def _report(
         one for one in session.site.counts.variables if one != "age" or criteria.age_at is not None
     ]
     counted = own_counts(session, question)
+    told = counted["distributions"] if counted else {}
     omop = session.site.omop
     return shared_report(
         ledger_of(session),
@@ -170,7 +171,8 @@ def _report(
             people=people,
             groups=groups,
             variables=shown,
-            counted=counted["attrition"] if counted else None,
+            counted=counted["attrition"] if counted else (),
+            tabled=[name for name, cells in told.items() if cells],
             links=links,
             reference=load_reference(omop.reference if omop else None),
         ),

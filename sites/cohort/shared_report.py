@@ -17,7 +17,7 @@ lost, counts of studies and rows, plausibility. Those are in the folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,8 @@ from sites.cohort.report_links import LinkQuality
 from sites.cohort.report_numbers import distance
 from sites.cohort.report_reference import Reference
 from sites.cohort.report_reference import Variable as Compared
-from sites.cohort.shown_sets import SMALL, Ints
+from sites.cohort.shown_sets import SMALL, ShownSets
+from sites.cohort.spent import Ints
 
 VERSION = 1
 OTHER = "another, or not said"
@@ -41,6 +42,7 @@ OTHER = "another, or not said"
 
 _DELIVERED = "delivered: their images came, and are nobody else's"
 _TOO_FEW = "too few persons for a table"
+_TOO_MUCH = "much was told of these persons in this epoch, and the rest is for counts"
 NOTES = (
     "Image dates are as the imaging commons gives them; compare none with a clinical date unless"
     " side/image_occurrence_provenance says that its frame is true.",
@@ -63,14 +65,15 @@ class SharedCohort:
     about: title, purpose, study and the like, as they are. people: one row a delivered person:
     name, sex, age, race, ethnicity. groups: further one-way groups by name, parallel to people,
     such as the modality. variables: of people, which of them may be shown. counted: the steps that
-    were shown of the question, None where it was not counted.
+    were shown of the question, none where it was not counted; tabled: the variables of its tables.
     """
 
     about: Mapping[str, Any]
     people: pa.Table
     groups: Mapping[str, Sequence[str]]
     variables: Sequence[Variable]
-    counted: Sequence[Mapping[str, Any]] | None
+    counted: Sequence[Mapping[str, Any]]
+    tabled: Collection[str]
     links: LinkQuality
     reference: Reference
 
@@ -90,7 +93,7 @@ def shared_report(
         book.require_room()
         numbers = book.numbers(cohort.people["name"].to_pylist())
         sets = book.shown_sets()
-        report = _told(cohort, numbers, sets.show, ledger)
+        report = _told(cohort, numbers, sets, ledger)
         if keep:
             answer = {"persons": report["persons"], "attrition": [], "report": report}
             entry = Entry(
@@ -106,19 +109,24 @@ def shared_report(
         return report
 
 
-def _told(cohort: SharedCohort, numbers: Ints, show: Show, ledger: Ledger) -> dict[str, Any]:
-    persons = show(numbers)
+def _told(cohort: SharedCohort, numbers: Ints, sets: ShownSets, ledger: Ledger) -> dict[str, Any]:
+    persons = sets.show(numbers)
     tables: dict[str, list[Cell] | None] = {}
     # As with counts: a table of few persons would use up what may be told of them.
     large = isinstance(persons, int) and persons >= SMALL * ledger.minimum
     for variable in cohort.variables:
-        values = cohort.people[variable].combine_chunks()
-        members = categorized(variable, values, numbers)
-        tables[variable] = cells_of(members, show) if large else None
+        # What stands beside the counts costs no more when it is told again.
+        if large and (variable in cohort.tabled or sets.may_cut(numbers)):
+            values = cohort.people[variable].combine_chunks()
+            tables[variable] = cells_of(categorized(variable, values, numbers), sets.show)
+        else:
+            tables[variable] = None
     distances = [_distance(one, tables) for one in cohort.reference.variable]
     for name, groups in cohort.groups.items():
-        tables[name] = _open_groups(groups, numbers, show) if large else None
+        cut = large and sets.may_cut(numbers)
+        tables[name] = _open_groups(groups, numbers, sets.show) if cut else None
     evidence = tables.pop("evidence", None)
+    why_not = _TOO_MUCH if large else _TOO_FEW
     return {
         "version": VERSION,
         **cohort.about,
@@ -128,8 +136,8 @@ def _told(cohort: SharedCohort, numbers: Ints, show: Show, ledger: Ledger) -> di
             "noise": ledger.rules.noise,
         },
         "persons": persons,
-        "flow": [*(cohort.counted or ()), {"step": _DELIVERED, "persons": persons}],
-        "tables": [_table(name, cells) for name, cells in tables.items()],
+        "flow": [*cohort.counted, {"step": _DELIVERED, "persons": persons}],
+        "tables": [_table(name, cells, why_not) for name, cells in tables.items()],
         "representativeness": {
             "reference": cohort.reference.name,
             "year": cohort.reference.year,
@@ -140,7 +148,7 @@ def _told(cohort: SharedCohort, numbers: Ints, show: Show, ledger: Ledger) -> di
             "release": cohort.links.release,
             "estimated_precision": cohort.links.precision,
             "estimated_recall": cohort.links.recall,
-            "evidence": _table("evidence", evidence)["groups"] if evidence else None,
+            "evidence": _table("evidence", evidence, why_not)["groups"],
             "why_not": cohort.links.why_not,
         },
         "notes": list(NOTES),
@@ -164,9 +172,9 @@ def _number(shown: Shown) -> int:
     return shown if isinstance(shown, int) else 0
 
 
-def _table(name: str, cells: Sequence[Cell] | None) -> dict[str, Any]:
+def _table(name: str, cells: Sequence[Cell] | None, why_not: str) -> dict[str, Any]:
     if cells is None:
-        return {"name": name, "groups": None, "why_not": _TOO_FEW}
+        return {"name": name, "groups": None, "why_not": why_not}
     rows = [{"group": " or ".join(one.names), "persons": one.persons} for one in cells]
     return {"name": name, "groups": rows, "why_not": ""}
 
