@@ -118,7 +118,7 @@ class Broker:
             uploads=Uploads(database, blobs, config.limits),
             quotas=quotas,
             storage=Storage(database, quotas),
-            assertions=Assertions(database, blobs),
+            assertions=Assertions(database, blobs, config.limits),
             runs=runs,
             comparisons=Comparisons(database, runs),
             forecasts=Forecasts(database, config.worker),

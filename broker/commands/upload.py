@@ -127,10 +127,11 @@ def _used(usage: Usage) -> str:
     used = (usage.datasets + usage.other) / _MB
     share = f"{used / (usage.quota / _MB):.0%}" if usage.quota else "over its quota"
     origin = "set for it" if usage.set_by_admin else "as config.toml says"
-    return (
+    line = (
         f"{usage.party or 'the whole study'}  {used:,.1f} of {usage.quota / _MB:,.0f} MB ({share})"
         f"  {usage.datasets / _MB:,.1f} MB of datasets; quota {origin}"
     )
+    return line if usage.left else f"{line}; full: of all uploads only opt-out lists are taken"
 
 
 def _day(seconds: int) -> str:

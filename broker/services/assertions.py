@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.blobs import Blobs, Receiving
+from broker.config import Limits
 from broker.policy import Grant
 from broker.services import lifecycle, sealed_lists
+from broker.services.quotas import require_room
 from broker.services.sealed_lists import Announced
 from broker.services.upload_rules import require_key_in_use
 from broker.store import assertions
@@ -35,6 +37,7 @@ class Assertions:
 
     database: Database
     blobs: Blobs
+    limits: Limits
 
     def all(self, grant: Grant) -> list[AssertionListState]:
         """Return the lists that the caller sent, for an admin everybody's; newest first."""
@@ -58,10 +61,15 @@ class Assertions:
         Keep a list; return its state, and whether it is new. The same again is one.
 
         Raises PackageRefused where the uploader did not seal it for exactly this, Conflict where
-        another one has its number.
+        another one has its number, TooLarge where it passes a quota.
         """
         grant, number = announced.grant, announced.number
         epoch = grant.study.config.study.epoch
+
+        def add(connection: Connection, row: ListRow) -> None:
+            require_room(connection, self.limits, grant.study, grant.uploader, row.size)
+            assertions.add(connection, row)
+
         row, new = sealed_lists.take(
             self.database,
             self.blobs,
@@ -71,7 +79,7 @@ class Assertions:
             context=list_context(grant.study.id, grant.uploader, epoch, number),
             row=ListRow,
             here=lambda connection: _require_next(connection, grant, number),
-            add=assertions.add,
+            add=add,
         )
         return _state(row), new
 

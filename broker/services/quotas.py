@@ -3,8 +3,8 @@ Quotas: how much a study, and one party with its contributors, may keep at this 
 
 What counts is what lies here or was announced: dataset versions with all their parts, sealed
 objects for other parties, assertion lists, opt-out lists. What was withdrawn, or given up for a
-newer version, counts no more. Lists are counted and never refused for a quota: a person who objects
-must not have to wait for room.
+newer version, counts no more. An opt-out list counts, too, and alone is never refused for a quota:
+a person who objects must not have to wait for room.
 """
 
 from __future__ import annotations
