@@ -152,7 +152,9 @@ class OfferedLists:
             )
             named: list[ConceptRow] = []
             cut = False
-            for party in parties:
+            # A number or code that is there is what was meant: names need not be read.
+            read = [] if exact and any(one.isdigit() for one in words[0]) else parties
+            for party in read:
                 if asked.party in ("", party):
                     rows = offered.with_words(
                         connection, study_id, party, words, domain=asked.domain, most=MOST_FOUND
