@@ -58,6 +58,7 @@ class Action(Enum):
     READ_REVIEW = "read how far a review is"
     REVIEW = "review pairs in doubt"
     READ_RUN = "read a run"
+    COMPARE_RUNS = "compare two runs"
     RELEASE = "release cross-commons IDs"
     CANCEL_RELEASE = "cancel a release that waits"
     READ_RELEASE = "read a release"
@@ -115,6 +116,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.READ_REVIEW: frozenset({ADMIN, REVIEWER}),
     Action.REVIEW: frozenset({REVIEWER}),
     Action.READ_RUN: frozenset({ADMIN, PARTY, STEWARD}),
+    Action.COMPARE_RUNS: frozenset({ADMIN}),
     Action.RELEASE: frozenset({ADMIN}),
     Action.CANCEL_RELEASE: frozenset({ADMIN}),
     Action.READ_AFFECTED: frozenset({ADMIN}),

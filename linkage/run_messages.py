@@ -92,6 +92,48 @@ class RunState(Message):
     basis: RunBasis | None = None
 
 
+class RunChange(Message):
+    """What two runs are made of and differ in: a setting or an uploader's version, in words."""
+
+    what: str
+    first: str
+    second: str
+
+
+class ComparedFigure(Message):
+    """
+    A figure of two runs. about: "" all together; two uploaders, "a+b"; for persons the datasets
+    that hold them, and no other does. None: the run has no such figure, for it did not compare the
+    two, or linked nothing. Intervals: half of a 95 % interval. seconds: of all stages.
+    """
+
+    about: str
+    figure: Literal[
+        "persons", "candidates", "links", "precision", "recall", "link_threshold", "seconds"
+    ]
+    first: float | None = None
+    second: float | None = None
+    first_interval: float | None = None
+    second_interval: float | None = None
+
+
+class RunComparison(Message):
+    """
+    Two runs of a study that are done. same_persons: their result digests are equal. gained: links
+    that only the second has; lost: that only the first has; None where they were not counted.
+    Links within a dataset, of duplicates that a site grouped, count as well.
+    """
+
+    study_id: Name
+    first: Id
+    second: Id
+    same_persons: bool
+    made_of: list[RunChange]
+    figures: list[ComparedFigure]
+    gained: Count | None = None
+    lost: Count | None = None
+
+
 class ForecastDataset(Message):
     """
     What a run would take of an uploader. state: linked; missing; outdated: of an earlier epoch;

@@ -98,6 +98,24 @@ def run_cancel(
     show(as_json, state.model_dump(mode="json"), f"Run {state.run_id} is {state.state}.")
 
 
+@run.command("compare")
+def run_compare(
+    study_id: str,
+    first: Annotated[str, typer.Argument(metavar="RUN")],
+    second: Annotated[str, typer.Argument(metavar="OTHER")],
+    home: HomeOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Show two runs that are done side by side: what differs, figures, links that only one has."""
+    from broker.policy import Action
+    from broker.run_compared import lines
+
+    broker = services(home)
+    grant = granted(broker, Action.COMPARE_RUNS, study_id)
+    found = broker.comparisons.of(grant, first, second)
+    show(as_json, found.model_dump(mode="json"), "\n".join(lines(found)))
+
+
 @run.command("list")
 def run_list(study_id: str, home: HomeOption, as_json: JsonOption = False) -> None:
     """List the study's runs, newest first: state, stage, estimated quality."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from broker.policy import Action, Grant
 from broker.routes.common import ID, May, Services
-from linkage.run_messages import RunForecast, RunRequest, RunState
+from linkage.run_messages import RunComparison, RunForecast, RunRequest, RunState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/runs")
 
@@ -41,6 +41,18 @@ def runs(
 def run_state(grant: Reader, broker: Services, run_id: str) -> RunState:
     """Return how far a run is, and its report when done."""
     return broker.runs.state(grant, run_id)
+
+
+@router.get("/{run_id}/comparison")
+def compare_runs(
+    grant: Annotated[Grant, Depends(May(Action.COMPARE_RUNS))],
+    broker: Services,
+    run_id: str,
+    other: Annotated[str, Query(alias="with", pattern=ID)],
+    links: bool = True,
+) -> RunComparison:
+    """Return this run and another that are done, side by side; links=false counts no links."""
+    return broker.comparisons.of(grant, run_id, other, links=links)
 
 
 @router.post("/dry-run")

@@ -1,7 +1,7 @@
 """
 Two runs side by side: what went into each, what came out, and the links that only one has.
 
-For admins only, as the reports are (broker.services.runs).
+Of COMPARE_RUNS: for admins only, as the reports are (broker.services.runs).
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.policy import Grant
+from broker.run_compared import compared
 from broker.services.runs import Runs, finished
 from broker.store import links
 from broker.store.engine import Database
 from linkage.errors import Conflict
-from linkage.run_messages import RunState
+from linkage.run_messages import RunComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,18 @@ class Comparisons:
     database: Database
     runs: Runs
 
-    def of(self, grant: Grant, first: str, second: str) -> tuple[RunState, RunState]:
+    def of(self, grant: Grant, first: str, second: str, *, links: bool = True) -> RunComparison:
         """
-        Return both runs with their reports. Raises NotAllowed for all but admins, NotFound for a
-        run of another study, Conflict for one that is not done, or the same twice.
+        Return both runs side by side. links: count those that only one has; of a million that takes
+        a quarter of a second. Raises NotFound for a run of another study, Conflict for one that is
+        not done, or the same twice.
         """
         self._sequences(grant, first, second)
-        return self.runs.state(grant, first), self.runs.state(grant, second)
+        found = compared(self.runs.state(grant, first), self.runs.state(grant, second))
+        if not links:
+            return found
+        changes = self.links(grant, first, second)
+        return found.model_copy(update={"gained": changes.gained, "lost": changes.lost})
 
     def links(self, grant: Grant, first: str, second: str) -> LinkChanges:
         """Return how many links only one of two runs has. Raises as `of`."""
@@ -49,7 +55,6 @@ class Comparisons:
         return LinkChanges(gained, lost) if one < other else LinkChanges(lost, gained)
 
     def _sequences(self, grant: Grant, first: str, second: str) -> tuple[int, int]:
-        grant.require_admin()
         if first == second:
             raise Conflict("a run is compared with another one", hint="choose two runs")
         with self.database.read() as connection:

@@ -60,6 +60,7 @@ _BUT_DESTROYED = frozenset(
         Action.CHANGE_ACCESS,
         Action.CHANGE_STORAGE,
         Action.CANCEL_RELEASE,
+        Action.COMPARE_RUNS,
     }
 )
 _DRAFT_TOO = frozenset({Action.CONFIRM, Action.ANSWER_LOOK, Action.END_LOOK})

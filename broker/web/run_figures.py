@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from broker.web import drawings
-from broker.web.drawings import MINUS, grouped
 from linkage.matching.estimates import LEAST_THRESHOLD
-from linkage.run_messages import RunState
 
 ALL = "all"
 """Key of all comparisons taken together."""
 _POINT = (
     "threshold", "links", "precision", "precision_interval", "recall", "recall_interval", "f1",
 )  # fmt: skip
-_MOST_SETS = 60
-"""Sets of datasets in a comparison; a dozen datasets have thousands."""
 _BELOW = ("threshold", "pairs", "matches", "variance")
 
 
@@ -157,40 +153,6 @@ def rate_drawing(parts: Sequence[Held]) -> Markup:
     return drawings.bars(rows, "Share of each dataset's persons that another dataset holds as well")
 
 
-def differences(first: RunState, second: RunState) -> Iterator[tuple[str, str, str]]:
-    """Yield what differs between what two runs are made of: its name, and of each run."""
-    a, b = _made_of(first), _made_of(second)
-    names = {
-        "precision": "Wanted precision", "of": "Decides anew about", "purpose": "Purpose",
-        "epoch": "Epoch", "seed": "Seed", "second_look": "May ask a second look",
-        "software": "Software", "reviewed": "Reviews that count",
-    }  # fmt: skip
-    flat = {"inputs": "Dataset", "asserted": "Assertion list", "opted_out": "Opt-out list"}
-    for key, name in names.items():
-        if a[key] != b[key]:
-            yield name, _said(a[key], key), _said(b[key], key)
-    for key, name in flat.items():
-        for uploader in sorted({*a[key], *b[key]}):
-            one, other = a[key].get(uploader), b[key].get(uploader)
-            if one != other:
-                yield f"{name} of {uploader}", _said(one), _said(other)
-
-
-def _made_of(run: RunState) -> dict[str, Any]:
-    asked = {"precision": run.precision, "of": run.of, "purpose": run.purpose}
-    return asked | (run.basis.model_dump() if run.basis else {})
-
-
-def _said(value: Any, key: str = "") -> str:
-    if key == "precision" and value is None:
-        return "the best F1"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
-    return "none" if value in (None, "") else f"{value}"
-
-
 def _sets(report: Mapping[str, Any]) -> list[tuple[tuple[str, ...], int]]:
     return [(tuple(names.split("+")), count) for names, count in report["overlaps"].items()]
 
@@ -198,87 +160,3 @@ def _sets(report: Mapping[str, Any]) -> list[tuple[tuple[str, ...], int]]:
 def _round(value: float) -> float:
     """Six decimals are more than anybody reads, and keep the page small."""
     return round(value, 6) if isinstance(value, float) else value
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A figure of two runs. change: of the second against the first, "" where none is said."""
-
-    name: str
-    first: str
-    second: str
-    change: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Figures of one kind. more: rows that are left out, being small."""
-
-    name: str
-    rows: Sequence[Row]
-    more: int = 0
-
-
-def side_by_side(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the figures of two reports, all together first, then every two parties, then sets."""
-    yield Table(
-        "All together",
-        [
-            _counted("Persons", a["persons"], b["persons"]),
-            _counted("Candidate pairs", a["candidates"], b["candidates"]),
-            *_estimated("", {ALL: a["overall"]}, {ALL: b["overall"]}, ALL),
-        ],
-    )
-    one, other = ({v.key: v.estimate for v in views(r) if v.key != ALL} for r in (a, b))
-    if len(one | other) > 1:
-        by_two = (
-            row
-            for key in sorted(one | other)
-            for row in _estimated(f"{key.replace('+', ' and ')}: ", one, other, key)
-        )
-        yield Table("By two parties", list(by_two))
-    sets = {
-        names: (a["overlaps"].get(names, 0), b["overlaps"].get(names, 0))
-        for names in (*a["overlaps"], *b["overlaps"])
-    }
-    largest = sorted(sets, key=lambda names: (-max(sets[names]), names))
-    rows = [
-        _counted(f"{' and '.join(n.split('+'))}{'' if '+' in n else ' only'}", *sets[n])
-        for n in largest[:_MOST_SETS]
-    ]
-    yield Table("Persons by the datasets that hold them", rows, max(0, len(sets) - len(rows)))
-
-
-def _estimated(before: str, a: Mapping[str, Any], b: Mapping[str, Any], key: str) -> Iterator[Row]:
-    if key not in a or key not in b:
-        yield Row(_named(before, "Compared"), *("yes" if key in one else "no" for one in (a, b)))
-        return
-    one, other = a[key]["chosen"], b[key]["chosen"]
-    yield _counted(_named(before, "Links"), one["links"], other["links"])
-    if not one["links"] and not other["links"]:
-        return
-    both = bool(one["links"] and other["links"])
-    for name in ("precision", "recall"):
-        yield Row(
-            _named(before, f"Estimated {name}"),
-            _share(one, name),
-            _share(other, name),
-            f"{other[name] - one[name]:+.4f}".replace("-", MINUS) if both else "",
-        )
-    yield Row(_named(before, "Link threshold"), *(f"{p['threshold']:.4f}" for p in (one, other)))
-
-
-def _named(before: str, text: str) -> str:
-    return f"{before}{text.lower()}" if before else text
-
-
-def _share(point: Mapping[str, Any], name: str) -> str:
-    """An estimate of no links at all says nothing."""
-    if not point["links"]:
-        return "nothing linked"
-    return f"{point[name]:.4f} ± {point[f'{name}_interval']:.4f}"
-
-
-def _counted(name: str, first: int, second: int) -> Row:
-    change = grouped(second - first, "+") if first != second else ""
-    return Row(name, grouped(first), grouped(second), change)

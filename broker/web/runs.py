@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from broker.policy import Action
 from broker.routes.common import ID
 from broker.store.runs import OVER
-from broker.web import run_figures, run_groups, run_words
+from broker.web import run_figures, run_groups, run_tables, run_words
 from broker.web.rendering import page, see_other
 from broker.web.run_asked import RunAsked
 from broker.web.run_remarks import remarks
@@ -22,6 +22,7 @@ from linkage.run_messages import LookState, RunForecast, RunState
 router = APIRouter(prefix="/studies/{study_id}/runs", include_in_schema=False)
 
 Reader = Annotated[Visit, Depends(PageMay(Action.READ_RUN))]
+Comparer = Annotated[Visit, Depends(PageMay(Action.COMPARE_RUNS))]
 Starter = Annotated[Visit, Depends(PageMay(Action.START_RUN))]
 RunId = Annotated[str, Query(pattern=ID)]
 _PAGE = 20
@@ -76,14 +77,14 @@ def start_run(visit: Starter) -> Response:
 
 
 @router.get("/compare")
-def compare(visit: Reader, a: RunId, b: RunId) -> Response:
-    """Show two runs side by side."""
-    one, other = visit.broker.comparisons.of(visit.grant, a, b)
-    return page(visit, "run_compare.html", a=one, b=other, **_differences(one, other))
+def compare(visit: Comparer, a: RunId, b: RunId) -> Response:
+    """Show two runs side by side; their links are counted by the next page, or its part."""
+    found = visit.broker.comparisons.of(visit.grant, a, b, links=False)
+    return page(visit, "run_compare.html", found=found, tables=list(run_tables.tables(found)))
 
 
 @router.get("/compare/links")
-def compare_links(visit: Reader, a: RunId, b: RunId) -> Response:
+def compare_links(visit: Comparer, a: RunId, b: RunId) -> Response:
     """Count the links that only one of two runs has: the slow part, fetched by itself."""
     changes = visit.broker.comparisons.links(visit.grant, a, b)
     whole = "run_compare_part.html" if visit.partial else "run_compare_links.html"
@@ -183,14 +184,6 @@ def _figures(visit: Visit, found: RunState, pair: str) -> dict[str, Any]:
         "groups": run_groups.shown(report),
         "remarks": list(remarks(report)),
         "others": [one for one in others if one.state == "done" and one.run_id != found.run_id],
-    }
-
-
-def _differences(one: RunState, other: RunState) -> dict[str, Any]:
-    return {
-        "differences": list(run_figures.differences(one, other)),
-        "tables": list(run_figures.side_by_side(one.report or {}, other.report or {})),
-        "took": [run_words.duration(sum(run.seconds.values())) for run in (one, other)],
     }
 
 

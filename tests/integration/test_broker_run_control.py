@@ -156,6 +156,46 @@ def test_what_a_run_would_do_and_what_it_was(world: World) -> None:
     assert len(rows(world, "SELECT 1 FROM run WHERE seed = 7")) == 0, "a dry run starts nothing"
 
 
+def test_two_runs_side_by_side(world: World) -> None:
+    """After the test before, which has a run done; the API and the console tell the same."""
+    done = next(
+        one["run_id"]
+        for one in world.actor("admin").get(f"{world.path}/runs").json()
+        if one["state"] == "done"
+    )
+    anew = finish(world, ask(world, of=done, precision=1.0)["run_id"])
+    at, other = f"{world.path}/runs/{done}/comparison", {"with": anew["run_id"]}
+    told = world.actor("admin").get(at, **other).raise_for_status().json()
+    made_of = {one["what"]: (one["first"], one["second"]) for one in told["made_of"]}
+    assert made_of == {
+        "Wanted precision": ("the best F1", "1.0"),
+        "Decides anew about": ("none", done),
+    }
+    figures = {(one["about"], one["figure"]): one for one in told["figures"]}
+    report = anew["report"]
+    assert figures["", "persons"]["second"] == report["persons"]
+    assert figures["", "links"]["second"] == report["overall"]["chosen"]["links"]
+    assert {about for about, figure in figures if figure == "recall"} == {
+        "", *("+".join(one["parties"]) for one in report["comparisons"])
+    }  # fmt: skip
+    assert (told["gained"], told["lost"] > 0) == (0, True)
+    round_about = world.actor("admin").get(
+        f"{world.path}/runs/{anew['run_id']}/comparison", **{"with": done}
+    )
+    assert (round_about.json()["gained"], round_about.json()["lost"]) == (told["lost"], 0)
+    uncounted = world.actor("admin").get(at, **other, links="false").json()
+    assert uncounted == told | {"gained": None, "lost": None}
+    both = ("compare", world.study_id, done, anew["run_id"])
+    assert json.loads(console(world, *both, "--json")) == told
+    shown = console(world, *both)
+    assert f"Links that only the second has 0; only the first {told['lost']}." in shown
+    assert problem(world.actor("imaging").get(at, **other))[0] == 403
+    assert problem(world.actor("admin").get(at, **{"with": done}))[:2] == (409, "conflict")
+    for strange in ("run-of-nobody", "NO"):
+        answer = world.actor("admin").get(at, **{"with": strange})
+        assert answer.status_code == (404 if strange == "run-of-nobody" else 422)
+
+
 def test_a_dry_run_names_who_is_missing(tmp_path: Path) -> None:
     with running(make_world(tmp_path), worker=False) as world:
         made = packages(world)

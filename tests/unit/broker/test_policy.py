@@ -69,6 +69,7 @@ MAY = {
     Action.READ_REVIEW: {"admin", "reviewer:small-study"},
     Action.REVIEW: {"reviewer:small-study"},
     Action.READ_RUN: {"admin", "imaging", "enclave", "claims"} | STEWARDS,
+    Action.COMPARE_RUNS: {"admin"},
     Action.RELEASE: {"admin"},
     Action.CANCEL_RELEASE: {"admin"},
     Action.READ_AFFECTED: {"admin"},

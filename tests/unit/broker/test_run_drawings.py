@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from broker.web import drawings, run_figures, run_words
+from broker.run_compared import compared, lines
+from broker.web import drawings, run_figures, run_tables, run_words
 from broker.web.run_asked import RunAsked
 from broker.web.run_remarks import remarks
 from linkage.errors import MatchingFailed, PackageRefused
@@ -122,14 +123,55 @@ def test_link_rates_count_persons_that_another_dataset_holds() -> None:
     assert [count for _, count in run_figures.sets_of(report())] == [100, 10, 0]
 
 
-def test_two_reports_side_by_side() -> None:
+def test_two_runs_side_by_side() -> None:
     one, other = report(), report()
     other["persons"] = 2000
     other["overlaps"] = {"a+b": 90, "b": 10}
-    together, sets = run_figures.side_by_side(one, other)
-    assert together.rows[0] == run_figures.Row("Persons", "110", "2\u202f000", "+1\u202f890")
+    first, second = (state(state="done", report=told, seconds={"open": 2}) for told in (one, other))
+    together, sets = run_tables.tables(compared(first, second))
+    assert together.rows[0] == run_tables.Row("Persons", "110", "2\u202f000", "+1\u202f890")
     said = {row.name: row.change for row in sets.rows}
     assert said == {"a and b": "\N{MINUS SIGN}10", "a only": "\N{MINUS SIGN}10", "b only": "+10"}
+    assert together.rows[-1] == run_tables.Row("All stages", "2.0 s", "2.0 s")
+
+
+def test_what_one_of_two_runs_did_not_compare_or_link_is_said() -> None:
+    one, other = report(), report()
+    nothing = other["overall"] | {"chosen": other["overall"]["chosen"] | {"links": 0}}
+    one["comparisons"] = [
+        {"parties": parties, "estimate": one["overall"], "wanted": []}
+        for parties in (["a", "b"], ["a", "c"])
+    ]
+    other["comparisons"] = [{"parties": ["a", "b"], "estimate": nothing, "wanted": []}]
+    found = compared(*(state(state="done", report=told) for told in (one, other)))
+    _, by_two, _ = run_tables.tables(found)
+    rows = {row.name: row for row in by_two.rows}
+    assert rows["a and c: compared"] == run_tables.Row("a and c: compared", "yes", "no")
+    assert rows["a and b: estimated precision"].second == "nothing linked"
+    assert rows["a and b: estimated precision"].change == ""
+    assert "a and c: estimated precision" not in rows
+    said = "\n".join(lines(found))
+    assert re.search(r"a \+ c: links +100 +-$", said, re.MULTILINE)
+    # An "all together" figure is of the whole run, whatever two datasets are called.
+    assert {one.about for one in found.figures} == {"", "a+b", "a+c", "a", "b"}
+
+
+def test_what_two_runs_are_made_of() -> None:
+    one, other = (state(state="done", report=report()) for _ in range(2))
+    assert (one.basis, other.basis) != (None, None)
+    other = state(state="done", report=report(), precision=0.99, result_digest="0" * 64)
+    assert other.basis is not None
+    other.basis.inputs["a"] = 2
+    other.basis.reviewed.append("run-0")
+    found = compared(one, other)
+    assert [(made.what, made.first, made.second) for made in found.made_of] == [
+        ("Wanted precision", "the best F1", "0.99"),
+        ("Reviews that count", "none", "run-0"),
+        ("Dataset of a", "none", "2"),
+    ]
+    assert not found.same_persons
+    assert compared(one, one).same_persons
+    assert "  nothing: the same datasets, lists and settings" in list(lines(compared(one, one)))
 
 
 WARNED = (
@@ -166,7 +208,9 @@ def state(**changed: Any) -> RunState:
         epoch=1, seed=1, inputs={}, asserted={}, opted_out={}, reviewed=[], second_look=True,
         software="1",
     )  # fmt: skip
-    return RunState(run_id="run-1", study_id="s", basis=basis, **{"state": "running", **changed})
+    return RunState(
+        run_id="run-1", study_id="study", basis=basis, **{"state": "running", **changed}
+    )
 
 
 def test_stages_are_those_that_the_run_has() -> None:
