@@ -91,6 +91,7 @@ class Action(Enum):
     OFFER = "offer what questions may name"
     WITHDRAW_OFFER = "take back what it offers questions to name"
     READ_OFFERED = "read what questions may name"
+    READ_TAKEN_OUT = "read how many records are taken out"
     READ_DESTRUCTION = "read the certificate of the study's destruction"
     LIST_STUDIES = "list the studies that are there for it"
     CLOSE_STUDY = "close or reopen the study"
@@ -149,6 +150,7 @@ ALLOWED: Mapping[Action, frozenset[str]] = {
     Action.OFFER: frozenset({PARTY}),
     Action.WITHDRAW_OFFER: frozenset({PARTY}),
     Action.READ_OFFERED: frozenset({ADMIN, PARTY, STEWARD, RESEARCHER}),
+    Action.READ_TAKEN_OUT: frozenset({ADMIN, ITSELF, STEWARD}),
     Action.READ_DESTRUCTION: frozenset({ADMIN, PARTY, CONTRIBUTOR}) | PEOPLE,
     Action.LIST_STUDIES: frozenset({ANYBODY}),  # each is one that it may READ_STUDY
     Action.CLOSE_STUDY: frozenset({ADMIN}),

@@ -106,6 +106,25 @@ class OptOutState(Message):
     refusal: str = ""
 
 
+class TakenOut(Message):
+    """
+    How many records of an uploader stand taken out of the linkage: counts, no name of anything.
+
+    number: of its newest opt-out list, which counts, None without one; opted_out: records in it,
+    None until the broker's worker has read it; refusal: why it could not. given_out: releases,
+    questions and deliveries that had held some of them. withdrawn: the dataset version up to which
+    everything was taken back, None where nothing was or newer data came; records: in that version.
+    """
+
+    uploader: Name
+    number: int | None = None
+    opted_out: Count | None = None
+    refusal: str = ""
+    given_out: Count = 0
+    withdrawn: int | None = None
+    records: Count = 0
+
+
 class DestroyedManifest(Message):
     """A dataset version that was destroyed. manifest_hash: of what its uploader had signed."""
 

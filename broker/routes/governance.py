@@ -16,6 +16,7 @@ from linkage.governance import (
     Confirmations,
     DestructionCertificate,
     OptOutState,
+    TakenOut,
 )
 
 router = APIRouter(prefix="/v1/studies/{study_id}")
@@ -44,6 +45,14 @@ def opt_out_lists(
 ) -> list[OptOutState]:
     """Return the lists that the caller sent, for an admin everybody's; newest first."""
     return broker.opt_outs.all(grant)
+
+
+@router.get("/taken-out")
+def taken_out(
+    grant: Annotated[Grant, Depends(May(Action.READ_TAKEN_OUT))], broker: Services
+) -> list[TakenOut]:
+    """Return how many of the caller's own records stand taken out, for an admin everybody's."""
+    return broker.opt_outs.taken_out(grant)
 
 
 def announced(grant: OptingOut, broker: Services, number: Number) -> Announced:

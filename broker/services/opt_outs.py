@@ -15,10 +15,10 @@ from broker.blobs import Blobs, Receiving
 from broker.policy import Grant
 from broker.services import lifecycle, sealed_lists
 from broker.services.sealed_lists import Announced
-from broker.store import governance
+from broker.store import governance, studies
 from broker.store.engine import Connection, Database
 from broker.store.governance import OptOutRow
-from linkage.governance import OptOutState, opt_out_context
+from linkage.governance import OptOutState, TakenOut, opt_out_context
 from linkage.messages import PART_BYTES
 
 _KIND = "opt-out list"
@@ -37,6 +37,23 @@ class OptOuts:
         with self.database.read() as connection:
             rows = governance.opt_outs_of_study(connection, grant.study.id)
         return [_state(row) for row in rows if grant.is_admin or row.uploader == grant.uploader]
+
+    def taken_out(self, grant: Grant) -> list[TakenOut]:
+        """
+        Return how many records of the caller's own, or of the party that a steward acts for, stand
+        taken out; for an admin everybody's. A steward's contributors tell it themselves: it gets no
+        more than its party's client does.
+        """
+        study = grant.study
+        with self.database.read() as connection:
+            newest: dict[str, OptOutRow] = {}
+            for row in governance.opt_outs_of_study(connection, study.id):
+                newest.setdefault(row.uploader, row)
+            return [
+                _taken_out(connection, study.id, one, newest.get(one))
+                for one in study.config.uploaders
+                if grant.is_admin or one == grant.viewer
+            ]
 
     def announce(self, grant: Grant, number: int) -> Announced:
         """
@@ -83,6 +100,23 @@ def _require_next(connection: Connection, grant: Grant, number: int) -> OptOutRo
     newest = governance.newest_opt_outs(connection, study_id).get(uploader, 0)
     sealed_lists.require_next(found, number, newest, kind=_KIND, uploader=uploader)
     return found
+
+
+def _taken_out(
+    connection: Connection, study_id: str, uploader: str, row: OptOutRow | None
+) -> TakenOut:
+    dataset = studies.newest_dataset(connection, study_id, uploader)
+    gone = dataset if dataset is not None and dataset.state == "withdrawn" else None
+    read = _state(row) if row else None
+    return TakenOut(
+        uploader=uploader,
+        number=row.number if row else None,
+        opted_out=read.records if read else None,
+        refusal=read.refusal if read else "",
+        given_out=len(read.held_by) if read else 0,
+        withdrawn=gone.number if gone else None,
+        records=json.loads(gone.manifest)["records"] if gone else 0,
+    )
 
 
 def _state(row: OptOutRow) -> OptOutState:

@@ -12,7 +12,7 @@ from broker.services.overviews import Life
 from broker.web.next_steps import Facts, Step, Viewer, next_step
 from broker.web.visits import Visit
 from linkage import strata
-from linkage.governance import Confirmations, OptOutState
+from linkage.governance import Confirmations, TakenOut
 from linkage.messages import PartyState, StudyState
 from linkage.participation import RetentionRules
 from linkage.study import Party, StudyConfig
@@ -69,7 +69,7 @@ class PartyRow:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """All of the study page but its forms. opt_outs: None where the viewer may not know."""
+    """All of the study page but its forms. taken_out: None where the viewer may not know."""
 
     state: StudyState
     life: Life
@@ -80,7 +80,7 @@ class StudyView:
     last_day: str
     decides: tuple[tuple[str, str], ...]
     clocks: tuple[str, ...]
-    opt_outs: tuple[OptOutState, ...] | None
+    taken_out: tuple[TakenOut, ...] | None
     destroying: bool
     certificate: bool
 
@@ -110,7 +110,7 @@ def study_view(visit: Visit, today: dt.date) -> StudyView:
         last_day=in_words(config.study.expires, today),
         decides=tuple(_decides(config)),
         clocks=tuple(_clocks(visit, config, life)),
-        opt_outs=_opt_outs(visit),
+        taken_out=_taken_out(visit),
         destroying=state.state == "destroyed" and not certificate,
         certificate=certificate,
     )
@@ -301,10 +301,10 @@ def _clocks(visit: Visit, config: StudyConfig, life: Life) -> Iterator[str]:
         yield said
 
 
-def _opt_outs(visit: Visit) -> tuple[OptOutState, ...] | None:
-    if not visit.may(Action.READ_OPT_OUTS) or not visit.caller.is_admin:
-        return None
-    newest: dict[str, OptOutState] = {}
-    for one in visit.broker.opt_outs.all(visit.grant_for(Action.READ_OPT_OUTS)):
-        newest.setdefault(one.uploader, one)
-    return tuple(newest.values())
+def _taken_out(visit: Visit) -> tuple[TakenOut, ...] | None:
+    """Whose records stand taken out; none of an uploader that took nothing out, but for itself."""
+    found = _of(visit, Action.READ_TAKEN_OUT, visit.broker.opt_outs.taken_out)
+    if found is None or not visit.caller.is_admin:
+        # Of a party with contributors there is nothing to tell: each tells it itself.
+        return tuple(found) if found else None
+    return tuple(one for one in found if one.number or one.withdrawn)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from linkage.governance import DestructionCertificate
-from linkage.messages import CUSTODIAN
+from linkage.governance import DestructionCertificate, opt_out_bytes, opt_out_context
+from linkage.messages import BROKER, CUSTODIAN
+from linkage.sealing import seal
 from linkage.signed_study import SignedStudy
 from tests.broker_packages import Package, encoded, pack
 from tests.broker_world import (
@@ -175,6 +176,60 @@ def test_each_party_is_seen_as_far_as_it_is_and_only_its_own_see_why(
             why = rows["enclave"].get_by_text("occurs twice")
             expect(why).to_have_count(1 if name in ("admin", "enclave") else 0)
             seen.look(f"study-uploads-{name}")
+
+
+def opted_out(made: World, party: str, held: range) -> None:
+    """Send a party's first opt-out list, and wait until the worker has read it."""
+    names = encoded(made.signed, party, held).pseudonyms
+    sealed = seal(
+        opt_out_bytes(names),
+        sender=made.identities[party],
+        recipient=made.signed.pin(BROKER),
+        context=opt_out_context(made.study_id, party, 1, 1),
+    )
+    actor = made.actor(party)
+    actor.put(f"{made.path}/opt-outs/1", sealed).raise_for_status()
+    at = f"{made.path}/opt-outs"
+    wait_for(lambda: actor.get(at).json()[0]["records"] is not None, 60)
+
+
+def test_a_steward_sees_how_many_of_its_own_are_taken_out(chromium: Browser, world: World) -> None:
+    made = beside(world, "opted-study")
+    for package in packages(made).values():
+        made.upload(package)
+    made.run()
+    opted_out(made, "claims", range(130, 142))
+    made.withdraw("enclave").raise_for_status()
+    said = {
+        "admin": ("12 records opted out (list 1)", "All its data were taken back: version 1, 120"),
+        "steward:STUDY:claims": ("12 records opted out (list 1); none of them was given out",),
+        "steward:STUDY:enclave": ("None is opted out.", "version 1, 120 records"),
+        "steward:STUDY:imaging": ("None is opted out.",),
+        "operator:STUDY:claims": ("its own affair",),
+        "researcher:STUDY": ("its own affair",),
+    }
+    for number, (role, wanted) in enumerate(said.items()):
+        with window(chromium, world.url, person(made, f"out-{number}", role)) as seen:
+            part = seen.go("/studies/opted-study").locator("section", has=seen.page.locator("#out"))
+            for text in wanted:
+                expect(part).to_contain_text(text)
+            known = sum("12 records" in text for text in wanted)
+            assert part.inner_text().count("12 records") == known, role
+            if role in ("admin", "steward:STUDY:claims"):
+                seen.look(f"study-taken-out-{number}")
+
+
+def test_a_steward_of_contributors_is_told_no_count_of_theirs(
+    chromium: Browser, world: World
+) -> None:
+    """Nor is the commons' own client; each contributor tells it, if it likes."""
+    made = beside(world, "contributed-study", rehearsal=False, text=AGREED)
+    steward = person(made, "out-commons", "steward:STUDY:imaging")
+    answer = steward.client.get(f"{made.path}/taken-out")
+    assert answer.json() == []
+    with window(chromium, world.url, steward) as seen:
+        page = seen.go("/studies/contributed-study")
+        expect(page.get_by_text("How many a site took out is its own affair")).to_be_visible()
 
 
 @pytest.mark.parametrize("scripts", [True, False])

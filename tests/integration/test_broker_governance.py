@@ -30,6 +30,7 @@ from tests.broker_world import (
     sign_for,
     wait_for,
 )
+from tests.people import in_session
 from tests.questions import question as asking
 
 
@@ -164,6 +165,7 @@ def _opts_out(world: World) -> None:
     assert (state["records"], state["unknown"], state["refusal"]) == (12, 2, "")
     assert [(one["kind"], one["records"]) for one in state["held_by"]] == [("release", 10)]
     assert world.actor("imaging").get(at).json() == []
+    _stewards_read_counts_of_their_own(world)
     again = linked(world)
     assert again["state"] == "done", again["failure"]
     assert again["report"]["records"]["enclave"] == 50
@@ -171,6 +173,27 @@ def _opts_out(world: World) -> None:
         f"{world.path}/releases", ReleaseRequest(audience=("enclave",))
     )
     world.finish(f"{world.path}/jobs/{released.raise_for_status().json()['job_id']}")
+
+
+def _stewards_read_counts_of_their_own(world: World) -> None:
+    at = f"{world.path}/taken-out"
+    counts = {"number": 1, "opted_out": 12, "given_out": 1, "withdrawn": None}
+    nothing = {"number": None, "opted_out": None, "given_out": 0, "withdrawn": None}
+    for role, wanted in (
+        ("steward:governed:enclave", {"enclave": counts}),
+        ("steward:governed:imaging", {"imaging": nothing}),
+        ("admin", {"imaging": nothing, "enclave": counts, "claims": nothing}),
+    ):
+        who = in_session(world.home, world.url, role.replace(":", "-"), role)
+        told = who.call("GET", at).raise_for_status().json()
+        assert {one["uploader"]: {n: one[n] for n in counts} for one in told} == wanted, role
+        # Counts alone: no list, no name of a release, nothing to compare with another's.
+        assert "release-" not in json.dumps(told)
+        if role != "admin":
+            assert problem(who.call("GET", f"{world.path}/opt-outs"))[0] == 403
+    operator = in_session(world.home, world.url, "op-enclave", "operator:governed:enclave")
+    assert problem(operator.call("GET", at))[0] == 403
+    assert [one["uploader"] for one in world.actor("claims").get(at).json()] == ["claims"]
 
 
 def _is_destroyed(world: World) -> None:

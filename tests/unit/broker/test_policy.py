@@ -105,6 +105,7 @@ MAY = {
     Action.WITHDRAW_OFFER: {"imaging", "enclave", "claims"},
     Action.READ_OFFERED: {"admin", "imaging", "enclave", "claims", "researcher:small-study"}
     | STEWARDS,
+    Action.READ_TAKEN_OUT: {"admin", "claims"} | STEWARDS,
     Action.READ_DESTRUCTION: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
     Action.LIST_STUDIES: {"admin", "imaging", "enclave", "claims"} | EVERY_PERSON,
     Action.CLOSE_STUDY: {"admin"},
@@ -214,7 +215,7 @@ def test_contributors_give_and_get_nothing_back() -> None:
 
     of_its_own = {Action.UPLOAD, Action.READ_DATASET, Action.READ_LOOK, Action.ANSWER_LOOK}
     of_its_own |= {Action.ASSERT, Action.READ_ASSERTIONS, Action.WITHDRAW}
-    of_its_own |= {Action.OPT_OUT, Action.READ_OPT_OUTS}
+    of_its_own |= {Action.OPT_OUT, Action.READ_OPT_OUTS, Action.READ_TAKEN_OUT}
     always = {Action.READ_STUDY, Action.READ_HEADS, Action.SEND}
     always |= {Action.READ_CONFIRMATIONS, Action.READ_DESTRUCTION, Action.LIST_STUDIES}
     assert may(north, "north") == always | of_its_own
