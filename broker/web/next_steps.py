@@ -109,10 +109,10 @@ def _destroyed(facts: Facts) -> Step:
 def _of_admin(facts: Facts) -> Step:
     if facts.state == "closed":
         return Step("The study is closed: reopen it, or destroy it when the agreements say so.",
-                    page="#life", label="To its life")  # fmt: skip
+                    page="#life", label="To the study's life")  # fmt: skip
     if facts.study_over is not None:
         return Step(f"The study's last day was {facts.study_over}: close it, or have a file with "
-                    "a later day signed.", page="#life", label="To its life")  # fmt: skip
+                    "a later day signed.", page="#life", label="To the study's life")  # fmt: skip
     if facts.state == "draft":
         return _remind(facts.unconfirmed, ("has not confirmed", "have not confirmed"))
     if facts.retired:

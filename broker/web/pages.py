@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -83,6 +84,8 @@ def problem_page(request: Request, answer: Response) -> Response:
     problem = json.loads(bytes(answer.body))
     if problem["code"] == "malformed-request" and answer.status_code == 404:
         problem |= {"detail": "There is no such page.", "hint": "Go back to your studies."}
+    # Whoever reads a page is told what he may not, not under which name.
+    problem["detail"] = re.sub(r"^'person/[^']*' may", "you may", problem["detail"])
     template = "problem_part.html" if "hx-request" in request.headers else "problem.html"
     shown = open_page(request, template, status=answer.status_code, problem=problem)
     for name in ("retry-after", "allow"):

@@ -23,6 +23,7 @@ from broker.web.notices import NOTICES
 from broker.web.visits import Visit
 
 _COMMAND = re.compile(r"`([^`]+)`")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _ADDRESS = re.compile(r"[:;,]? ?(?:GET|POST|PUT) /v1[/\w{}-]*")
 FOLDER = Path(__file__).parent
 CONTENT_POLICY = (
@@ -80,7 +81,7 @@ def _environment() -> Environment:
     )
     made.globals.update(asset=_asset, Action=Action)
     made.filters.update(day=_day, moment=_moment, number=_number, plural=_plural)
-    made.filters.update(capitalize_first=_capitalize_first, say=_say)
+    made.filters.update(capitalize_first=_capitalize_first, say=_say, plain=_plain, tight=_tight)
     return made
 
 
@@ -111,6 +112,19 @@ def _plural(count: int, one: str, many: str = "") -> str:
 def _capitalize_first(text: str) -> str:
     """Begin with a capital, and leave names within as they are; Jinja's own lowers the rest."""
     return text[:1].upper() + text[1:]
+
+
+def _plain(text: str) -> str:
+    """Write a message that holds its hint as sentences, its thousands apart as elsewhere."""
+    cause, hint, remedy = text.partition(". Hint: ")
+    if hint:
+        text = f"{cause}. {_capitalize_first(remedy).rstrip('.')}."
+    return _THOUSANDS.sub("\N{NARROW NO-BREAK SPACE}", _capitalize_first(text))
+
+
+def _tight(text: str) -> str:
+    """Keep a number and its unit on one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _say(text: str) -> Markup:

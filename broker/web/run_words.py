@@ -106,6 +106,7 @@ def warnings(found: Sequence[str]) -> list[tuple[list[str], str]]:
 def failure(text: str) -> Told:
     """Return why a run failed, and the remedy."""
     cause, _, remedy = text.partition(". Hint: ")
+    remedy = remedy.replace("allow_missing=true", "“Link whoever is there”")
     return Told(_sentence(cause), _sentence(remedy) if remedy else "")
 
 

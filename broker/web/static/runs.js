@@ -100,7 +100,7 @@ function movable(box) {
     const lost = Math.min(1, from.matches / total);
     const lostSpread = Math.min(1, (1.96 * Math.sqrt(from.variance)) / total);
     say("review", threshold(from.at));
-    say("doubt", `${plural(pairs, "pair")} to look at, about ${grouped(matches)} ± ${grouped(spread)} of them true; ${(lost * 100).toFixed(2)} ± ${(lostSpread * 100).toFixed(2)} % of all matches lie below, where nobody looks.`);
+    say("doubt", `${plural(pairs, "pair")} to look at, about ${grouped(matches)} ± ${grouped(spread)} of them true; ${(lost * 100).toFixed(2)} ± ${(lostSpread * 100).toFixed(2)}\u202f% of all matches lie below, where nobody looks.`);
     review.setAttribute("aria-valuetext", `${threshold(from.at)}: ${grouped(pairs)} pairs to look at`);
   }
 
