@@ -101,6 +101,7 @@ def test_a_question_is_asked_decided_and_counted(
         hers.look("question-counted")
         page.get_by_text("The same as tables").click()
         hers.look("question-counted-tables")
+        hers.printed("question-counted")
         page.get_by_label("Answer 1").fill("The protocol is CT.")
         page.locator("#talk").get_by_role("button", name="Send").click()
         expect(page.locator("#talk")).to_contain_text("The protocol is CT.")
@@ -135,6 +136,7 @@ def _decided(sites: Sites, steward: Window) -> None:
     )
     expect(page.get_by_role("row", name="imaging")).to_contain_text("approved", timeout=30_000)
     expect(page.get_by_text("Revoke the approval…")).to_be_visible()
+    expect(page.get_by_text("It is on its way")).to_have_count(0)
     expect(page.locator("#talk")).to_contain_text("Why CT alone?")
 
 

@@ -39,9 +39,30 @@ function enrich(root) {
   });
 }
 
-document.addEventListener("DOMContentLoaded", () => enrich(document));
+document.addEventListener("DOMContentLoaded", () => {
+  enrich(document);
+  // What was said once is not said again when the page is loaded again.
+  const here = new URL(location.href);
+  if (!here.searchParams.has("told")) return;
+  here.searchParams.delete("told");
+  history.replaceState(history.state, "", here);
+});
+// A notice says what was done last. Where a part then changes by itself, it is said no more: the
+// page has gone on since, and "on its way" would stand above what has come back.
+let before = null;
+const words = (element) => element.textContent.replace(/\s+/g, " ");
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { requestConfig, target } = event.detail;
+  before = requestConfig.triggeringEvent ? null : { id: target.id, words: words(target) };
+});
 // Of what htmx put in: after an outerHTML swap the target itself is gone.
-document.addEventListener("htmx:load", (event) => enrich(event.detail.elt));
+document.addEventListener("htmx:load", (event) => {
+  const part = event.detail.elt;
+  enrich(part);
+  if (before && part.id === before.id && words(part) !== before.words) {
+    document.querySelectorAll("#told > .good").forEach((notice) => notice.remove());
+  }
+});
 // What a page asks by itself says so: it must not keep a session alive that nobody uses.
 document.addEventListener("htmx:configRequest", (event) => {
   if (!event.detail.triggeringEvent) event.detail.headers["Linkage-Poll"] = "yes";
