@@ -121,10 +121,15 @@ def _settle(session: Session, one: ProposalState, begun: Begun | None) -> Propos
     return done
 
 
+def _sentences(fault: LinkageError) -> str:
+    hint = f" {fault.hint[:1].upper()}{fault.hint[1:]}." if fault.hint else ""
+    return f"{fault.message}.{hint}"
+
+
 def _refused(fault: LinkageError) -> ProposalSettled:
     """Return a refusal with its reasons, for whoever proposed it."""
     others = getattr(fault, "others", ())[:9]
-    lines = [f"{one.message}. {one.hint}".strip() for one in (fault, *others)]
+    lines = [_sentences(one) for one in (fault, *others)]
     plain = "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
     return ProposalSettled(state="refused", note=plain[:_MOST_NOTE])
 
