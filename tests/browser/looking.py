@@ -21,8 +21,16 @@ from tests.broker_world import World
 from tests.people import Person, signed_in
 
 WIDTHS = (320, 768, 1280)
+PAPER = 718
+"""What A4 leaves between margins of a centimetre, in CSS pixels."""
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+_OFF_PAPER = """
+(width) => [...document.querySelectorAll("body *")]
+  .filter((one) => one.checkVisibility() && !one.closest(".visually-hidden, .skip"))
+  .filter((one) => one.getBoundingClientRect().right > width + 1)
+  .map((one) => one.outerHTML.slice(0, 120))
+"""
 _EXPECTED = re.compile(r"the server responded with a status of 4\d\d")
 
 
@@ -45,6 +53,7 @@ class Window:
         axe-core, nothing wider than the window, no complaint of the browser.
         """
         faults: list[str] = []
+        self.page.wait_for_load_state("load")  # times in the viewer's zone, buttons to copy
         for colours in ("light", "dark"):
             self.page.emulate_media(color_scheme=colours)
             for width in WIDTHS:
@@ -58,6 +67,26 @@ class Window:
         self.page.set_viewport_size({"width": 1280, "height": 900})
         assert faults == [], "\n".join(faults)
         assert self.complaints == [], "\n".join(self.complaints)
+
+    def printed(self, name: str) -> None:
+        """
+        Take a picture of the page as it is printed, from a window that is dark: nothing is cut off
+        at the paper's edge, nothing is left to press, and the ink is dark on white.
+        """
+        self.page.wait_for_load_state("load")
+        self.page.emulate_media(media="print", color_scheme="dark")
+        self.page.set_viewport_size({"width": PAPER, "height": 1047})
+        self._picture(f"{name}-print")
+        faults = [f"off the paper: {one}" for one in self.page.evaluate(_OFF_PAPER, PAPER)]
+        left = (kind for kind in ("button", "nav", "input") if self._seen(kind))
+        faults += [f"printed: {kind}" for kind in left]
+        faults += self._axe()
+        self.page.emulate_media(media="screen", color_scheme="light")
+        self.page.set_viewport_size({"width": 1280, "height": 900})
+        assert faults == [], "\n".join(faults)
+
+    def _seen(self, kind: str) -> bool:
+        return self.page.locator(kind).locator("visible=true").count() > 0
 
     def _picture(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

@@ -69,6 +69,7 @@ def test_an_auditor_reads_and_searches_the_log(
         assert len(lines(page)) == 50
         page.locator(".timeline summary", has_text="person/zoe").first.click()
         seen.look("audit")
+        seen.printed("audit")
         numbers = page.locator(".timeline dd:first-of-type").all_text_contents()
         page.get_by_role("link", name="Older").click()
         expect(page.get_by_role("heading", name="Older entries")).to_be_visible()
@@ -110,6 +111,7 @@ def test_the_whole_log_is_verified(chromium: Browser, world: World, auditor: Per
         page.get_by_text("Verify it without trusting").click()
         expect(page.get_by_role("button", name="Copy").first).to_be_visible()
         seen.look("audit-verified")
+        seen.printed("audit-verified")
     with window(chromium, world.url, auditor, scripts=False) as seen:
         page = seen.go("/audit")
         page.get_by_role("button", name="Verify the whole log now").click()

@@ -47,6 +47,7 @@ def test_a_person_of_an_institution_comes_back_signed_in(
     with auditors as (made, idp):
         with window(chromium, made.url) as seen:
             page = seen.go("/")
+            seen.look("sign-in-institution")
             idp.claims = {"sub": "u-2", "groups": ["somebody-else"]}
             page.get_by_role("link", name="Sign in at your institution").click()
             expect(page.get_by_role("heading", level=1)).to_contain_text("no role")

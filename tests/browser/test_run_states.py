@@ -115,6 +115,7 @@ def test_a_huge_run_can_be_read(chromium: Browser, world: World) -> None:
         expect(page.locator("[data-out=links]")).to_contain_text("fewer than this run has")
         page.keyboard.press("Home")
         seen.look("run-huge")
+        seen.printed("run-huge")
         page = seen.go(f"/studies/{world.study_id}/runs/compare?a={one}&b={two}")
         page.get_by_text("By two parties").first.click()
         page.get_by_text("Persons by the datasets that hold them").first.click()

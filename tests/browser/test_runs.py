@@ -67,7 +67,7 @@ def test_a_run_is_started_followed_read_decided_anew_and_compared(
         page.get_by_role("button", name="Start this run").click()
         expect(page.get_by_text("This page follows it")).to_be_visible()
         first = run_of(page)
-        expect(page.get_by_text("No worker was heard of")).to_be_visible()
+        expect(page.get_by_text("No worker has been heard of")).to_be_visible()
         seen.look("run-queued")
 
         # Cancelled only under its own name, though the page's script is not asked.
@@ -92,6 +92,7 @@ def test_a_run_is_started_followed_read_decided_anew_and_compared(
         expect(shown).to_be_visible()
         expect(page.get_by_role("heading", name="Link rate by dataset")).to_be_visible()
         seen.look("run-done")
+        seen.printed("run-done")
 
         # Estimates of two of the parties; moving the threshold shows what the server worked out.
         both = page.get_by_role("link", name="enclave and imaging")

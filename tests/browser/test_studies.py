@@ -122,6 +122,7 @@ def test_a_draft_says_who_has_to_confirm_and_its_signed_file_is_there(
         expect(page.get_by_role("cell", name="linkage, questions, deliveries")).to_be_visible()
         expect(page.get_by_text("Sealed packages: 90 days after")).to_be_visible()
         seen.look("study-draft")
+        seen.printed("study-draft")
         signed = SignedStudy.model_validate_json(download(page, "Download the signed study"))
         assert signed == made.signed
     with window(chromium, world.url, steward) as seen:
@@ -249,7 +250,7 @@ def test_a_study_is_closed_reopened_closed_and_destroyed(
         close(page, study_id, scripts=scripts)
         expect(page.get_by_role("status")).to_contain_text("The study is closed")
         expect(page.locator("[aria-current=step]")).to_contain_text("Closed")
-        page.get_by_role("button", name="Reopen it").click()
+        page.get_by_role("button", name="Reopen the study").click()
         expect(page.locator("[aria-current=step]")).to_contain_text("Linking")
         close(page, study_id, scripts=scripts)
         if scripts:
@@ -272,6 +273,7 @@ def test_a_study_is_closed_reopened_closed_and_destroyed(
         certificate.check(made.signed)
         if scripts:
             seen.look("study-destroyed")
+            seen.printed("study-destroyed")
     with window(chromium, world.url, steward, scripts=scripts) as seen:
         page = seen.go(f"/studies/{study_id}")
         expect(page.get_by_role("link", name="Download the certificate")).to_be_visible()
