@@ -36,7 +36,7 @@ from sites.cohort.config import ImagingConfig
 from sites.cohort.dates import require_countable
 from sites.cohort.imaging import ImagingAnswer, evaluate
 from sites.cohort.manifest import cover_manifest
-from sites.outbox import send_once
+from sites.outbox import SENT_BEFORE, send_once, was_forgotten
 from sites.questions import require_approved, require_delivering, require_epoch, require_usable
 from sites.session import Session
 from sites.terms import require_terms, terms_allow
@@ -68,7 +68,8 @@ def answer_everything(session: Session) -> dict[str, str]:
             except (Conflict, CohortRefused, SourceRefused) as fault:
                 done[question.question_id] = f"NOT ANSWERED: {fault.message}"
                 continue
-            done[question.question_id] = f"answered: {fits:,} subjects fit"
+            said = f"answered: {fits:,} subjects fit"
+            done[question.question_id] = _or_forgotten(session, question.question_id, said)
             mark_answered(session, question.question_id)
         delivery_id = question.delivery_id or ""
         if delivery_id and _unsent(session, delivery_id):
@@ -77,9 +78,15 @@ def answer_everything(session: Session) -> dict[str, str]:
             except (NotAllowed, Conflict) as fault:  # also of which records were withdrawn since
                 done[delivery_id] = f"NOT SENT: {fault.message}"
                 continue
-            done[delivery_id] = f"rows of {rows:,} subjects sent"
+            said = f"rows of {rows:,} subjects sent"
+            done[delivery_id] = _or_forgotten(session, delivery_id, said)
             mark_answered(session, delivery_id)
     return done
+
+
+def _or_forgotten(session: Session, subject: str, said: str) -> str:
+    """Return `said`, or that the broker had something of this site for `subject` already."""
+    return SENT_BEFORE if was_forgotten(session, subject) else said
 
 
 def waiting(session: Session) -> dict[str, str]:

@@ -29,6 +29,11 @@ from linkage.sealing import Context, PublicIdentity, seal
 from sites.session import Session
 from sites.vault import Vault
 
+SENT_BEFORE = (
+    "sent before, by this site; the first one stands. This private folder is older than that: if it"
+    " was restored from a backup, docs/agent.md says what else it has forgotten; if the broker was,"
+    " see linkage-site accept-restored"
+)
 _FORGOTTEN = b"sent before this private folder was restored"
 """In place of the digest of what was sent."""
 

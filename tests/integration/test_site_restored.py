@@ -13,7 +13,8 @@ import pytest
 
 from linkage.cohort.spec import parse_spec
 from sites.agent_tasks import SENT_BEFORE
-from sites.answers import imaging_of
+from sites.allowing import allow
+from sites.answers import answer_everything, imaging_of, waiting
 from sites.asking import ask, read_counts
 from sites.enclave import join
 from sites.outbox import was_sent
@@ -71,6 +72,8 @@ def test_what_was_sent_before_the_backup_stands_and_is_said_once(
     question = made.job.job_id
     world = sites.world
     assert world.finish(f"{world.path}/jobs/{question}")["state"] == "done"
+    with sites.session("imaging") as imaging:
+        assert list(waiting(imaging)) == [question]
     copies = {party: backed_up(sites, party) for party in ("imaging", "enclave")}
     by_policy = [("done", "by policy")]
     assert said(sites, "imaging", question) == by_policy
@@ -81,6 +84,12 @@ def test_what_was_sent_before_the_backup_stands_and_is_said_once(
         restore(sites, party, copies[party])
         assert said(sites, party, question) == [("done", SENT_BEFORE)]
         assert said(sites, party, question) == []
+    # By hand, too.
+    restore(sites, "imaging", copies["imaging"])
+    with sites.session("imaging") as imaging:
+        allow(imaging, imaging.broker.question(imaging.study_id, question), by="person")
+        assert answer_everything(imaging) == {question: SENT_BEFORE}
+        assert answer_everything(imaging) == {}
     # The counts are those of the first answer, and the question goes on to its cohort.
     with sites.session("enclave") as enclave:
         assert read_counts(enclave, question, tmp_path / "keys") == told
