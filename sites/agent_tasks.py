@@ -31,7 +31,7 @@ from sites.allowing import POLICY, allow, allowed_by, withdraw
 from sites.answers import answer_imaging, imaging_of, is_answered, mark_answered, send_rows
 from sites.counted import knows_reader
 from sites.ended import remember_ended
-from sites.outbox import was_forgotten, was_sent
+from sites.outbox import SENT_BEFORE, was_forgotten, was_sent
 from sites.questions import decide, decided, require_usable
 from sites.session import Session
 from sites.terms import terms_allow
@@ -44,11 +44,6 @@ WORDS: dict[Kind, str] = {
     "join": "cohort of delivery",
 }
 
-SENT_BEFORE = (
-    "sent before, by this site; the first one stands. This private folder is older than that: if it"
-    " was restored from a backup, docs/agent.md says what else it has forgotten; if the broker was,"
-    " see linkage-site accept-restored"
-)
 TOO_MANY_SMALL = (
     "many questions of this epoch were answered with small numbers, which together tell of single"
     " persons (docs/counts.md), so this one waits for a yes"
