@@ -149,7 +149,8 @@ def size_drawing(report: Mapping[str, Any]) -> Markup | None:
 
 def rate_drawing(parts: Sequence[Held]) -> Markup:
     """Draw which share of each dataset's persons another one holds as well."""
-    rows = [drawings.Bar(one.letter, one.rate, f"{one.rate:.1%}") for one in parts]
+    texts = [f"{100 * one.rate:.1f}\N{NARROW NO-BREAK SPACE}%" for one in parts]
+    rows = [drawings.Bar(p.letter, p.rate, text) for p, text in zip(parts, texts, strict=True)]
     return drawings.bars(rows, "Share of each dataset's persons that another dataset holds as well")
 
 

@@ -77,6 +77,7 @@ def _estimated(one: ComparedFigure) -> Row:
     change = ""
     if both and one.first_interval is not None:
         change = f"{(one.second or 0) - (one.first or 0):+.4f}".replace("-", MINUS)
+        change = change if change.strip(f"+{MINUS}.0") else ""  # none that is read
     return Row(
         _named(one.about, _NAMES[one.figure]),
         _share(one.first, one.first_interval),
