@@ -12,8 +12,8 @@ from tests.broker_world import World, make_world, running
 from tests.browser.looking import person, window
 from tests.strata_world import MARKED, marked_packages
 
-N = 1_600
-PEOPLE = {"imaging": range(N), "enclave": range(N // 2, N + N // 2), "claims": range(N, N + 100)}
+N = 1_000
+PEOPLE = {"imaging": range(N), "enclave": range(N // 2, N + N // 2), "claims": range(N, N + 60)}
 
 
 def groups_of(people: np.ndarray) -> Sequence[np.ndarray]:
