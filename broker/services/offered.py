@@ -65,8 +65,9 @@ class OfferedLists:
     def heads(self, grant: Grant) -> list[OfferedHead]:
         """Return the heads of the lists that are there, by party; values are in them."""
         with self.database.read() as connection:
-            rows = _lists(connection, grant.study)
-        return [_head(row) for row in rows]
+            here = _parties(connection, grant.study)
+            rows = offered.lists(connection, grant.study.id)
+        return [_head(row) for row in rows if row.party in here]
 
     def take(self, grant: Grant, body: Receiving) -> OfferTaken:
         """
@@ -142,7 +143,7 @@ class OfferedLists:
             return ConceptsFound(page=1, more=False, cut=False, found=())
         study_id = grant.study.id
         with self.database.read() as connection:
-            parties = [row.party for row in _lists(connection, grant.study)]
+            parties = _parties(connection, grant.study)
             exact = offered.exactly(
                 connection,
                 study_id,
@@ -174,14 +175,14 @@ class OfferedLists:
     def named(self, grant: Grant, ids: Collection[int]) -> dict[int, str]:
         """Return the names of those concepts that somebody offers, by id."""
         with self.database.read() as connection:
-            parties = {row.party for row in _lists(connection, grant.study)}
+            parties = _parties(connection, grant.study)
             rows = offered.exactly(connection, grant.study.id, ids=ids, code="", domain=None)
         return {row.concept_id: row.name for row in rows if row.party in parties}
 
     def units(self, grant: Grant) -> dict[int, str]:
         """Return the names of the units of values that somebody offers, by concept id."""
         with self.database.read() as connection:
-            parties = {row.party for row in _lists(connection, grant.study)}
+            parties = _parties(connection, grant.study)
             rows = offered.of_domain(connection, grant.study.id, domain="unit", most=MOST_FOUND)
         return {row.concept_id: row.name for row in rows if row.party in parties}
 
@@ -193,12 +194,11 @@ def folded(text: str) -> str:
     return " ".join(plain.split())
 
 
-def _lists(connection: Connection, study: RegisteredStudy) -> list[ListRow]:
-    """Return the lists that still hold: a new epoch may drop a party, or raise the minimum cell."""
-    parties = {one.id for one in study.config.party}
+def _parties(connection: Connection, study: RegisteredStudy) -> list[str]:
+    """Return whose lists hold still: a new epoch may drop a party, or raise the minimum cell."""
+    known = {one.id for one in study.config.party}
     least = study.config.study.minimum_cell
-    rows = offered.lists(connection, study.id)
-    return [row for row in rows if row.party in parties and row.least >= least]
+    return [one for one in offered.parties(connection, study.id, least=least) if one in known]
 
 
 def _rows(party: str, concepts: Iterable[OfferedConcept]) -> list[ConceptRow]:

@@ -53,6 +53,13 @@ def lists(connection: Connection, study_id: str) -> list[ListRow]:
     return [ListRow(**row) for row in found]
 
 
+def parties(connection: Connection, study_id: str, *, least: int) -> list[str]:
+    """Return whose lists stand for at least so many persons an entry, ascending."""
+    c = offered_list.c
+    wanted = select(c.party).where(c.study_id == study_id, c.least >= least).order_by(c.party)
+    return list(connection.execute(wanted).scalars())
+
+
 def find(connection: Connection, study_id: str, party: str) -> ListRow | None:
     """Return a party's list."""
     c = offered_list.c

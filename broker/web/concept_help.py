@@ -135,9 +135,9 @@ def help_for(visit: Visit, rows: Sequence[Row]) -> ConceptHelp:
         n: offered.search(grant, _search(rows[n], act if act is not None else Act("find", n)))
         for n in asked[:_MOST_SEARCHES]
     }
-    return ConceptHelp(
-        heads, offered.named(grant, sorted(ids)[:_MOST_NAMED]), found, offered.units(grant), act
-    )
+    names = offered.named(grant, sorted(ids)[:_MOST_NAMED])
+    units = {} if act is not None and act.verb in ("find", "names") else offered.units(grant)
+    return ConceptHelp(heads, names, found, units, act)
 
 
 def names_in(visit: Visit, content: object) -> list[tuple[int, str]]:

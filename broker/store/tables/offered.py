@@ -33,6 +33,7 @@ offered_concept = Table(
     Column("standard", String(1), nullable=False),
     Index("ix_offered_concept_id", "study_id", "concept_id"),
     Index("ix_offered_concept_code", "study_id", "code_folded"),
+    Index("ix_offered_concept_domain", "study_id", "domain"),
     # A search reads a list from its beginning: on SQLite its rows lie in that order.
     sqlite_with_rowid=False,
 )

@@ -44,6 +44,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_offered_concept_id", "offered_concept", ["study_id", "concept_id"])
     op.create_index("ix_offered_concept_code", "offered_concept", ["study_id", "code_folded"])
+    op.create_index("ix_offered_concept_domain", "offered_concept", ["study_id", "domain"])
 
 
 def downgrade() -> None:
