@@ -25,8 +25,11 @@ LASTS_DAYS = 14
 MOST_SPECIFICATION_BYTES = 64 * 1024
 _MOST_NAME, _MOST_KEYS = 64, 2048
 
-Kind = Literal["ask", "decide", "consent", "remark"]
-KINDS: tuple[Kind, ...] = ("ask", "decide", "consent", "remark")
+Kind = Literal["ask", "decide", "consent", "remark", "allow", "deliver"]
+KINDS: tuple[Kind, ...] = ("ask", "decide", "consent", "remark", "allow", "deliver")
+DEFAULT_KINDS: tuple[Kind, ...] = KINDS[:4]
+"""What a site carries out that names people and no kinds: neither `allow` nor `deliver`."""
+
 Standing = Literal["waiting", "done", "refused", "withdrawn", "expired"]
 """waiting: for the party's agent. done, refused: settled by it. withdrawn: by its person."""
 
@@ -138,7 +141,44 @@ class ProposedRemark(Message):
         return "" if self.answers else f'linkage-cohort ask {self.question_id} "YOUR WORDS"'
 
 
-Body = Annotated[Ask | Decide | Consent | ProposedRemark, Field(discriminator="kind")]
+class Allow(Message):
+    """A steward says yes to answering a question with counts, and no more than that."""
+
+    kind: Literal["allow"] = "allow"
+    question_id: Id
+    spec_hash: Hex256
+
+    @property
+    def about(self) -> str:
+        """The question."""
+        return self.question_id
+
+    @property
+    def command(self) -> str:
+        """What the person runs instead, at the party's site."""
+        return f"linkage-site allow {self.question_id}"
+
+
+class Deliver(Message):
+    """A steward of the enclave orders the delivery of a question that every side approved."""
+
+    kind: Literal["deliver"] = "deliver"
+    question_id: Id
+    spec_hash: Hex256
+
+    @property
+    def about(self) -> str:
+        """The question."""
+        return self.question_id
+
+    @property
+    def command(self) -> str:
+        """What the person runs instead, at the party's site."""
+        return f"linkage-cohort deliver {self.question_id}"
+
+
+AnyBody = Ask | Decide | Consent | ProposedRemark | Allow | Deliver
+Body = Annotated[AnyBody, Field(discriminator="kind")]
 
 
 class ProposalRequest(Message):
@@ -188,6 +228,6 @@ class ProposalSettled(Message):
     result: Id | Literal[""] = ""
 
 
-def body_digest(body: Ask | Decide | Consent | ProposedRemark) -> str:
+def body_digest(body: AnyBody) -> str:
     """SHA-256, hex, of the canonical JSON; the audit log names it, and never the text."""
     return hashlib.sha256(body.canonical()).hexdigest()

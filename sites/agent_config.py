@@ -21,7 +21,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from linkage.messages import Name
-from linkage.proposal_messages import KINDS, Kind
+from linkage.proposal_messages import DEFAULT_KINDS, KINDS, Kind
 from linkage.strict_toml import Fault, FaultHere, Place, Strict
 from linkage.study import Identifier
 
@@ -49,7 +49,7 @@ class AgentConfig(Strict):
     cohorts: at the enclave, the folder in which cohorts are built; without it
     `linkage-site join` builds them. purpose: what differs for a purpose of the study. portal:
     accounts at the broker of people who decide and ask in its portal for this party; portal_kinds:
-    what of it.
+    what of it, "allow" and "deliver" only where they are named.
     """
 
     every: int = Field(default=60, ge=SHORTEST_S, le=LONGEST_S)
@@ -60,7 +60,9 @@ class AgentConfig(Strict):
     cohorts: Place | None = None
     purpose: tuple[PurposeRule, ...] = Field(default=(), max_length=50)
     portal: tuple[Name, ...] = Field(default=(), max_length=50)
-    portal_kinds: tuple[Kind, ...] = Field(default=KINDS, min_length=1, max_length=len(KINDS))
+    portal_kinds: tuple[Kind, ...] = Field(
+        default=DEFAULT_KINDS, min_length=1, max_length=len(KINDS)
+    )
 
     @field_validator("purpose")
     @classmethod

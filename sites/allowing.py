@@ -12,7 +12,8 @@ more: an approval is a yes too, a denial takes every other yes away.
 from __future__ import annotations
 
 import json
-from typing import Literal
+import time
+from typing import Any, Literal
 
 from linkage.errors import KeyRefused, NotAllowed
 from linkage.messages import QuestionState
@@ -20,13 +21,14 @@ from sites.questions import asked_hash, decided
 from sites.session import Session
 from sites.terms import require_terms
 
-PERSON, POLICY = "person", "policy"
 By = Literal["person", "policy"]
+PERSON: By = "person"
+POLICY: By = "policy"
 
 
-def allow(session: Session, question: QuestionState, *, by: By) -> None:
+def allow(session: Session, question: QuestionState, *, by: By, said_at: int | None = None) -> None:
     """
-    Keep the yes to answering this question with counts.
+    Keep the yes to answering this question with counts. said_at: Unix seconds; default: now.
 
     Raises NotAllowed where the steward said no: only another decision of the steward undoes that;
     and where this party's terms forbid the use.
@@ -37,16 +39,35 @@ def allow(session: Session, question: QuestionState, *, by: By) -> None:
             f"the steward of {session.party!r} denied this question, or took the approval back",
             hint="`linkage-cohort approve` replaces that, if the steward thinks better of it",
         )
-    kept = json.dumps({"asked": asked_hash(question), "by": by}).encode()
-    session.vault.keep(_name(question.question_id), kept)
+    at = int(time.time()) if said_at is None else said_at
+    _keep(session, question.question_id, asked=asked_hash(question), by=by, at=at)
 
 
 def withdraw(session: Session, question_id: str) -> bool:
-    """Take the yes back; False where there was none. What was answered stays answered."""
-    path = session.vault.folder / "kept" / _name(question_id)
-    there = path.exists()
-    path.unlink(missing_ok=True)
+    """
+    Take the yes back; False where there was none. What was answered stays answered.
+
+    When that was stays written down: no older yes, of the portal, then comes after it.
+    """
+    there = bool(_kept(session, question_id).get("by"))
+    _keep(session, question_id, asked="", by="", at=int(time.time()))
     return there
+
+
+def forget(session: Session, question_id: str) -> None:
+    """Forget a policy's yes that the site file does not give any more."""
+    (session.vault.folder / "kept" / _name(question_id)).unlink(missing_ok=True)
+
+
+def said_at(session: Session, question: QuestionState) -> tuple[int, bool]:
+    """
+    Return when a person last said yes here or took it back, Unix seconds, and whether that is a yes
+    to the question as it now reads; 0 where nobody did.
+    """
+    kept = _kept(session, question.question_id)
+    if kept.get("by") == POLICY:
+        return 0, False
+    return int(kept.get("at", 0)), kept.get("asked") == asked_hash(question)
 
 
 def allowed_by(session: Session, question: QuestionState) -> str | None:
@@ -54,11 +75,7 @@ def allowed_by(session: Session, question: QuestionState) -> str | None:
     decision = decided(session, question)
     if decision is not None:
         return "steward" if decision == "approve" else None
-    try:
-        found = session.vault.kept(_name(question.question_id))
-        kept = json.loads(found) if found else {}
-    except (KeyRefused, ValueError):
-        return None
+    kept = _kept(session, question.question_id)
     return str(kept["by"]) if kept.get("asked") == asked_hash(question) else None
 
 
@@ -70,6 +87,19 @@ def require_answerable(session: Session, question: QuestionState) -> None:
             hint="`linkage-site allow` lets it be answered with counts; `linkage-cohort approve`"
             " also lets its rows go",
         )
+
+
+def _kept(session: Session, question_id: str) -> dict[str, Any]:
+    try:
+        found = session.vault.kept(_name(question_id))
+        return dict(json.loads(found)) if found else {}
+    except (KeyRefused, ValueError, TypeError):
+        return {}
+
+
+def _keep(session: Session, question_id: str, *, asked: str, by: str, at: int) -> None:
+    kept = json.dumps({"asked": asked, "by": by, "at": at}).encode()
+    session.vault.keep(_name(question_id), kept)
 
 
 def _name(question_id: str) -> str:

@@ -18,9 +18,11 @@ from linkage.commitments import require_shown
 from linkage.errors import Conflict, KeyRefused, NotAllowed
 from linkage.messages import QuestionRequest, QuestionState
 from linkage.proposal_messages import (
+    Allow,
     Ask,
     Consent,
     Decide,
+    Deliver,
     ProposalSettled,
     ProposalState,
     ProposedRemark,
@@ -28,12 +30,15 @@ from linkage.proposal_messages import (
 from linkage.question_messages import Remark
 from linkage.sealing import PublicIdentity
 from sites.agent_tasks import Purposes
+from sites.allowing import PERSON, allow, said_at
 from sites.asking import last_day, request_of, require_date
 from sites.counted import mark_asked
 from sites.questions import (
     decide_about,
     newest_decision,
     remember,
+    require_approved,
+    require_delivering,
     require_epoch,
     require_usable,
 )
@@ -73,6 +78,10 @@ def prepare(session: Session, one: ProposalState, begun: Begun | None) -> Ready:
             return _consent(session, one, body)
         case ProposedRemark() as body:
             return _remark(session, one, body)
+        case Allow() as body:
+            return _allow(session, one, body)
+        case Deliver() as body:
+            return _deliver(session, one, body)
         case None:
             raise Conflict("the proposal says nothing", hint="propose it again")
 
@@ -107,6 +116,13 @@ def found(session: Session, one: ProposalState, begun: Begun) -> ProposalSettled
             mine = _signed_remark(session, one, body)
             there = any(state.remark == mine for state in said)
             return _done(body.question_id) if there else None
+        case Allow() as body:
+            question = session.broker.question(session.study_id, body.question_id)
+            there = said_at(session, question) == (one.made_at, True)
+            return _done(body.question_id) if there else None
+        case Deliver() as body:
+            ordered = session.broker.question(session.study_id, body.question_id).delivery_id
+            return _done(ordered) if ordered else None
         case None:
             return None
 
@@ -178,7 +194,7 @@ def _decide(session: Session, one: ProposalState, body: Decide) -> Ready:
         require_usable(question)
         require_epoch(session, question)
         require_date(expires)
-        _require_policy(session, question)
+        _require_policy(session, question, questions=True, deliveries=True)
 
     def act() -> ProposalSettled:
         decide_about(session, question, body.decision, expires=expires, decided_at=one.made_at)
@@ -196,15 +212,63 @@ def _question(session: Session, question_id: str, spec_hash: str) -> QuestionSta
     return question
 
 
-def _require_policy(session: Session, question: QuestionState) -> None:
+def _require_policy(
+    session: Session, question: QuestionState, *, questions: bool = False, deliveries: bool = False
+) -> None:
     """Raises NotAllowed where the site file refuses the purpose: the portal does not overrule."""
     purpose = Purposes(session).of(question.run_id)
     agent = session.site.agent
-    if "refuse" in (agent.for_questions(purpose), agent.for_deliveries(purpose)):
+    if (questions and agent.for_questions(purpose) == "refuse") or (
+        deliveries and agent.for_deliveries(purpose) == "refuse"
+    ):
         raise NotAllowed(
             "this site's policy refuses such questions, or gives no rows out for them",
             hint="the site's operator changes [agent], or decides with `linkage-cohort`",
         )
+
+
+# A steward allows counts alone, and orders a delivery
+
+
+def _allow(session: Session, one: ProposalState, body: Allow) -> Ready:
+    question = _question(session, body.question_id, body.spec_hash)
+    newest, yes = said_at(session, question)
+    if newest >= one.made_at and (newest, yes) != (one.made_at, True):
+        raise Conflict(
+            "somebody at this site said yes, or took a yes back, later than that",
+            hint="allow it again, if it is still meant",
+        )
+    require_shown(question)
+    require_usable(question)
+    require_epoch(session, question)
+    require_terms(session, question.use)
+    _require_policy(session, question, questions=True)
+
+    def act() -> ProposalSettled:
+        allow(session, question, by=PERSON, said_at=one.made_at)
+        return _done(question.question_id)
+
+    return Ready(Begun(one.digest), act)
+
+
+def _deliver(session: Session, one: ProposalState, body: Deliver) -> Ready:
+    enclave = session.signed.study.party_of_kind("enclave")
+    if enclave is None or enclave.id != session.party:
+        raise NotAllowed("the enclave orders deliveries", hint="propose it there")
+    question = _question(session, body.question_id, body.spec_hash)
+    require_shown(question)
+    require_terms(session, question.use)
+    require_delivering(session)
+    # Of this party as it signed it here; the broker asks for the other side's.
+    require_approved(session, question)
+    require_epoch(session, question)
+    _require_policy(session, question, deliveries=True)
+
+    def act() -> ProposalSettled:
+        job = session.broker.start_delivery(session.study_id, question.question_id)
+        return _done(job.job_id)
+
+    return Ready(Begun(one.digest), act)
 
 
 # A steward consents, and asks back

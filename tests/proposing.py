@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from linkage.messages import QuestionState
-from linkage.proposal_messages import Ask, Decide, ProposalRequest, ProposalState
+from linkage.proposal_messages import (
+    Allow,
+    Ask,
+    Decide,
+    Deliver,
+    ProposalRequest,
+    ProposalState,
+)
 from linkage.sealing import Identity
 from tests.broker_world import wait_for
 from tests.cohort_world import CONDITION, Sites
@@ -57,6 +64,11 @@ def decide(sites: Sites, question_id: str, decision: Any, **more: Any) -> Decide
     """Return a decision about a question as the broker shows it."""
     question = read(sites, question_id)
     return Decide(question_id=question_id, spec_hash=question.spec_hash, decision=decision, **more)
+
+
+def about(sites: Sites, kind: type[Allow | Deliver], question_id: str) -> Any:
+    """Return a yes to counts alone, or an order, about a question as the broker shows it."""
+    return kind(question_id=question_id, spec_hash=read(sites, question_id).spec_hash)
 
 
 def read(sites: Sites, question_id: str) -> QuestionState:

@@ -23,18 +23,21 @@ from broker.policy import Grant
 from broker.registered import RegisteredStudy
 from broker.services import releases, standing
 from broker.services.accounts import effective_roles
-from broker.services.questions import two_sides
+from broker.services.questions import require_approvals, two_sides
 from broker.store import accounts, proposals
 from broker.store.engine import Connection, Database
+from broker.store.jobs import JobRow
 from broker.store.proposals import WAITING, ProposalRow
 from linkage.errors import Conflict, NotAllowed, NotFound
 from linkage.messages import QuestionRequest
 from linkage.proposal_messages import (
     LASTS_DAYS,
+    Allow,
     Ask,
     Body,
     Consent,
     Decide,
+    Deliver,
     ProposalRequest,
     ProposalSettled,
     ProposalState,
@@ -44,6 +47,9 @@ from linkage.proposal_messages import (
 
 MOST_WAITING, MOST_A_DAY = 100, 500
 """Proposals of one person in one study: that wait, and that were made in a day."""
+
+_VOIDS = {"decide": ("decide", "allow", "deliver"), "consent": ("consent",)}
+"""By kind, what a newer one takes the place of: a decision is more than a yes or an order."""
 
 _DAY_S = 86_400
 _LASTS_S = LASTS_DAYS * _DAY_S
@@ -209,8 +215,9 @@ class Proposals:
         self, connection: Connection, grant: Grant, row: ProposalRow, newer: ProposalRow
     ) -> None:
         """Withdraw what this newer decision of the same person makes void."""
-        same = (row.party, row.kind, row.about) == (newer.party, newer.kind, newer.about)
-        if same and row.kind in ("decide", "consent") and row.begun_at is None:
+        same = (row.party, row.about) == (newer.party, newer.about)
+        void = _VOIDS.get(newer.kind, ())
+        if same and row.kind in void and row.begun_at is None:
             proposals.change(
                 connection,
                 row.id,
@@ -297,16 +304,40 @@ def _require_sense(
         row = releases.existing(connection, grant, body.release_id)
         if body.terms_hash != releases.terms_of(study, row).hash:
             raise Conflict("the release has other terms", hint="read the release again")
-    elif isinstance(body, Decide | ProposedRemark):
+    elif isinstance(body, Decide | ProposedRemark | Allow | Deliver):
         asked = standing.existing(connection, study, body.question_id)
         if QuestionRequest.model_validate_json(asked.request).spec_hash != body.spec_hash:
             raise Conflict("the question has another hash", hint="read the question again")
+        if isinstance(body, Allow | Deliver):
+            _require_doable(connection, study, request, asked, today=today)
     if isinstance(body, Decide) and body.decision == "approve":
         standing.require_rows(study)
     if isinstance(body, ProposedRemark) and body.answers:
         _, enclave = two_sides(study)
         if request.party != enclave:
             raise NotAllowed("the enclave answers, or the researcher", hint="ask back instead")
+
+
+def _require_doable(
+    connection: Connection,
+    study: RegisteredStudy,
+    request: ProposalRequest,
+    asked: JobRow,
+    *,
+    today: dt.date,
+) -> None:
+    """Refuse a yes or an order about a question that has ended, or by the wrong side."""
+    imaging, enclave = two_sides(study)
+    order = isinstance(request.body, Deliver)
+    if request.party not in ((enclave,) if order else (imaging, enclave)):
+        raise NotAllowed(
+            "a delivery is ordered by the enclave; counts are allowed by either side",
+            hint="its stewards do that",
+        )
+    standing.require_progress(connection, study, asked, today=today)
+    if order:
+        standing.require_rows(study)
+        require_approvals(connection, study, asked.id)
 
 
 def _concerns(row: ProposalRow, grant: Grant) -> bool:

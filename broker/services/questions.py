@@ -205,14 +205,7 @@ class Questions:
         with self.database.change() as connection:
             question = existing(connection, grant.study, question_id)
             require_rows(grant.study)
-            decided = jobs.approvals(connection, question.id)
-            waiting = [p for p in two_sides(grant.study) if decided.get(p) != "approve"]
-            denied = [p for p in decided if decided[p] != "approve"]
-            if waiting or denied:
-                raise NotAllowed(
-                    f"not approved by: {', '.join(sorted({*waiting, *denied}))}",
-                    hint="their stewards decide with `linkage-cohort approve`",
-                )
+            require_approvals(connection, grant.study, question.id)
             require_use(connection, question, today=_today())
             if begun := jobs.delivery_of(connection, question.id):
                 return job_state(begun)
@@ -238,6 +231,18 @@ class Questions:
                 detail={"question": question.id},
             )
             return job_state(row)
+
+
+def require_approvals(connection: Connection, study: RegisteredStudy, question_id: str) -> None:
+    """Raises NotAllowed naming who of those who have to has not approved a question's delivery."""
+    decided = jobs.approvals(connection, question_id)
+    waiting = [p for p in two_sides(study) if decided.get(p) != "approve"]
+    denied = [p for p in decided if decided[p] != "approve"]
+    if waiting or denied:
+        raise NotAllowed(
+            f"not approved by: {', '.join(sorted({*waiting, *denied}))}",
+            hint="their stewards decide with `linkage-cohort approve`",
+        )
 
 
 def two_sides(study: RegisteredStudy) -> tuple[str, str]:

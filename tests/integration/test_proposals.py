@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from linkage.messages import READER
-from linkage.proposal_messages import ProposalSettled, ProposedRemark
+from linkage.proposal_messages import Allow, Deliver, ProposalSettled, ProposedRemark
 from linkage.sealing import Identity
 from sites.agent import plan_of
 from sites.counted import open_counts
@@ -17,6 +17,7 @@ from tests.cohort_world import Sites
 from tests.people import Person
 from tests.proposing import (
     SPECIFICATION,
+    about,
     ask,
     decide,
     now,
@@ -248,6 +249,70 @@ def test_who_sees_and_may_what(
     wished = {"party": "imaging", "body": unknown.model_dump(mode="json")}
     assert problem(ines.call("POST", path, json=wished))[0] == 409
     assert problem(world.actor("admin").call("POST", path, json=wished))[0] == 403
+
+
+@pytest.fixture(scope="module")
+def other(sites: Sites) -> str:
+    """Another question, that the admin asked; nobody has said anything about it."""
+    return sites.ask(imaging={"modality": ["CT"]}, clinical={"any": True})
+
+
+def test_counts_alone_are_allowed_only_where_the_site_names_the_kind(
+    sites: Sites, ines: Person, other: str
+) -> None:
+    sites.write_site("imaging", IMAGING)
+    made = propose(sites, ines, "imaging", about(sites, Allow, other))
+    assert made.command == f"linkage-site allow {other}"
+    told = states(sites, "imaging")
+    assert "portal_kinds does not have 'allow'" in told[made.proposal_id]
+    assert not read(sites, other).answered, "not by default"
+    sites.write_site("imaging", IMAGING + '\nportal_kinds = ["allow"]')
+    assert states(sites, "imaging")[made.proposal_id] == f"done: allow {other}"
+    sites.look("imaging")
+    shown = read(sites, other)
+    assert shown.answered
+    assert shown.approvals == {}, "and no rows"
+
+
+def test_the_enclave_orders_what_all_have_approved(
+    sites: Sites, ines: Person, emil: Person, other: str
+) -> None:
+    from sites.questions import decide as by_command
+
+    path = f"{sites.world.path}/proposals"
+    order = about(sites, Deliver, other)
+    wished = {"party": "enclave", "body": order.model_dump(mode="json")}
+    assert "not approved by: enclave, imaging" in emil.call("POST", path, json=wished).text
+    for party in ("imaging", "enclave"):
+        with sites.session(party) as session:
+            by_command(session, other, "approve")
+    for who, party in ((ines, "imaging"), (ines, "enclave"), (emil, "imaging")):
+        wrong = {"party": party, "body": order.model_dump(mode="json")}
+        assert problem(who.call("POST", path, json=wrong))[:2] == (403, "not-allowed")
+    made = propose(sites, emil, "enclave", order)
+    sites.write_site("enclave", ENCLAVE)
+    assert "does not have 'deliver'" in states(sites, "enclave")[made.proposal_id]
+    assert read(sites, other).delivery_id is None, "not by default"
+    sites.write_site("enclave", ENCLAVE + '\nportal_kinds = ["deliver"]')
+    told = states(sites, "enclave")[made.proposal_id]
+    ordered = read(sites, other).delivery_id
+    assert told == f"done: deliver {other}"
+    assert now(sites, made.proposal_id).result == ordered
+    assert ordered
+    sites.world.finish(f"{sites.world.path}/jobs/{ordered}")
+
+
+def test_a_denial_takes_the_place_of_a_yes_and_of_an_order(sites: Sites, ines: Person) -> None:
+    question = sites.ask(imaging={"modality": ["CT"]}, clinical={"any": True})
+    yes = propose(sites, ines, "imaging", about(sites, Allow, question))
+    deny = propose(sites, ines, "imaging", decide(sites, question, "deny"))
+    replaced = now(sites, yes.proposal_id)
+    assert (replaced.state, replaced.note) == ("withdrawn", f"replaced by {deny.proposal_id}")
+    sites.write_site("imaging", IMAGING)
+    states(sites, "imaging")
+    late = {"party": "imaging", "body": about(sites, Allow, question).model_dump(mode="json")}
+    answer = ines.call("POST", f"{sites.world.path}/proposals", json=late)
+    assert "denied by: imaging" in answer.text
 
 
 def test_the_log_has_digests_and_no_words(sites: Sites, question: str) -> None:

@@ -20,13 +20,15 @@ from broker.store import proposals
 from broker.store.engine import Database
 from broker.store.proposals import ProposalRow
 from linkage.messages import QuestionRequest, ReleaseRequest
-from linkage.proposal_messages import Consent, Decide
+from linkage.proposal_messages import Allow, Consent, Decide, Deliver
 from linkage.release_messages import ReleaseState
+from sites.allowing import allow, allowed_by
+from sites.allowing import withdraw as withdraw_yes
 from sites.questions import decide as by_command
 from tests.broker_world import make_world, problem, running
 from tests.cohort_world import TWO_PARTIES, Sites
 from tests.people import Person
-from tests.proposing import decide, now, propose, read, states, steward
+from tests.proposing import about, decide, now, propose, read, states, steward
 
 PORTAL = 'portal = ["ines"]'
 DAY = 86_400
@@ -201,6 +203,73 @@ def test_the_sites_policy_stands_above_the_portal(
     assert signed(sites, question) is None
     revoke = decide(sites, question, "revoke")
     assert "has approved nothing" in told(sites, tables, invented(sites, revoke))
+
+
+ALL = PORTAL + '\nportal_kinds = ["decide", "consent", "remark", "allow", "deliver"]'
+
+
+def test_a_yes_to_counts_is_for_who_and_what_the_site_names(
+    sites: Sites, tables: Database, question: str
+) -> None:
+    yes = about(sites, Allow, question)
+    row = invented(sites, yes)
+    assert "portal_kinds does not have 'allow'" in told(sites, tables, row)
+    write(tables, "DELETE FROM proposal WHERE id = :id", id=row.id)
+    sites.write_site("imaging", ALL)
+    steward(sites, "imaging", "other")
+    assert "does not name 'other'" in told(sites, tables, invented(sites, yes, person="other"))
+    other = sites.ask(imaging={"modality": ["MR"]}, clinical={"any": True})
+    swapped = yes.model_copy(update={"question_id": other})
+    assert "another one than was read" in told(sites, tables, invented(sites, swapped))
+    row = invented(sites, yes)
+    assert told(sites, tables, row) == f"done: allow {question}"
+    with sites.session("imaging") as session:
+        shown = session.broker.question(session.study_id, question)
+        assert allowed_by(session, shown) == "person"
+        # Taken back by command: neither that proposal nor an older one brings it back.
+        withdraw_yes(session, question)
+    (sites.folder / "imaging/private/kept/proposals" / row.id).unlink()
+    write(
+        tables, "UPDATE proposal SET state = 'waiting', begun_at = NULL WHERE id = :id", id=row.id
+    )
+    assert "later than that" in states(sites, "imaging")[row.id]
+    with sites.session("imaging") as session:
+        assert allowed_by(session, shown) is None
+        allow(session, shown, by="person")
+        by_command(session, question, "deny")
+    assert "denied" in told(sites, tables, invented(sites, yes, made_at=int(time.time()) + 1))
+    sites.write_site("imaging", f'{ALL}\nquestions = "refuse"')
+    assert "policy refuses" in told(sites, tables, invented(sites, about(sites, Allow, other)))
+    sites.write_site("imaging", PORTAL)
+
+
+def test_a_delivery_is_ordered_by_the_enclave_alone_and_as_it_approved(
+    sites: Sites, tables: Database, question: str
+) -> None:
+    sites.write_site("imaging", ALL)
+    order = about(sites, Deliver, question)
+    assert "the enclave orders" in told(sites, tables, invented(sites, order))
+    named = ALL.replace("ines", "emil")
+    sites.write_site("enclave", named)
+    steward(sites, "enclave", "emil")
+
+    def enclave(**changed: str) -> str:
+        body = order.model_copy(update=changed)
+        row = invented(sites, body, person="emil", party="enclave")
+        with tables.change() as connection:
+            proposals.add(connection, row)
+        return states(sites, "enclave").get(row.id, "never seen")
+
+    assert "did not approve" in enclave()
+    with sites.session("enclave") as session:
+        by_command(session, question, "approve")
+    assert "not approved by: imaging" in enclave()
+    assert "another one than was read" in enclave(spec_hash="0" * 64)
+    assert read(sites, question).delivery_id is None
+    sites.write_site("enclave", f'{named}\ndeliveries = "refuse"')
+    assert "policy refuses" in enclave()
+    for party in ("imaging", "enclave"):
+        sites.write_site(party, PORTAL if party == "imaging" else "")
 
 
 def test_what_ended_is_not_approved(sites: Sites, tables: Database, question: str) -> None:

@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
-from linkage.proposal_messages import ProposedRemark
+from linkage.proposal_messages import Allow, Deliver, ProposedRemark
 from linkage.sealing import Identity
+from sites.allowing import allowed_by
+from sites.allowing import withdraw as withdraw_yes
+from sites.questions import decide as by_command
 from sites.questions import decided
 from tests.broker_world import make_world, problem, running
 from tests.cohort_world import Sites
 from tests.people import Person
-from tests.proposing import ask, decide, now, propose, read, researcher, steward
+from tests.proposing import about, ask, decide, now, propose, read, researcher, steward
 
 KILLED = -9
+INES = 'portal = ["ines"]\nportal_kinds = ["decide", "remark", "allow"]'
+ENCLAVE = 'portal = ["ada", "emil"]\nportal_kinds = ["ask", "deliver"]'
 KEY = Identity.generate("reader")
 _NUMBER = itertools.count()
 
@@ -28,8 +33,8 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     folder = tmp_path_factory.mktemp("killed")
     with running(make_world(folder)) as world:
         made = Sites(world, folder / "killed", imaging=range(30), enclave=range(10, 40))
-        made.write_site("imaging", 'portal = ["ines"]')
-        made.write_site("enclave", 'portal = ["ada"]')
+        made.write_site("imaging", INES)
+        made.write_site("enclave", ENCLAVE)
         yield made
         made.close()
 
@@ -147,7 +152,45 @@ def test_what_was_done_stays_done_though_it_would_be_refused_now(
     """Killed between the signed decision and its settling, while the policy changed."""
     made = propose(sites, ines, "imaging", decide(sites, question, "approve"))
     killed(sites, "imaging", "after", "/approvals")
-    sites.write_site("imaging", 'portal = ["ines"]\ndeliveries = "refuse"')
+    sites.write_site("imaging", INES + '\ndeliveries = "refuse"')
     assert sites.agent("imaging") == 0
     assert now(sites, made.proposal_id).state == "done", "the broker holds the signed approval"
-    sites.write_site("imaging", 'portal = ["ines"]')
+    sites.write_site("imaging", INES)
+
+
+@pytest.mark.parametrize("step", ["/begin", "/delivery", "/settle"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_delivery_is_ordered_once(sites: Sites, question: str, when: str, step: str) -> None:
+    emil = steward(sites, "enclave", "emil")
+    for party in ("imaging", "enclave"):
+        with sites.session(party) as session:
+            by_command(session, question, "approve")
+    before = entries(sites, "delivery queued")
+    made = propose(sites, emil, "enclave", about(sites, Deliver, question))
+    killed(sites, "enclave", when, step)
+    assert sites.agent("enclave") == 0, sites.log("enclave")
+    done = now(sites, made.proposal_id)
+    assert (done.state, done.result) == ("done", read(sites, question).delivery_id)
+    assert entries(sites, "delivery queued") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("when", "step"),
+    [(when, step) for when in ("before", "after") for step in ("/begin", "/settle")],
+)
+def test_a_yes_to_counts_is_kept_once_and_can_be_taken_back(
+    sites: Sites, ines: Person, question: str, when: str, step: str
+) -> None:
+    made = propose(sites, ines, "imaging", about(sites, Allow, question))
+    killed(sites, "imaging", when, step)
+    with sites.session("imaging") as session:
+        shown = session.broker.question(session.study_id, question)
+        there = allowed_by(session, shown) == "person"
+        assert there == (step == "/settle"), "it is there before it is told"
+        if there:
+            withdraw_yes(session, question)
+    assert sites.agent("imaging") == 0, sites.log("imaging")
+    assert now(sites, made.proposal_id).state == "done"
+    with sites.session("imaging") as session:
+        said = allowed_by(session, session.broker.question(session.study_id, question))
+    assert said == (None if there else "person"), "what was taken back since stays taken back"
