@@ -27,7 +27,7 @@ from linkage.messages import (
     QUESTION_IDS,
     QuestionState,
 )
-from sites.allowing import POLICY, allow, allowed_by, withdraw
+from sites.allowing import POLICY, allow, allowed_by, forget
 from sites.answers import answer_imaging, imaging_of, is_answered, mark_answered, send_rows
 from sites.counted import knows_reader
 from sites.ended import remember_ended
@@ -207,7 +207,7 @@ def forget_old_policy(session: Session, task: Task) -> None:
     """Take a policy's yes back that the site file does not give any more."""
     kept = allowed_by(session, task.question) == POLICY
     if kept and session.site.agent.for_questions(task.purpose) != "auto":
-        withdraw(session, task.question.question_id)
+        forget(session, task.question.question_id)
 
 
 def is_counted(session: Session, task: Task) -> bool:
