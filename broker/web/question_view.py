@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from broker.policy import Grant
 from broker.services.question_lines import QuestionLine, Stage
 from broker.services.questions import two_sides
+from broker.services.relay import SharedReport
 from broker.web.concept_help import names_in
 from broker.web.question_form import Checked, checked
 from broker.web.visits import Visit
@@ -89,8 +90,8 @@ def waits_for(line: QuestionLine, grant: Grant) -> str:
     return words
 
 
-def next_step(visit: Visit, line: QuestionLine) -> str:
-    """Return what the visitor does next, in one sentence."""
+def next_step(visit: Visit, line: QuestionLine, shared: SharedReport | None = None) -> str:
+    """Return what the visitor does next, in one sentence. shared: the report of the cohort."""
     party = visit.grant.viewer
     if line.stage in ("ended", "failed"):
         anew = "Ask anew, if you still want to know." if is_researcher(visit) else ""
@@ -98,19 +99,23 @@ def next_step(visit: Visit, line: QuestionLine) -> str:
     if is_researcher(visit):
         if line.asks:
             return "A steward asks you something: answer below."
-        return "Read the counts." if line.counted else "Nothing for you now."
+        read = "Read the report." if shared else "Read the counts."
+        return read if line.counted else "Nothing for you now."
     if party and party in line.asks:
         return "You asked back; the researcher has to answer. You may decide meanwhile."
+    if line.stage in ("approved", "delivery-failed") and party == two_sides(visit.grant.study)[1]:
+        return "Order the delivery."
     if party and party in line.waits and line.stage in ("asked", "answered", "counted"):
         return "Decide: approve, deny, or ask back."
     return "Nothing for you now."
 
 
-def stand(state: QuestionState, grant: Grant) -> str:
-    """Return what the forms and counts of a question's page depend on, as a word."""
+def stand(state: QuestionState, grant: Grant, shared: SharedReport | None) -> str:
+    """Return what the forms, counts and report of a question's page depend on, as a word."""
     mine = state.approvals.get(grant.viewer, "open")
-    parts = (mine, state.delivery_id or "none", bool(state.stopped), state.counted)
-    return "-".join(str(one).lower() for one in parts)
+    offers = (may_allow(state, grant), may_order(state, grant))
+    seen = (bool(state.stopped), state.counted, shared is not None, *offers, *state.open_asks)
+    return "-".join(str(one).lower() for one in (mine, state.delivery_id or "none", *seen))
 
 
 def own_half(state: QuestionState, grant: Grant) -> Half | None:
@@ -151,6 +156,20 @@ def may_decide(state: QuestionState, party: str) -> tuple[str, ...]:
         return ("revoke",)
     offered = () if state.stopped or state.delivery_id else ("approve",)
     return offered if mine in ("deny", "revoke") else (*offered, "deny")
+
+
+def may_allow(state: QuestionState, grant: Grant) -> bool:
+    """Is a yes to counts alone of use, which this side's steward has not denied?"""
+    undecided = state.approvals.get(grant.viewer) is None
+    return undecided and state.state == "done" and not (state.stopped or state.counted)
+
+
+def may_order(state: QuestionState, grant: Grant) -> bool:
+    """May the enclave's steward order the delivery?"""
+    imaging, enclave = two_sides(grant.study)
+    approved = {party for party, said in state.approvals.items() if said == "approve"}
+    ready = {imaging, enclave} <= approved == set(state.approvals)
+    return grant.viewer == enclave and ready and not (state.stopped or state.delivery_id)
 
 
 def _pretty(content: Mapping[str, object]) -> str:

@@ -10,7 +10,7 @@ from broker.policy import Action
 from broker.services.questions import two_sides
 from broker.web import question_view as view
 from broker.web.rendering import page, see_other
-from broker.web.stewards import decide_from, remark_from
+from broker.web.stewards import allow_from, decide_from, deliver_from, remark_from
 from broker.web.visits import PageMay, Visit
 from linkage.cohort.question_words import leaving
 from linkage.errors import NotFound
@@ -37,7 +37,8 @@ def question(visit: Reader, question_id: str, seen: str = "") -> Response:
     """Show one question. seen: what a page that looks again shows; other forms need a new page."""
     grant, broker = visit.grant, visit.broker
     state = broker.questions.state(grant, question_id)
-    if visit.partial and seen != view.stand(state, grant):
+    shared = broker.relay.report(grant, question_id)
+    if visit.partial and seen != view.stand(state, grant, shared):
         return Response(status_code=204, headers={"hx-refresh": "true"})
     line = broker.question_lines.line(grant, question_id)
     if line is None:
@@ -50,6 +51,7 @@ def question(visit: Reader, question_id: str, seen: str = "") -> Response:
         view=view,
         state=state,
         line=line,
+        shared=shared,
         said=broker.remarks.all(grant, question_id),
         proposals=proposals,
         half=view.own_half(state, grant),
@@ -65,6 +67,20 @@ def question(visit: Reader, question_id: str, seen: str = "") -> Response:
 def decide(visit: Proposer, question_id: str) -> Response:
     """Propose a decision to the steward's own party."""
     visit.broker.proposals.make(visit.grant, decide_from(visit, question_id))
+    return see_other(f"/studies/{visit.grant.study.id}/questions/{question_id}", "proposed")
+
+
+@router.post("/{question_id}/allow")
+def allow(visit: Proposer, question_id: str) -> Response:
+    """Propose to the steward's own party to answer with counts, and no more."""
+    visit.broker.proposals.make(visit.grant, allow_from(visit, question_id))
+    return see_other(f"/studies/{visit.grant.study.id}/questions/{question_id}", "proposed")
+
+
+@router.post("/{question_id}/deliver")
+def deliver(visit: Proposer, question_id: str) -> Response:
+    """Propose to the enclave to order the delivery."""
+    visit.broker.proposals.make(visit.grant, deliver_from(visit, question_id))
     return see_other(f"/studies/{visit.grant.study.id}/questions/{question_id}", "proposed")
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from broker.web.visits import Visit
 from linkage.errors import Conflict
 from linkage.messages import Decision
-from linkage.proposal_messages import Decide, ProposalRequest, ProposedRemark
+from linkage.proposal_messages import Allow, Decide, Deliver, ProposalRequest, ProposedRemark
 
 
 def decide_from(visit: Visit, question_id: str) -> ProposalRequest:
@@ -51,6 +51,24 @@ def remark_from(visit: Visit, question_id: str) -> ProposalRequest:
         raise Conflict(
             "that cannot be sent", hint="3 to 1,000 letters, and nothing about a person"
         ) from None
+    return ProposalRequest(party=_party(visit), body=body)
+
+
+def allow_from(visit: Visit, question_id: str) -> ProposalRequest:
+    """Return the yes to counts alone that was posted. Raises Conflict."""
+    return _about(visit, Allow, question_id)
+
+
+def deliver_from(visit: Visit, question_id: str) -> ProposalRequest:
+    """Return the order of a delivery that was posted. Raises Conflict."""
+    return _about(visit, Deliver, question_id)
+
+
+def _about(visit: Visit, kind: type[Allow | Deliver], question_id: str) -> ProposalRequest:
+    try:
+        body = kind(question_id=question_id, spec_hash=visit.text("spec_hash"))
+    except ValidationError:
+        raise Conflict("the form is not this question's", hint="load the page again") from None
     return ProposalRequest(party=_party(visit), body=body)
 
 

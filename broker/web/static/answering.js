@@ -39,7 +39,8 @@ for (const form of document.querySelectorAll("form[data-answer]")) {
     event.preventDefault();
     try {
       await answer(form, key);
-      window.location.reload();
+      form.reset();
+      document.dispatchEvent(new Event("portal:reload"));  // typed.js keeps other answers
     } catch (fault) {
       const told = form.querySelector("[role=alert]");
       told.textContent = fault.message;
