@@ -49,6 +49,11 @@ def ada(sites: Sites) -> Person:
     return researcher(sites)
 
 
+@pytest.fixture(scope="module")
+def emil(sites: Sites) -> Person:
+    return steward(sites, "enclave", "emil")
+
+
 @pytest.fixture
 def question(sites: Sites) -> str:
     return sites.ask(imaging={"modality": ["CT"]}, clinical={"any": True})
@@ -160,8 +165,9 @@ def test_what_was_done_stays_done_though_it_would_be_refused_now(
 
 @pytest.mark.parametrize("step", ["/begin", "/delivery", "/settle"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_delivery_is_ordered_once(sites: Sites, question: str, when: str, step: str) -> None:
-    emil = steward(sites, "enclave", "emil")
+def test_a_delivery_is_ordered_once(
+    sites: Sites, emil: Person, question: str, when: str, step: str
+) -> None:
     for party in ("imaging", "enclave"):
         with sites.session(party) as session:
             by_command(session, question, "approve")
