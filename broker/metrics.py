@@ -54,7 +54,25 @@ HINDERED = Counter(
     "linkage_worker_hindered", "Times the worker could not do its rounds.", registry=REGISTRY
 )
 _METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"}
-_SIGN_INS = ("/v1/token", "/v1/session", "/v1/invitations/accept")
+_REFUSED = frozenset({401, 403, 429})
+_SIGN_INS = {
+    **dict.fromkeys(
+        (
+            ("POST", "/v1/token"),
+            ("POST", "/v1/session"),
+            ("GET", "/v1/session/provider/back"),
+            ("POST", "/v1/invitations/open"),
+            ("POST", "/v1/invitations/accept"),
+            ("POST", "/sign-in"),
+        ),
+        _REFUSED,
+    ),
+    # The portal's pages answer a code that opens nothing like any form that does not hold.
+    **dict.fromkeys(
+        (("POST", "/invitation"), ("POST", "/invitation/accept")), _REFUSED | frozenset({422})
+    ),
+}
+"""Where somebody signs in, and the statuses that say that nobody did."""
 
 
 def answered(method: str, route: str, status: int, seconds: float, size: int) -> None:
@@ -64,7 +82,7 @@ def answered(method: str, route: str, status: int, seconds: float, size: int) ->
     REQUEST_SECONDS.labels(route).observe(seconds)
     if known == "PUT" and 200 <= status < 300:
         UPLOADED.inc(size)
-    if known == "POST" and route in _SIGN_INS and status in (401, 403, 429):
+    if status in _SIGN_INS.get((known, route), ()):
         FAILED_SIGN_INS.inc()
 
 
