@@ -85,9 +85,7 @@ def test_a_wrong_password_counts_wherever_it_is_typed(world: World) -> None:
         lambda: httpx.post(f"{world.url}/v1/session", json=person, headers=own),
         lambda: httpx.post(f"{world.url}/sign-in", data=person, headers=own),
         lambda: httpx.post(f"{world.url}/invitation", data={"invitation": "x" * 32}, headers=own),
-        lambda: httpx.post(
-            f"{world.url}/v1/invitations/open", json={"invitation_secret": "x" * 32}
-        ),
+        lambda: httpx.post(f"{world.url}/v1/invitations/open", json=code),
     )
     for attempt in attempts:
         before = value(scraped("server"), failed)
