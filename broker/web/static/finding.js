@@ -8,8 +8,8 @@ form.addEventListener("keydown", (event) => {
 });
 
 // A criterion that came anew changes what the question comes to.
-form.addEventListener("htmx:afterSwap", (event) => {
+form.addEventListener("htmx:load", (event) => {
   if (!event.target.id.startsWith("criterion-")) return;
-  const field = form.elements.title;
-  field.dispatchEvent(new Event("input", { bubbles: true }));
+  const numbers = event.target.querySelector('[name$="-ids"]');
+  numbers.dispatchEvent(new Event("input", { bubbles: true }));
 });
