@@ -6,8 +6,8 @@ Arrow layout, one row a record (docs/formats-packages.md):
     group              uint32, not null: rows of one group are one person, as the site found
     clk:<id>           fixed_size_binary(l / 8), null where the record has no such CLK
     match_keys         fixed_size_list(fixed_size_binary(16), R), null where the rule gives no key
-    strata             fixed_size_binary(V), not null: a mark a variable (linkage.strata); the column is
-                       there only where the manifest attests marks
+    strata             fixed_size_binary(V), not null: a mark a variable (linkage.strata); only
+                       where the manifest attests marks
 The order of `match_keys` is that of the study file; so is that of the `clk:` columns.
 """
 
