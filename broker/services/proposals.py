@@ -24,6 +24,7 @@ from broker.registered import RegisteredStudy
 from broker.services import releases, standing
 from broker.services.accounts import effective_roles
 from broker.services.questions import require_approvals, two_sides
+from broker.services.settling import require_signed
 from broker.store import accounts, proposals
 from broker.store.engine import Connection, Database
 from broker.store.jobs import JobRow
@@ -164,7 +165,8 @@ class Proposals:
         """
         Take what the party's agent says became of it; the same again is one.
 
-        Raises Conflict where it waits no more, or was done without having been begun.
+        Raises Conflict where it waits no more, or was done without having been begun, or is a
+        decision that the party has not signed.
         """
         with self.database.change() as connection:
             row = _existing(connection, grant, proposal_id)
@@ -176,6 +178,8 @@ class Proposals:
                 raise Conflict(f"the proposal is {state}", hint="nothing is to be done for it")
             if settled.state == "done" and row.begun_at is None:
                 raise Conflict("the proposal was not begun", hint="begin it, then do it")
+            if settled.state == "done":
+                require_signed(connection, row, _BODY.validate_json(row.body))
             proposals.change(
                 connection,
                 row.id,

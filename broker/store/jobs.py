@@ -127,6 +127,14 @@ def approvals(connection: Connection, question_id: str) -> dict[str, str]:
     return {row.party: row.decision for row in connection.execute(wanted)}
 
 
+def decision_of(connection: Connection, about: str, party: str) -> tuple[str, int] | None:
+    """Return a party's decision about a question or release, and when it came, Unix seconds."""
+    a = approval.c
+    wanted = select(a.decision, a.decided_at).where(a.question_id == about, a.party == party)
+    found = connection.execute(wanted).first()
+    return (found.decision, found.decided_at) if found else None
+
+
 def approval_texts(connection: Connection, job_id: str) -> dict[str, str]:
     """Return the decisions by party, as they were signed."""
     wanted = select(approval.c.party, approval.c.approval).where(approval.c.question_id == job_id)

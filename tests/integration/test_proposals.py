@@ -209,6 +209,23 @@ def test_a_refused_question_says_what_to_mend(
     assert str(sites.folder) not in mine["note"]
 
 
+def test_a_thief_of_the_sites_token_does_not_tell_a_steward_that_it_was_done(
+    sites: Sites, ines: Person, question: str
+) -> None:
+    """Who has the token and not the key cannot decide, and cannot say that somebody did."""
+    made = propose(sites, ines, "imaging", decide(sites, question, "deny"))
+    thief, at = sites.world.actor("imaging"), f"{sites.world.path}/proposals/{made.proposal_id}"
+    thief.post(f"{at}/begin").raise_for_status()
+    said = thief.post(f"{at}/settle", ProposalSettled(state="done", result=question))
+    assert problem(said)[:2] == (409, "conflict")
+    assert "signed decision is not here" in problem(said)[2]
+    assert now(sites, made.proposal_id).state == "waiting"
+    assert read(sites, question).approvals == {}
+    # What she reads is at worst a refusal, and then she decides again.
+    thief.post(f"{at}/settle", ProposalSettled(state="refused")).raise_for_status()
+    assert now(sites, made.proposal_id).state == "refused"
+
+
 def test_who_sees_and_may_what(
     sites: Sites, ada: Person, ines: Person, emil: Person, question: str
 ) -> None:
