@@ -162,6 +162,7 @@ def test_a_concept_is_found_by_name_and_added_by_keyboard(
         page.get_by_role("button", name="One more criterion").click()
         second = page.get_by_role("group", name="Criterion 2")
         second.get_by_label("Find concepts").fill("chest")
+        second.get_by_role("button", name="Find", exact=True).click()  # scripts may not run yet
         second.get_by_role("button", name="Add Plain chest X-ray").click()
         expect(second.get_by_label("Kind of record")).to_have_value("procedure")
 
