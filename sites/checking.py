@@ -42,7 +42,8 @@ def check_source(
     """
     Read the whole source as `tokenize` would. extra: columns that it reads besides.
 
-    Raises what it would raise: SourceRefused, RowRejected. Memory: 8 bytes a record, to find repeated record ids.
+    Raises what it would raise: SourceRefused, RowRejected. Memory: 8 bytes a record, to find
+    repeated record ids.
     """
     reading = source.reading(dt.date.today())
     intake = Intake(source, open_source(source, fields, extra), reading, quarantine=quarantine)

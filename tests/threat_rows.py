@@ -171,8 +171,8 @@ ATTACKS = (
         "cohort analyst",
         "differencing, planted members plus one target, averaging, two accounts",
         "counts moved by a keyed amount per set of persons, then minimum cell and rounding; one-way"
-        " tables with merged categories; a ledger of the study in which near sets read the same, and"
-        " by which a person is in ten small numbers of an epoch at most",
+        " tables with merged categories; a ledger of the study in which near sets read the same,"
+        " and by which a person is in ten small numbers of an epoch at most",
         "ten numbers about one person, each among known members, tell in .70 of rounds, each epoch"
         " anew (docs/counts.md, What remains); a study may set noise = 0",
     ),

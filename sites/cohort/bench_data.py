@@ -20,7 +20,8 @@ LUNG_CANCER, CREATININE = 443388, 3016723
 """
 3016723: Creatinine [Mass/volume] in Serum or Plasma, LOINC 2160-0; checked. 443388: Malignant tumor
 of lung; a public OHDSI study takes what is below it as its lung cancers, its name itself was not
-seen. The data here are made, so nothing depends on it; look it up in your vocabulary before you ask.
+seen. The data here are made, so nothing depends on it; look it up in your vocabulary before you
+ask.
 """
 
 SHARES: Mapping[str, float] = {

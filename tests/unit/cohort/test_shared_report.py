@@ -203,9 +203,7 @@ def test_counts_after_a_report_read_as_the_report(source: OmopSource, tmp_path: 
         assert counted(source, ledger).persons == report["persons"]
 
 
-def test_what_is_left_of_what_may_be_told_is_for_counts(
-    source: OmopSource, tmp_path: Path
-) -> None:
+def test_what_is_left_of_what_may_be_told_is_for_counts(source: OmopSource, tmp_path: Path) -> None:
     """A table that was shown costs no more; another one would be too much."""
     ledger = ledger_in(tmp_path, small_answers=2)
     counts = counted(source, ledger)
