@@ -214,7 +214,8 @@ def test_it_opens_in_her_browser_alone_and_only_unaltered(
     expect(page.locator("#report svg")).to_have_count(0)
 
     def counts_instead(route: Route) -> None:
-        route.fulfill(response=route.fetch(url=route.request.url.replace("/report", "/counts")))
+        url = route.request.url.removesuffix("/report") + "/counts"
+        route.fulfill(response=route.fetch(url=url))
 
     hers.page.unroute("**/report")
     hers.page.route("**/report", counts_instead)
