@@ -28,7 +28,9 @@ def try_spec(
 
     loaded, asked = load_site(site), load_spec(spec)
     if dry_run:
-        would("count this site's own subjects", {"specification": asked.cohort.title}, as_json=as_json)
+        would(
+            "count this site's own subjects", {"specification": asked.cohort.title}, as_json=as_json
+        )
         return
     minimum = minimum_of(loaded)
     halves = tried(asked, loaded, minimum=minimum)
