@@ -17,7 +17,7 @@ from markupsafe import Markup
 _WIDTH = 480.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 470.0, 42.0, 190.0
 MINUS = "\N{MINUS SIGN}"
-_MOST_SETS = 24
+MOST_SETS = 24
 """Rows of an overlap plot; what is smaller is summed up in the table beside it."""
 _ROW = 26.0
 
@@ -62,7 +62,7 @@ def overlaps(sets: Sequence[tuple[Sequence[int], int]], columns: Sequence[str]) 
     sets: numbers of the columns that are in, and how many. columns: short names, as few characters
     as can be. Sets beyond the largest 24 are not drawn.
     """
-    shown = sets[:_MOST_SETS]
+    shown = sets[:MOST_SETS]
     step = min(26.0, 220.0 / max(1, len(columns)))
     start = 14.0 + step * len(columns) + 8
     widest = max((count for _, count in shown), default=1)
