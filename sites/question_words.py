@@ -72,7 +72,9 @@ def counts_in_words(counts: Mapping[str, Any]) -> Rows:
     rows["how to read it"] = (
         f"nothing below {least} is shown; {blurred}rounded to multiples of"
         f" {counts.get('rounding', 5)}; parts need not add up; what differs by few persons from"
-        " what was counted before reads the same"
+        " what was counted before reads the same; who is in as"
+        " many small numbers as the study allows is left out of further ones until the study's next"
+        " epoch, so many questions about one small cohort end in numbers that are too low"
     )
     for number, note in enumerate(counts.get("notes", ()), start=1):
         rows[f"note {number}"] = note
