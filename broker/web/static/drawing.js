@@ -20,6 +20,11 @@ export function shown(value) {
   return typeof value === "number" ? value.toLocaleString() : String(value ?? "hidden");
 }
 
+// A sentence in which `commands` stand between backticks, as the reports of the command line have them.
+export function said(text) {
+  return text.split("`").map((part, number) => (number % 2 ? make("code", {}, part) : part));
+}
+
 function lines(text, most) {
   const found = [""];
   for (const word of text.split(" ")) {

@@ -1,6 +1,6 @@
 // The report of a delivered cohort: fetched sealed, opened with the reading key that lies in this
 // browser, drawn here. No number goes anywhere, nor stays. docs/adr/0032 says what trust that takes.
-import { bars, distances, flow, howToRead, make, shown, table } from "./drawing.js";
+import { bars, distances, flow, howToRead, make, said, shown, table } from "./drawing.js";
 import { findKey, open } from "./reading-key.js";
 
 const place = document.getElementById("report");
@@ -30,7 +30,7 @@ function links(found) {
   const told = [];
   if (found.estimated_precision) told.push(make("p", {}, "The linkage's precision is estimated as ", make("strong", {}, found.estimated_precision), ", its recall as ", make("strong", {}, found.estimated_recall || "not told"), found.release ? ` (release ${found.release}).` : "."));
   if (found.evidence) told.push(table("Persons by evidence of their links", ["Evidence", "Persons"], pairs(found.evidence)));
-  if (found.why_not) told.push(make("p", { class: "soft" }, `${found.why_not}.`));
+  if (found.why_not) told.push(make("p", { class: "soft" }, ...said(`${found.why_not}.`)));
   return told;
 }
 
@@ -49,7 +49,7 @@ function show(report) {
   const print = make("button", { type: "button", class: "quiet no-print" }, "Print");
   print.addEventListener("click", () => window.print());
   all.replaceChildren(list,
-    make("div", { class: "notice wait" }, make("p", {}, make("strong", {}, "Before you believe a result")), make("ul", {}, ...report.notes.map((note) => make("li", {}, note)))),
+    make("div", { class: "notice wait" }, make("p", {}, make("strong", {}, "Before you believe a result")), make("ul", {}, ...report.notes.map((note) => make("li", {}, ...said(note))))),
     make("h3", {}, "From the question to the delivery"), drawing,
     make("h3", {}, "Who is in the cohort"), make("div", { class: "grid" }, ...tables(report)),
     make("h3", {}, "How like the population it is"), apart,
@@ -62,7 +62,7 @@ function show(report) {
       ...likeness.parts),
     make("h3", {}, "What it is of"),
     make("p", {}, `${report.title}. ${report.purpose}`), make("ul", {}, ...report.clinical.map((line) => make("li", {}, line))),
-    make("p", { class: "soft small" }, `Cohort made ${report.made_at}. Population: ${source}`),
+    make("p", { class: "soft small" }, `Cohort made ${new Date(report.made_at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}. Population: ${source}`),
     make("p", { class: "soft small" }, howToRead(report.rules)), print);
   all.hidden = false;
   redraw();
