@@ -240,7 +240,7 @@ def _explain(
     if fault["type"] == "missing":
         remedy = _remedy(_models_at(model, path[:-1], raw), path)
         return "is missing", remedy or "add it; see the commented examples in configs/"
-    if fault["type"] == "string_too_short" and not fault["input"]:
+    if fault["type"] == "string_too_short" and _at(raw, path) == "":
         remedy = _remedy(_models_at(model, path[:-1], raw), path)
         return "is empty", remedy or "write something, or leave the key out"
     if fault["type"] == "value_error":
