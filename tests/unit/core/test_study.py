@@ -40,6 +40,7 @@ def test_the_small_study_is_read_whole() -> None:
     [
         ('title = "A', 'titel = "A', "titel", "not a known key", "did you mean 'title'"),
         ('purpose = "To test with"\n', "", "[study]", "missing", "configs/"),
+        ('"To test with"', '""', "purpose", "is empty", "write something"),
         ('"date_of_birth", "sex"]', '"dob", "sex"]', '"dob"', "unknown field 'dob'", "known"),
         ('"last_name:sound"', '"last_name:snd"', "snd", "no transform 'snd'", "initial"),
         ('"last_name:sound"', '"email"', '"email"', "no party holds", "drop the rule"),
