@@ -217,12 +217,12 @@ def _left_out(sides: tuple[Shape, Shape], keys: tuple[str, ...]) -> Floats:
     """Return about how often each rule's key was nulled on either side: float64[keys]."""
     share = np.zeros(len(keys))
     for side in sides:
-        twice = np.array([attested_count(side, key) for key in keys], dtype=np.float64)
+        twice = np.array([_attested_count(side, key) for key in keys], dtype=np.float64)
         share += 2 * twice / max(1, side.people)
     return np.asarray(share)
 
 
-def attested_count(side: Shape, key: str) -> float:
+def _attested_count(side: Shape, key: str) -> float:
     """Return how many values two people shared: the middle of what rounds up to the count."""
     return max(0.0, side.collisions.get(key, 0) - ROUNDING)
 
@@ -326,7 +326,7 @@ def _attested(visible: _Rows, side: Shape, keys: tuple[str, ...], clks: int, sha
     )
     for number, key in enumerate(keys):
         bit = np.uint64(1 << number)
-        total = (attested_count(side, key) + UNSEEN) * share
+        total = (_attested_count(side, key) + UNSEEN) * share
         rows = max(1, len(picked))
         made.append(
             _Rows(

@@ -10,18 +10,10 @@ with N, R, S the matches, relatives and strangers to expect among all pairs whos
 Relatives are a kind of their own because a common surname, street and, for twins, birth date are
 then one coincidence, not three.
 
-u is CHANCE, unless both sites say it of random pairs of their own records (Answers.chance). m and r
-are learned from the pairs asked, each standing for as many as there were of its kind, by
+u is CHANCE, unless both sites say it of random pairs of their own records (Answers.chance). m, r
+and R are learned from the pairs asked, each standing for as many as there were of its kind, by
 expectation maximisation from the first model's N and from the priors below, which count as much as
-PRIOR_PAIRS pairs (m) and R pairs (r) and carry small studies.
-
-R is a first guess and is not learned: relatives become candidates only where a key agrees, so
-hardly any of them are asked about. What is known instead is how many pairs of different people
-share a key: the sites attest it. Where all fields of a rule agree, S u + R r is multiplied by the
-attested collisions over those that it foretells (`_collided`).
-
-Of middle names, the levels of strangers and relatives who agree on the first letter are learned,
-not how many agree: two initials are EQUAL, an initial and a name ALIKE, two names any of them.
+PRIOR_PAIRS pairs and carry small studies.
 
 What the first model knew of the pair is not added: its z and its keys are functions of the same
 fields, and would be counted twice. It has chosen the pair and given N.
@@ -31,29 +23,20 @@ Sources: Fellegi and Sunter 1969, doi:10.1080/01621459.1969.10501049 (m, u); Win
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
-from linkage.matching.evidence import attested_count
 from linkage.matching.looked_at import LookedAt, LookWeights
-from linkage.matching.missed import Rules
 from linkage.matching.second_look import Level, LookLevels, LookPairs, Looks
 
 LEVELS = len(Level)
 PRIOR_PAIRS = 10.0
 RELATIVES = 0.3
 """Relatives whom a record has in the other dataset, for each match: a first guess."""
-PRIOR_COLLISIONS = 2.0
-"""Collisions of a rule that the first guess of them is worth."""
-PRIOR_WRITTEN = 3.0
-"""Pairs that the first guess of the levels of middle names that agree is worth."""
 MOST_MATCHED = 0.95
 ROUNDS = 100
 SETTLED = 1e-6
@@ -97,131 +80,49 @@ def weigh_looks(
     levels: Sequence[LookLevels],
     shapes: Sequence[Shape],
     expected: Mapping[tuple[str, str], float],
-    rules: Rules | None = None,
 ) -> LookWeights:
     """
     Return the log weight of every pair that both sites answered.
 
     levels: as `compare` gave them. expected: by comparison, the matches that the first model
-    expects. rules: fields of the match-key rules; of others, attested collisions are not used.
+    expects.
     """
-    of = {s.party: s for s in shapes}
+    people = {s.party: s.people for s in shapes}
     found = {}
     for pairs, level in zip(looks.comparisons, levels, strict=True):
-        sides = of[pairs.parties[0]], of[pairs.parties[1]]
-        found[pairs.parties] = _weighed(pairs, level, sides, expected[pairs.parties], rules or {})
+        sizes = (people[pairs.parties[0]], people[pairs.parties[1]])
+        found[pairs.parties] = _weighed(pairs, level, sizes, expected[pairs.parties])
     return LookWeights(found)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Others:
-    """
-    Pairs that are no match, among those whose records are free.
-
-    strangers, relatives: how many. u, r: float64[fields, 4], their shares of the levels. free:
-    share of all cross pairs whose records are both free.
-    """
-
-    strangers: float
-    relatives: float
-    free: float
-    u: Floats
-    r: Floats
-
-    def log_count(self, shown: npt.NDArray[np.uint8]) -> Floats:
-        """Return the logarithm of how many show the levels of each row: float64[P]."""
-        by_chance = np.log(self.strangers) + _log_likelihood(shown, self.u)
-        by_kin = np.log(self.relatives) + _log_likelihood(shown, self.r)
-        return np.asarray(np.logaddexp(by_chance, by_kin), dtype=np.float64)
-
-    def as_written(self, field: int, column: npt.NDArray[np.uint8], weight: Floats) -> _Others:
-        """Return the same with the levels of a middle name that agrees as `column` has them."""
-        seen = np.bincount(column, weight, LEVELS)[Level.ALIKE :]
-        learned = self.u.copy(), self.r.copy()
-        for shares in learned:
-            agree = shares[field, Level.ALIKE - 1 :]
-            counts = seen + PRIOR_WRITTEN * agree / agree.sum()
-            shares[field, Level.ALIKE - 1 :] = agree.sum() * counts / counts.sum()
-        return replace(self, u=learned[0], r=learned[1])
-
-
 def _weighed(
-    pairs: LookPairs,
-    level: LookLevels,
-    sides: tuple[Shape, Shape],
-    expected: float,
-    rules: Rules,
+    pairs: LookPairs, level: LookLevels, people: tuple[int, int], expected: float
 ) -> LookedAt:
     asked = level.answered
     shown, weight = level.levels[asked], pairs.stands_for[asked]
     matches = max(expected, 0.5)
-    guess = others = _others(pairs.fields, level, sides, matches)
-    prior = np.array([_MATCH for _ in pairs.fields]).reshape(-1, LEVELS - 1)
-    m, log_weight = prior, np.zeros(len(shown))
+    strangers = 1.0
+    for count in people:
+        strangers *= max(1.0, count * (1 - min(MOST_MATCHED, matches / max(1, count))))
+    u = _log_likelihood(shown, _chance(pairs.fields, level.chance))
+    m_prior = np.array([_MATCH for _ in pairs.fields]).reshape(-1, LEVELS - 1)
+    r_prior = np.array([_RELATIVE[f] for f in pairs.fields]).reshape(-1, LEVELS - 1)
+    relatives, m_shares, r_shares = RELATIVES * matches, m_prior, r_prior
+    for_match = against = np.zeros(len(shown))
     for _ in range(ROUNDS):
-        before = log_weight
-        against = others.log_count(shown)
-        log_weight = np.log(matches) + _log_likelihood(shown, m) - against
-        log_weight -= _collided(pairs.fields, shown, sides, others, rules)
-        is_match = expit(log_weight)
-        m = _shares(shown, weight * is_match, prior, PRIOR_PAIRS)
-        kin = np.log(others.relatives) + _log_likelihood(shown, others.r) - against
-        r = _shares(shown, weight * (1 - is_match) * np.exp(kin), guess.r, guess.relatives)
-        others = replace(others, r=r)
-        if "middle_name" in pairs.fields:
-            at = pairs.fields.index("middle_name")
-            others = replace(guess, r=r).as_written(at, shown[:, at], weight * (1 - is_match))
-        if np.abs(log_weight - before).max(initial=0.0) < SETTLED:
+        before = for_match - against
+        for_match = np.log(matches) + _log_likelihood(shown, m_shares)
+        kin = np.log(relatives) + _log_likelihood(shown, r_shares)
+        against = np.logaddexp(np.log(strangers) + u, kin)
+        whole = np.logaddexp(for_match, against)
+        is_match, is_kin = np.exp(for_match - whole), np.exp(kin - whole)
+        m_shares = _shares(shown, weight * is_match, m_prior)
+        r_shares = _shares(shown, weight * is_kin, r_prior)
+        seen = float((weight * is_kin).sum())
+        relatives = (seen + PRIOR_PAIRS * RELATIVES) / (matches + PRIOR_PAIRS) * matches
+        if np.abs(for_match - against - before).max(initial=0.0) < SETTLED:
             break
-    return LookedAt(pairs.left[asked], pairs.right[asked], log_weight)
-
-
-def _others(
-    fields: Sequence[str], level: LookLevels, sides: tuple[Shape, Shape], matches: float
-) -> _Others:
-    one, other = sides
-    free = math.prod(1 - min(MOST_MATCHED, matches / max(1, s.people)) for s in sides)
-    return _Others(
-        strangers=max(1.0, one.people * other.people * free),
-        relatives=RELATIVES * matches,
-        free=free,
-        u=_chance(fields, level.chance),
-        r=np.array([_RELATIVE[f] for f in fields], dtype=np.float64).reshape(-1, LEVELS - 1),
-    )
-
-
-def _collided(
-    fields: Sequence[str],
-    shown: npt.NDArray[np.uint8],
-    sides: tuple[Shape, Shape],
-    others: _Others,
-    rules: Rules,
-) -> Floats:
-    """
-    Return the log of what S u + R r is multiplied by, of each pair; 0 where it agrees on no rule.
-
-    A rule agrees where its fields are EQUAL, those of which it takes a part ALIKE at least. Of
-    several rules the one counts that speaks most against the pair.
-    """
-    found = np.full(len(shown), -np.inf)
-    for rule in (key for key in sides[0].keys if key in sides[1].keys and key in rules):
-        parts = [name.partition(":") for name in rules[rule]]
-        if not all(field in fields for field, _, _ in parts):
-            continue
-        agrees, by_chance, by_kin = np.ones(len(shown), np.bool_), 1.0, 1.0
-        for field, _, part in parts:
-            at, least = fields.index(field), Level.ALIKE if part else Level.EQUAL
-            agrees &= shown[:, at] >= least
-            by_chance *= float(others.u[at, least - 1 :].sum())
-            by_kin *= float(others.r[at, least - 1 :].sum())
-        pairs = (others.strangers * by_chance + others.relatives * by_kin) / others.free
-        # Cross pairs, to pairs within each side: n (n - 1) / 2 for nA nB.
-        whole = sides[0].people * sides[1].people
-        within = sum(pairs * s.people * (s.people - 1) / 2 / max(1, whole) for s in sides)
-        attested = sum(attested_count(s, rule) for s in sides)
-        ratio = math.log((attested + PRIOR_COLLISIONS) / (within + PRIOR_COLLISIONS))
-        found[agrees] = np.maximum(found[agrees], ratio)
-    return np.where(np.isfinite(found), found, 0.0)
+    return LookedAt(pairs.left[asked], pairs.right[asked], for_match - against)
 
 
 def _chance(fields: Sequence[str], said: Mapping[str, Floats]) -> Floats:
@@ -231,9 +132,9 @@ def _chance(fields: Sequence[str], said: Mapping[str, Floats]) -> Floats:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _shares(shown: npt.NDArray[np.uint8], weight: Floats, prior: Floats, pairs: float) -> Floats:
-    """Return the shares of the levels, MISSING left out, on top of so many pairs of the prior."""
-    counts = pairs * prior
+def _shares(shown: npt.NDArray[np.uint8], weight: Floats, prior: Floats) -> Floats:
+    """Return the shares of the levels, MISSING left out, on top of PRIOR_PAIRS of the prior."""
+    counts = PRIOR_PAIRS * prior
     for field, column in enumerate(shown.T):
         counts[field] += np.bincount(column, weight, LEVELS)[Level.DIFFERENT :]
     shares: Floats = counts / counts.sum(axis=1, keepdims=True)

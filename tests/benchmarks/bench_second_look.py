@@ -36,7 +36,7 @@ from linkage.matching.second_look import Limits, LookLevels, Looks, choose, comp
 from linkage.matching.solve import solve
 from linkage.matching.weights import Weights, weigh
 from linkage.study import load_study
-from tests.integration.test_matching_quality import DATES, FILES, STUDY, datasets, rules
+from tests.integration.test_matching_quality import DATES, FILES, STUDY, datasets
 
 Figures = Mapping[tuple[str, str], tuple[float, float, float, float, float]]
 
@@ -78,8 +78,7 @@ def looked(
     shapes = tuple(shape_of(one) for one in made)
     finder = Finder({one.party: one for one in made}.__getitem__, seed=1)
     found = [finder.find(chunk) for chunk in plan(shapes)]
-    fields = rules()
-    before = weigh(shapes, found, rules=fields)
+    before = weigh(shapes, found)
     shared = {
         c.parties: fields_between(study, *c.parties, limits.fields) for c in before.comparisons
     }
@@ -107,8 +106,8 @@ def looked(
     ]
     expected = {c.parties: float(c.probability.sum()) for c in before.comparisons}
     levels = compare(chosen, answers)
-    looks = weigh_looks(chosen, levels, shapes, expected, fields)
-    after = weigh(shapes, found, rules=fields, looks=looks)
+    looks = weigh_looks(chosen, levels, shapes, expected)
+    after = weigh(shapes, found, looks=looks)
     return Looked(shapes, found, before, after, chosen, levels, looks)
 
 

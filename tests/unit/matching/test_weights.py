@@ -18,7 +18,7 @@ RULES = {
     "key-b": ("last_name", "date_of_birth"),
     "key-c": ("first_name", "date_of_birth"),
 }
-PINNED = {4: "52fbbbdf43498718"}
+PINNED = {3: "52fbbbdf43498718"}
 
 
 @pytest.fixture(scope="module")
