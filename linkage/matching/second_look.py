@@ -33,13 +33,6 @@ from linkage.records import Bytes2D
 
 UNCERTAIN = (0.1, 0.9)
 """Probabilities, ends included, between which a pair is asked about for its own sake."""
-STRATA = (0.01, 0.1, 0.3, 0.5, 0.7, math.nextafter(UNCERTAIN[1], 1), 0.99)
-"""
-Probabilities at which kinds of pairs begin. Of each kind an asked pair stands for as many as there
-are: doubts are asked about nearest to .5 first, so without kinds those would stand for the others.
-Decoys are taken of each kind in turn, so that the least sure of them, .01 to .1 and .9 to .99, come
-more often than they are: a look can still turn those.
-"""
 LEAST_DECOYS = 200
 """Decoys of a comparison, where it has as many: fewer teach too little about its fields."""
 CLOSE, ALIKE = 0.6, 0.4
@@ -199,17 +192,12 @@ def _doubts(
     return kept
 
 
-def _kinds(comparison: Comparison) -> npt.NDArray[np.int64]:
-    """Return the kind of each weighed pair, see STRATA: int64[P]."""
-    return np.searchsorted(np.array(STRATA), comparison.probability, side="right").astype(np.int64)
-
-
 def _decoys(comparison: Comparison, most: int, asked: Room, rng: np.random.Generator) -> list[int]:
-    """Return at most that many pairs that are no doubt, of each kind in turn, likely ones first."""
-    kinds, sure = _kinds(comparison), _reasons(comparison) != Reason.UNCERTAIN
+    """Return at most that many pairs that are no doubt, likely and unlikely ones in turn."""
+    reasons = _reasons(comparison)
     pools = [
-        rng.permutation(np.flatnonzero(sure & (kinds == kind))).tolist()
-        for kind in np.unique(kinds[sure])[::-1]
+        rng.permutation(np.flatnonzero(reasons == reason)).tolist()
+        for reason in (Reason.LIKELY, Reason.UNLIKELY)
     ]
     kept: list[int] = []
     while any(pools) and len(kept) < most:
@@ -226,18 +214,18 @@ def _decoys(comparison: Comparison, most: int, asked: Room, rng: np.random.Gener
 def _look(
     comparison: Comparison, fields: tuple[str, ...], rows: npt.NDArray[np.int64], draw: Draw
 ) -> LookPairs:
-    kinds = _kinds(comparison)
-    there = np.bincount(kinds, minlength=len(STRATA) + 1)
-    chosen = np.bincount(kinds[rows], minlength=len(STRATA) + 1)
+    there = np.bincount(_reasons(comparison), minlength=len(Reason))
+    reason = _reasons(comparison)[rows]
+    chosen = np.bincount(reason, minlength=len(Reason))
     drawn = draw(NONCE_BYTES * len(rows))
     return LookPairs(
         parties=comparison.parties,
         fields=fields,
         left=comparison.left[rows],
         right=comparison.right[rows],
-        reason=_reasons(comparison)[rows],
+        reason=reason,
         probability=comparison.probability[rows],
-        stands_for=(there / np.maximum(1, chosen))[kinds[rows]],
+        stands_for=(there / np.maximum(1, chosen))[reason],
         nonces=np.frombuffer(drawn, np.uint8).reshape(len(rows), NONCE_BYTES).copy(),
     )
 

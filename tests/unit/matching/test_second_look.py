@@ -147,28 +147,6 @@ def test_what_is_in_doubt_hides_among_decoys_or_is_not_asked(decoys: float) -> N
     assert (doubts == 0.5).sum() == min(30, len(doubts))
 
 
-def test_asked_pairs_stand_for_their_kind_only() -> None:
-    """Doubts that find no room are not those nearest to .5 over again; unsure decoys come first."""
-    count = 4_000
-    rows = np.arange(count, dtype=np.uint32)
-    p = np.concatenate(
-        [np.repeat(0.5, 100), np.repeat(0.15, 900), np.repeat(0.95, 50), np.repeat(0.9999, 2950)]
-    )
-    made = estimate(p, p, float(p.sum()))
-    all_of_it = Weights((Comparison(PARTIES, rows, rows, p, made),), made, ())
-    shapes = [Shape(party, count, count, (), (), {}, {}) for party in PARTIES]
-    form = forms_of(all_of_it, shapes, SHARED, most_per_record=1, most_per_run=400)
-    found = choose(
-        all_of_it, form, SHARED, Limits(400), seed=1, draw=np.random.default_rng(9).bytes
-    )
-    (pairs,) = found.comparisons
-    for at, there in ((0.5, 100), (0.15, 900), (0.95, 50), (0.9999, 2950)):
-        of_kind = pairs.probability == at
-        assert pairs.stands_for[of_kind].sum() == pytest.approx(there if of_kind.any() else 0)
-    assert (pairs.probability == 0.95).sum() == 50
-    assert set(pairs.stands_for[pairs.probability == 0.5].tolist()) == {1.0}
-
-
 def test_nobody_is_asked_where_nothing_is_in_doubt() -> None:
     made = weights()
     (one,) = made.comparisons
