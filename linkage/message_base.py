@@ -26,6 +26,10 @@ class Message(BaseModel):
         """Return the canonical JSON, RFC 8785. Raises PackageRefused where there is none."""
         return _canonical(self)
 
+    def to_json(self) -> bytes:
+        """Return the message as it is sent."""
+        return self.model_dump_json().encode()
+
 
 def _canonical(message: BaseModel, *, leave_out: frozenset[str] = frozenset()) -> bytes:
     try:
@@ -42,7 +46,8 @@ class SignedMessage(Message):
     A message with the base64 Ed25519 signature of everything else in it.
 
     added: fields that earlier versions of the software did not know. With its default such a field
-    is not signed, so that what was signed before still verifies.
+    is neither signed, so that what was signed before still verifies, nor sent, so that a broker
+    that was not upgraded yet takes the message.
     """
 
     added: ClassVar[frozenset[str]] = frozenset()
@@ -51,9 +56,15 @@ class SignedMessage(Message):
 
     def signed_bytes(self) -> bytes:
         """Return what is signed: kind of message and canonical JSON without the signature."""
-        unused = {f for f in self.added if getattr(self, f) == type(self).model_fields[f].default}
-        content = _canonical(self, leave_out=frozenset({"signature", *unused}))
+        content = _canonical(self, leave_out=frozenset({"signature", *self._unused()}))
         return type(self).__name__.encode() + b"\n" + content
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(exclude=self._unused()).encode()
+
+    def _unused(self) -> set[str]:
+        fields = type(self).model_fields
+        return {name for name in self.added if getattr(self, name) == fields[name].default}
 
     def sign(self, signer: KeyHolder) -> Self:
         """Return a copy signed by `signer`."""

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from linkage.messages import Count, Id, Message, Name
 
-Size = Annotated[int, Field(ge=0, le=2**53)]
-"""Of what is kept; more than a Count may be."""
+Size = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+"""Of what is kept; more than a Count may be, and as much as canonical JSON carries."""
 
 
 class QuotaUsage(Message):

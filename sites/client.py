@@ -147,7 +147,7 @@ class BrokerClient:
     def withdraw_datasets(self, said: Withdrawal) -> list[DatasetState]:
         """Take back dataset versions; returns those that were not withdrawn before."""
         path = f"/v1/studies/{said.study_id}/datasets/{said.uploader}/withdraw"
-        content = said.model_dump_json().encode()
+        content = said.to_json()
         return self._read(list[DatasetState], self._send("POST", path, content=content, json=True))
 
     def assertion_lists(self, study: str) -> list[AssertionListState]:
@@ -162,7 +162,7 @@ class BrokerClient:
 
     def ask_question(self, study: str, request: QuestionRequest, *, once: str = "") -> JobState:
         """Ask a question; once: an idempotency key, under which it is asked a single time."""
-        path, content = f"/v1/studies/{study}/questions", request.model_dump_json().encode()
+        path, content = f"/v1/studies/{study}/questions", request.to_json()
         return self._read(JobState, self._send("POST", path, content=content, json=True, once=once))
 
     def question(self, study: str, question_id: str) -> QuestionState:
@@ -182,7 +182,7 @@ class BrokerClient:
 
     def say(self, remark: Remark) -> list[RemarkState]:
         path = f"/v1/studies/{remark.study_id}/questions/{remark.question_id}/remarks"
-        content = remark.model_dump_json().encode()
+        content = remark.to_json()
         return self._read(list[RemarkState], self._send("POST", path, content=content, json=True))
 
     def sealed_counts(self, study: str, question_id: str) -> bytes:
@@ -311,7 +311,7 @@ class BrokerClient:
         body: Message | None = None,
         params: dict[str, str] | None = None,
     ) -> T:
-        content = body.model_dump_json().encode() if body is not None else None
+        content = body.to_json() if body is not None else None
         response = self._send(method, path, params=params, content=content, json=True)
         return self._read(answer, response)
 
@@ -371,7 +371,7 @@ class BrokerClient:
             self._http.build_request(
                 "POST",
                 "/v1/token",
-                content=request.model_dump_json(),
+                content=request.to_json(),
                 headers={"Content-Type": "application/json"},
             )
         )

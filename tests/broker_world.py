@@ -128,7 +128,7 @@ class Actor:
         self, path: str, body: messages.Message | None = None, **params: Any
     ) -> httpx.Response:
         """POST a message."""
-        content = body.model_dump_json() if body is not None else None
+        content = body.to_json() if body is not None else None
         kind = {"Content-Type": "application/json"}
         return self.call("POST", path, content=content, params=params, headers=kind)
 
