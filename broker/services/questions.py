@@ -135,7 +135,7 @@ class Questions:
             before = decisions_of(connection, row.id).get(party)
             if before == approval:
                 return _state(connection, row, grant)
-            text = approval.model_dump_json()
+            text = approval.to_json().decode()
             jobs.set_approval(connection, row.id, party, approval.decision, text, int(time.time()))
             delivery = jobs.delivery_of(connection, row.id)
             audit.record(

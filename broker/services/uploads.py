@@ -67,7 +67,7 @@ class Uploads:
         """
         study = grant.study
         check_manifest(manifest, study, grant.uploader, self.limits)
-        text = manifest.model_dump_json()
+        text = manifest.to_json().decode()
         row = studies.DatasetRow(
             study_id=study.id,
             uploader=grant.uploader,
