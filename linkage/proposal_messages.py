@@ -77,19 +77,24 @@ class Ask(Message):
         return "linkage-cohort request cohort.toml"
 
 
-class Decide(Message):
-    """A steward decides about a question. until: of an approval, its last day, UTC."""
+class _OfAQuestion(Message):
+    """spec_hash: of the question as the person saw it, which the party's agent compares."""
 
-    kind: Literal["decide"] = "decide"
     question_id: Id
     spec_hash: Hex256
-    decision: Decision
-    until: dt.date | None = None
 
     @property
     def about(self) -> str:
         """The question."""
         return self.question_id
+
+
+class Decide(_OfAQuestion):
+    """A steward decides about a question. until: of an approval, its last day, UTC."""
+
+    kind: Literal["decide"] = "decide"
+    decision: Decision
+    until: dt.date | None = None
 
     @property
     def command(self) -> str:
@@ -117,7 +122,7 @@ class Consent(Message):
         return f"linkage-site release {self.decision} {self.release_id}"
 
 
-class ProposedRemark(Message):
+class ProposedRemark(_OfAQuestion):
     """
     A steward asks the researcher back, or at the enclave answers a question back.
 
@@ -125,15 +130,8 @@ class ProposedRemark(Message):
     """
 
     kind: Literal["remark"] = "remark"
-    question_id: Id
-    spec_hash: Hex256
     text: _Line
     answers: int = Field(default=0, ge=0, le=MOST_REMARKS)
-
-    @property
-    def about(self) -> str:
-        """The question."""
-        return self.question_id
 
     @property
     def command(self) -> str:
@@ -141,17 +139,10 @@ class ProposedRemark(Message):
         return "" if self.answers else f'linkage-cohort ask {self.question_id} "YOUR WORDS"'
 
 
-class Allow(Message):
+class Allow(_OfAQuestion):
     """A steward says yes to answering a question with counts, and no more than that."""
 
     kind: Literal["allow"] = "allow"
-    question_id: Id
-    spec_hash: Hex256
-
-    @property
-    def about(self) -> str:
-        """The question."""
-        return self.question_id
 
     @property
     def command(self) -> str:
@@ -159,17 +150,10 @@ class Allow(Message):
         return f"linkage-site allow {self.question_id}"
 
 
-class Deliver(Message):
+class Deliver(_OfAQuestion):
     """A steward of the enclave orders the delivery of a question that every side approved."""
 
     kind: Literal["deliver"] = "deliver"
-    question_id: Id
-    spec_hash: Hex256
-
-    @property
-    def about(self) -> str:
-        """The question."""
-        return self.question_id
 
     @property
     def command(self) -> str:
