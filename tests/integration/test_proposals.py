@@ -189,7 +189,7 @@ def test_an_older_proposal_does_not_undo_a_newer_decision(
             SPECIFICATION.replace(
                 SPECIFICATION[SPECIFICATION.index("concept_id") :], 'concept_set = "/etc/passwd"\n'
             ),
-            "send the items, not a file",
+            "Send the items, not a file",
         ),
         ("x = " + "[" * 60_000, "nested too deeply"),
         ("x = ", "is not valid TOML"),
@@ -210,17 +210,17 @@ def test_a_refused_question_says_what_to_mend(
 
 
 def test_a_thief_of_the_sites_token_does_not_tell_a_steward_that_it_was_done(
-    sites: Sites, ines: Person, question: str
+    sites: Sites, ines: Person, other: str
 ) -> None:
     """Who has the token and not the key cannot decide, and cannot say that somebody did."""
-    made = propose(sites, ines, "imaging", decide(sites, question, "deny"))
+    made = propose(sites, ines, "imaging", decide(sites, other, "deny"))
     thief, at = sites.world.actor("imaging"), f"{sites.world.path}/proposals/{made.proposal_id}"
     thief.post(f"{at}/begin").raise_for_status()
-    said = thief.post(f"{at}/settle", ProposalSettled(state="done", result=question))
+    said = thief.post(f"{at}/settle", ProposalSettled(state="done", result=other))
     assert problem(said)[:2] == (409, "conflict")
     assert "signed decision is not here" in problem(said)[2]
     assert now(sites, made.proposal_id).state == "waiting"
-    assert read(sites, question).approvals == {}
+    assert read(sites, other).approvals == {}
     # What she reads is at worst a refusal, and then she decides again.
     thief.post(f"{at}/settle", ProposalSettled(state="refused")).raise_for_status()
     assert now(sites, made.proposal_id).state == "refused"
