@@ -143,26 +143,25 @@ class OfferedLists:
             return ConceptsFound(page=1, more=False, cut=False, found=())
         study_id = grant.study.id
         with self.database.read() as connection:
-            parties = _parties(connection, grant.study)
-            exact = offered.exactly(
+            parties = [one for one in _parties(connection, grant.study) if asked.party in ("", one)]
+            hits = offered.exactly(
                 connection,
                 study_id,
                 ids=_ids(words),
                 code=" ".join(words),
                 domain=asked.domain,
             )
+            exact = [row for row in hits if row.party in parties]
             named: list[ConceptRow] = []
             cut = False
             # A number or code that is there is what was meant: names need not be read.
             read = [] if exact and any(one.isdigit() for one in words[0]) else parties
             for party in read:
-                if asked.party in ("", party):
-                    rows = offered.with_words(
-                        connection, study_id, party, words, domain=asked.domain, most=MOST_FOUND
-                    )
-                    named += rows
-                    cut = cut or len(rows) == MOST_FOUND
-        exact = [row for row in exact if row.party in parties and asked.party in ("", row.party)]
+                rows = offered.with_words(
+                    connection, study_id, party, words, domain=asked.domain, most=MOST_FOUND
+                )
+                named += rows
+                cut = cut or len(rows) == MOST_FOUND
         ordered = _together([*exact, *sorted(named, key=lambda row: _rank(row, words))])
         start = (asked.page - 1) * PAGE
         return ConceptsFound(
