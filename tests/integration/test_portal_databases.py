@@ -190,6 +190,8 @@ def read(text: str) -> list[str]:
     """Return what people read on a page; what differs from broker to broker is left out."""
     text = re.sub(r"<(script|style|head)\b.*?</\1>", " ", text, flags=re.DOTALL)
     text = html.unescape(re.sub(r"<[^>]+>", "\n", text))
+    # A figure and its unit are held together by a space that does not break.
+    text = re.sub(r"[^\S\n]", " ", text)
     for what, instead in (
         (r"\b(run|release|question|proposal)-[0-9a-f]{16}\b", r"\1-ID"),
         (r"\b[0-9a-f]{4}(?:[ -][0-9a-f]{4}){7,}\b", "FINGERPRINT"),
