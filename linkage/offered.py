@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, BinaryIO, ClassVar, Literal, get_args
 
 from pydantic import Field, StringConstraints, ValidationError
 
@@ -27,6 +27,7 @@ MOST_VALUES = 2_000
 """Of each field."""
 MOST_OFFERED_BYTES = 64 * 1024 * 1024
 _MOST_HEAD_BYTES = 4 * 1024 * 1024
+_PIECE_BYTES = 1 << 20
 MOST_SAID = 200
 """Characters of the words that are searched for."""
 
@@ -73,6 +74,7 @@ class Offered(SignedMessage):
     The head of a list, signed by the party. made_at: when the site counted, Unix seconds. least:
     persons that each entry stands for at the least. concepts: how many; digest: SHA-256 of their
     lines. values: of the imaging half, by field. left_out: vocabularies that may not be passed on.
+    said_at: when it was signed: a list that was taken back comes again only by a later word.
     """
 
     study_id: Name
@@ -83,6 +85,14 @@ class Offered(SignedMessage):
     digest: Hex256
     values: dict[ImagingField, Values] = Field(default={})
     left_out: tuple[_Short, ...] = Field(default=(), max_length=200)
+    said_at: Count = 0
+
+    added: ClassVar[frozenset[str]] = frozenset({"said_at"})
+
+    def offers_the_same(self, other: Offered) -> bool:
+        """Is it the same list, whenever both were signed?"""
+        again = {"said_at": other.said_at, "signature": other.signature}
+        return self.model_copy(update=again) == other
 
     @property
     def hash(self) -> str:
@@ -93,12 +103,15 @@ class Offered(SignedMessage):
 class OfferWithdrawal(SignedMessage):
     """
     A party takes its list back; signed by it. made_at: of the newest list that is meant, so that
-    who kept this message cannot take back later ones with it.
+    who kept this message cannot take back later ones with it. said_at: when it was signed.
     """
 
     study_id: Name
     party: Name
     made_at: Count
+    said_at: Count = 0
+
+    added: ClassVar[frozenset[str]] = frozenset({"said_at"})
 
 
 class ConceptFound(Message):
@@ -160,38 +173,43 @@ def digest_of(data: bytes) -> str:
 
 def packed(head: Offered, data: bytes) -> bytes:
     """Return what travels: the head in one line, then the concepts'."""
-    return head.model_dump_json().encode() + b"\n" + data
+    return head.to_json() + b"\n" + data
 
 
-def received(body: Iterable[bytes]) -> Received:
+def head_of(body: BinaryIO) -> Offered:
     """
-    Read the lines of a list; its signature the caller checks. Raises PackageRefused for what is no
-    list, or not the one that its head tells of.
+    Read the head of a list, the first line; its signature the caller checks, before it reads on.
+    Raises PackageRefused for what is none.
     """
-    lines = iter(body)
-    first = next(lines, b"")
+    first = body.readline(_MOST_HEAD_BYTES + 1)
     if len(first) > _MOST_HEAD_BYTES:
         raise _refused("the head of the list is too long")
     try:
-        head = Offered.model_validate_json(first)
+        return Offered.model_validate_json(first)
     except ValidationError:
         raise _refused("the first line is not the head of a list of concepts") from None
-    told = hashlib.sha256()
-    concepts = tuple(_concepts(_noting(lines, told), head.concepts))
-    if len(concepts) != head.concepts or told.hexdigest() != head.digest:
+
+
+def received(body: BinaryIO, head: Offered) -> Received:
+    """
+    Read the lines that follow the head. Raises PackageRefused for what is no list, or not the one
+    that the head tells of: then none of its lines was read as a concept.
+    """
+    begin, told = body.tell(), hashlib.sha256()
+    while piece := body.read(_PIECE_BYTES):
+        told.update(piece)
+    if told.hexdigest() != head.digest:
+        raise _refused("the list is not the one that its head tells of")
+    body.seek(begin)
+    concepts = tuple(_concepts(body, head.concepts))
+    if len(concepts) != head.concepts:
         raise _refused("the list is not the one that its head tells of")
     if len({(one.concept_id, one.domain) for one in concepts}) != len(concepts):
         raise _refused("the list names a concept twice")
     return Received(head, concepts)
 
 
-def _noting(lines: Iterator[bytes], told: Any) -> Iterator[bytes]:
-    for line in lines:
-        told.update(line)
-        yield line
-
-
-def _concepts(lines: Iterator[bytes], most: int) -> Iterator[OfferedConcept]:
+def _concepts(lines: Iterable[bytes], most: int) -> Iterator[OfferedConcept]:
     for number, line in enumerate(lines, start=1):
         if number > most:
             raise _refused("the list has more lines than its head tells of")

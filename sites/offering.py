@@ -133,6 +133,7 @@ def send(session: Session, offer: Offer) -> OfferTaken:
         digest=digest_of(data),
         values=offer.values,
         left_out=tuple(sorted(offer.left_out)),
+        said_at=int(time.time()),
     ).sign(session.identity)
     return session.broker.offer(session.study_id, packed(head, data))
 
@@ -146,6 +147,7 @@ def withdraw(session: Session) -> OfferTaken:
         party=session.party,
         # Where the private folder was lost: whatever there is.
         made_at=found.get("made_at") or int(time.time()),
+        said_at=int(time.time()),
     ).sign(session.identity)
     return session.broker.withdraw_offer(said)
 

@@ -12,7 +12,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker import audit
 from broker.blobs import Receiving
@@ -32,6 +32,7 @@ from linkage.offered import (
     OfferedHead,
     OfferTaken,
     OfferWithdrawal,
+    head_of,
     received,
 )
 
@@ -41,6 +42,8 @@ MOST_FOUND = 500
 _MOST_WORDS = 8
 _AHEAD_S = 300
 """Clocks of sites and broker may differ by so much."""
+_TAKEN_BACK = 0
+"""As `least`: of a list that was taken back, in whose place lies the party's word of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +77,35 @@ class OfferedLists:
         Keep the calling party's list in place of the one before; the same again is one.
 
         Raises PackageRefused for what is no list, or not signed by the party for this study;
-        Conflict where a newer one is here.
+        Conflict where a newer one is here, or it was taken back.
         """
         study, party = grant.study, grant.party
         with body.reader() as file:
-            came = received(file)
-        head = came.head
-        head.verify(study.pin(party))
-        now = int(time.time())
-        if (head.study_id, head.party) != (study.id, party) or head.made_at > now + _AHEAD_S:
-            raise PackageRefused(
-                "the list is another party's, of another study, or of the future",
-                hint="look at the site's clock, and send this party's own list",
+            head = head_of(file)
+            # Before any line is read: who has a token and no key costs the broker a look.
+            head.verify(study.pin(party))
+            _require_fit(head, study, party)
+            taken = OfferTaken(
+                study_id=study.id, party=party, made_at=head.made_at, concepts=head.concepts
             )
-        if head.least < study.config.study.minimum_cell:
-            raise PackageRefused(
-                "the list names what fewer persons have than the study's minimum cell",
-                hint="make it anew: linkage-site offer-concepts",
-            )
-        rows = _rows(party, came.concepts)
+            with self.database.read() as connection:
+                if _is_here(offered.find(connection, study.id, party), head):
+                    return taken
+            rows = _rows(party, received(file, head).concepts)
         with self.database.change() as connection:
             lifecycle.require(connection, study.id)
-            before = offered.find(connection, study.id, party)
-            if before is not None and before.made_at > head.made_at:
-                raise Conflict("a newer list of this party is here", hint="send the newest one")
-            if before is None or Offered.model_validate_json(before.head).hash != head.hash:
+            if not _is_here(offered.find(connection, study.id, party), head):
                 row = ListRow(
                     study_id=study.id,
                     party=party,
                     made_at=head.made_at,
-                    placed_at=now,
+                    placed_at=int(time.time()),
                     least=head.least,
                     head=head.model_dump_json(),
                 )
                 offered.put(connection, row, rows)
                 _record(connection, grant, "concepts offered", head)
-        return OfferTaken(
-            study_id=study.id, party=party, made_at=head.made_at, concepts=head.concepts
-        )
+        return taken
 
     def withdraw(self, grant: Grant, said: OfferWithdrawal) -> OfferTaken:
         """Delete the calling party's list. Raises NotFound, PackageRefused, Conflict for newer."""
@@ -123,11 +117,18 @@ class OfferedLists:
             )
         with self.database.change() as connection:
             row = offered.find(connection, study.id, party)
-            if row is None:
+            if row is None or row.least == _TAKEN_BACK:
                 raise NotFound("this party offers no list", hint="nothing is to be taken back")
             if row.made_at > said.made_at:
                 raise Conflict("a newer list of this party is here", hint="withdraw that one")
-            offered.drop(connection, study.id, party)
+            # What was said stays, so that who kept the list cannot send it again with a token.
+            gone = replace(
+                row,
+                least=_TAKEN_BACK,
+                placed_at=int(time.time()),
+                head=said.model_dump_json(),
+            )
+            offered.put(connection, gone, ())
             _record(
                 connection,
                 grant,
@@ -198,6 +199,37 @@ def _parties(connection: Connection, study: RegisteredStudy) -> list[str]:
     known = {one.id for one in study.config.party}
     least = study.config.study.minimum_cell
     return [one for one in offered.parties(connection, study.id, least=least) if one in known]
+
+
+def _require_fit(head: Offered, study: RegisteredStudy, party: str) -> None:
+    late = int(time.time()) + _AHEAD_S
+    mine = (head.study_id, head.party) == (study.id, party)
+    if not mine or max(head.made_at, head.said_at) > late:
+        raise PackageRefused(
+            "the list is another party's, of another study, or of the future",
+            hint="look at the site's clock, and send this party's own list",
+        )
+    if head.least < study.config.study.minimum_cell:
+        raise PackageRefused(
+            "the list names what fewer persons have than the study's minimum cell",
+            hint="make it anew: linkage-site offer-concepts",
+        )
+
+
+def _is_here(before: ListRow | None, head: Offered) -> bool:
+    """Raises Conflict where a newer list is here, or the party's later word that took it back."""
+    if before is None:
+        return False
+    if before.made_at > head.made_at:
+        raise Conflict("a newer list of this party is here", hint="send the newest one")
+    if before.least != _TAKEN_BACK:
+        return Offered.model_validate_json(before.head).offers_the_same(head)
+    if head.said_at <= OfferWithdrawal.model_validate_json(before.head).said_at:
+        raise Conflict(
+            "this party has taken the list back since",
+            hint="to offer it again: linkage-site offer-concepts",
+        )
+    return False
 
 
 def _rows(party: str, concepts: Iterable[OfferedConcept]) -> list[ConceptRow]:

@@ -15,8 +15,9 @@ from broker.store.tables import offered_concept, offered_list
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRow:
     """
-    A party's newest list. least: persons that each entry stands for at the least. head: JSON,
-    signed by the party. Times: Unix seconds.
+    A party's newest list. least: persons that each entry stands for at the least; 0: the list was
+    taken back. head: JSON, signed by the party: of the list, or what takes it back. Times: Unix
+    seconds.
     """
 
     study_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +22,12 @@ from linkage.offered import (
     OfferedConcept,
     OfferWithdrawal,
     digest_of,
+    head_of,
     packed,
     received,
     to_lines,
 )
-from tests.broker_world import World, make_world, problem, running, sign_for
+from tests.broker_world import Actor, World, make_world, problem, running, sign_for
 from tests.people import in_session
 
 NOW = int(time.time()) - 10
@@ -181,8 +183,17 @@ def _is_refused(world: World) -> None:
         answer = put(world, sent)
         assert problem(answer)[0] == status, (answer.text, sent[:300])
     kept = world.actor("enclave").get(f"{world.path}/offered").json()[0]["head"]
-    assert Offered.model_validate(kept) == received(good.splitlines(keepends=True)).head
+    assert Offered.model_validate(kept) == head_of(io.BytesIO(good))
     assert put(world, b"x" * 100, "claims").status_code == 422
+
+
+def test_no_line_is_read_for_who_has_a_token_and_no_key(world: World) -> None:
+    """200,000 lines are some 150 MB as concepts: they are looked at once it is known whose."""
+    good, garbage = body(world, made_at=NOW + 7), b"[0]\n" * 100_000
+    head = good.partition(b"\n")[0]
+    forged = body(world, signer="imaging", made_at=NOW + 7).partition(b"\n")[0]
+    assert "signature" in problem(put(world, forged + b"\n" + garbage))[2]
+    assert "not the one that its head tells of" in problem(put(world, head + b"\n" + garbage))[2]
 
 
 def _is_taken_back(ada: Callable[..., httpx.Response], world: World) -> None:
@@ -191,12 +202,18 @@ def _is_taken_back(ada: Callable[..., httpx.Response], world: World) -> None:
         return OfferWithdrawal(**fields).sign(world.identities[party])
 
     enclave, at = world.actor("enclave"), f"{world.path}/offered/withdraw"
+    assert enclave.post(at, said(said_at=NOW)).status_code == 200
+    assert put(world, body(world, rows=LUNG[3:4], made_at=NOW + 5)).status_code == 409
+    again = body(world, rows=LUNG[3:4], made_at=NOW + 5, said_at=NOW + 1)
+    assert put(world, again).raise_for_status().json()["concepts"] == 1, "the site's later word"
     assert enclave.post(at, said(made_at=NOW)).status_code == 409, "of an earlier list"
     assert enclave.post(at, said("imaging")).status_code == 422
-    assert enclave.post(at, said()).raise_for_status().json()["concepts"] == 0
-    assert enclave.post(at, said()).status_code == 404
+    gone = said(said_at=NOW + 6)
+    assert enclave.post(at, gone).raise_for_status().json()["concepts"] == 0
+    assert enclave.post(at, gone).status_code == 404
     assert search(ada, world, words="chest") == []
     assert search(ada, world, words="lung") == [443388], "the other party's stays"
+    _stays_taken_back(enclave, world)
     log = world.actor("admin").get("/v1/audit/entries", study=world.study_id).json()
     told = json.dumps(log)
     assert "concepts offered" in told
@@ -210,9 +227,21 @@ def _is_taken_back(ada: Callable[..., httpx.Response], world: World) -> None:
     database.close()
 
 
+def _stays_taken_back(enclave: Actor, world: World) -> None:
+    """Whoever kept the list, and has a token and not the key, does not bring it back."""
+    for sent in (
+        body(world),
+        body(world, rows=LUNG[3:4], made_at=NOW + 5),
+        body(world, rows=LUNG[3:4], made_at=NOW + 5, said_at=NOW + 1),
+        body(world, rows=LUNG[3:4], made_at=NOW + 5, said_at=NOW + 6),
+    ):
+        assert problem(put(world, sent))[0] == 409
+    heads = enclave.get(f"{world.path}/offered").raise_for_status().json()
+    assert [one["head"]["party"] for one in heads] == ["imaging"]
+
+
 def test_a_list_that_no_python_text_holds_is_refused() -> None:
     """Lone surrogates and NUL break databases; a line is a whole concept, or nothing is taken."""
-    head = Offered(study_id="aa", party="bb", made_at=1, least=11, concepts=1, digest="0" * 64)
     for line in (
         b'[1, "condition", "\\ud800", "", "", "S"]\n',
         b'[1, "condition", "a\\u0000b", "", "", "S"]\n',
@@ -224,8 +253,13 @@ def test_a_list_that_no_python_text_holds_is_refused() -> None:
         b'{"concept_id": 1}\n',
         b"[1e999]\n",
     ):
-        with pytest.raises(PackageRefused):
-            received([head.model_dump_json().encode() + b"\n", line])
+        head = Offered(
+            study_id="aa", party="bb", made_at=1, least=11, concepts=1, digest=digest_of(line)
+        )
+        file = io.BytesIO(packed(head, line))
+        assert head_of(file) == head
+        with pytest.raises(PackageRefused, match="line 2 is no concept"):
+            received(file, head)
 
 
 def test_pages_of_many(world: World, tmp_path: Path) -> None:
