@@ -27,6 +27,14 @@ MORE = '\n[counts]\nvariables = ["sex", "age", "race", "ethnicity"]\n'
 TEXT = SPECIFICATION.replace('modality = ["CT"]', "any = true").replace(
     "[[clinical", '[clinical.age]\nmin = 18\nat = "2020-01-01"\n\n[[clinical'
 )
+_UNDER_IT = """() => {
+  const box = document.getElementById("changed"), own = box.getBoundingClientRect();
+  return [...document.querySelectorAll("main *")]
+    .filter((one) => one.checkVisibility() && !one.contains(box) && !box.contains(one))
+    .map((one) => [one, one.getBoundingClientRect()])
+    .filter(([, its]) => its.width && its.bottom > own.top + 1 && its.top < own.bottom - 1)
+    .map(([one]) => one.outerHTML.slice(0, 80));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +119,8 @@ def test_counts_alone_are_allowed_and_what_is_typed_stays(
         looked(sites, "enclave")
         expect(page.locator("#changed")).to_contain_text("has changed since", timeout=45_000)
         expect(words).to_have_value("Why all images, and not")
+        page.set_viewport_size({"width": 320, "height": 640})
+        assert page.evaluate(_UNDER_IT) == []
         seen.look("question-changed")
         words.press_sequentially(" CT?")
         page.get_by_role("button", name="Load it anew").click()

@@ -33,6 +33,7 @@ function restore() {
   const words = document.createElement("blockquote");
   words.textContent = homeless.join(" ");
   told.replaceChildren(notice("You had typed this; there is no field for it any more:", words));
+  window.addEventListener("load", () => told.scrollIntoView({ block: "center" }));
 }
 
 function notice(text, ...more) {
@@ -44,8 +45,13 @@ function notice(text, ...more) {
   return made;
 }
 
+const TYPES = "main form input, main form textarea, main form select";
+
+// Said below the form in which somebody types: there it lies over nothing, and moves no field.
 function holdBack() {
   if (told.firstChild) return;
+  const field = document.activeElement?.matches(TYPES) ? document.activeElement : typed()[0];
+  field?.closest("form")?.after(told);
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Load it anew";
@@ -55,7 +61,7 @@ function holdBack() {
 
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   const anew = event.detail.xhr.getResponseHeader("HX-Refresh") === "true";
-  if (!anew || !(typed().length || document.activeElement?.matches("main form input, main form textarea, main form select"))) return;
+  if (!anew || !(typed().length || document.activeElement?.matches(TYPES))) return;
   event.preventDefault();
   holdBack();
 });
