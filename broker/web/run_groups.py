@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 _ROW, _LEFT, _RIGHT = 44.0, 8.0, 472.0
-_LABEL = 22
+_LABEL = 26
 """Letters of a group's name in the drawing; the table has all of them."""
 _PARTS = (
     (1 / 20, "a twentieth"), (1 / 10, "a tenth"), (1 / 5, "a fifth"), (1 / 4, "a quarter"),
