@@ -72,13 +72,13 @@ def waits_for(line: QuestionLine, grant: Grant) -> str:
     imaging, enclave = two_sides(grant.study)
     told = {
         "prepared": "The broker prepares its question IDs.",
-        "failed": f"The broker could not prepare it: {line.why}",
+        "failed": f"The broker could not prepare it: {line.why}.",
         "ended": f"Nobody uses it any more: {line.why}.",
         "asked": f"{imaging} has to say yes, and its agent to answer.",
         "answered": f"{imaging} has answered; {enclave} has to count.",
         "approved": f"All agree. {enclave}'s data manager may order the delivery.",
         "delivery-prepared": "The broker prepares the delivery's keys.",
-        "delivery-failed": f"The broker could not prepare the delivery: {line.why}",
+        "delivery-failed": f"The broker could not prepare the delivery: {line.why}.",
         "delivery-ready": f"{imaging}'s agent has to send its rows.",
         "rows-sent": f"{imaging} has sent its rows; the cohort is built inside {enclave}.",
     }

@@ -97,7 +97,7 @@ def test_a_question_is_asked_decided_and_counted(
         _counted(sites, page)
         told = page.locator("#counts").inner_text()
         assert "Opened in this browser" in told
-        assert re.search(r"persons who fit both halves\s+1\d\d", told)
+        assert re.search(r"Persons who fit both halves\s+1\d\d", told)
         hers.look("question-counted")
         page.get_by_text("The same as tables").click()
         hers.look("question-counted-tables")
@@ -112,7 +112,7 @@ def test_a_question_is_asked_decided_and_counted(
         steward.look("question-steward-counted")
         _opens_nowhere_else(chromium, sites, ada, page.url)
     served = (sites.world.home.path / "serve.log").read_text()
-    assert "persons who fit" not in served
+    assert "Persons who fit" not in served
 
 
 def _decided(sites: Sites, steward: Window) -> None:

@@ -179,8 +179,8 @@ def test_the_delivery_is_ordered_and_its_report_shared(
 def shown(page: Page, persons: int) -> None:
     """Everything of the report is drawn, and with the number of the counts."""
     told = page.locator("#report").inner_text()
-    assert re.search(rf"persons delivered\s+{persons}", told)
-    assert re.search(rf"persons who fit both halves\s+{persons}", page.inner_text("#counts"))
+    assert re.search(rf"Persons delivered\s+{persons}", told)
+    assert re.search(rf"Persons who fit both halves\s+{persons}", page.inner_text("#counts"))
     for words in ("enclave signed it", "Before you believe", "How like the population", "Modality"):
         assert words in told, told
     expect(page.locator("#report svg.distances")).to_be_visible()

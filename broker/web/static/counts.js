@@ -1,6 +1,6 @@
 // Counts: fetched sealed, opened with the reading key that lies in this browser, drawn here. No
 // number goes anywhere. docs/adr/0032 says what trust in the broker's page that takes.
-import { bars, flow, howToRead, make, shown, table } from "./drawing.js";
+import { bars, capital, flow, howToRead, make, shown, table } from "./drawing.js";
 import { findKey, open } from "./reading-key.js";
 
 const place = document.getElementById("counts");
@@ -9,8 +9,8 @@ const told = place.querySelector("[data-told]");
 function show(counts) {
   const all = place.querySelector("[data-shown]");
   const steps = counts.attrition ?? [];
-  const figures = [["persons who fit both halves", counts.persons]];
-  if (counts.overlap !== undefined) figures.push(["persons with fitting images", counts.overlap]);
+  const figures = [["Persons who fit both halves", counts.persons]];
+  if (counts.overlap !== undefined) figures.push(["Persons with fitting images", counts.overlap]);
   const list = make("dl", { class: "figures" }, ...figures.map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, shown(value)))));
   const drawing = make("div", { class: "drawing" });
@@ -22,11 +22,11 @@ function show(counts) {
   };
   const tables = [table("Persons left after each step", ["Step", "Persons"], steps.map((step) => [step.step, step.persons]))];
   for (const [name, cells] of Object.entries(counts.distributions ?? {})) {
-    if (cells) tables.push(table(`Persons by ${name}`, [name, "Persons"], Object.entries(cells)));
+    if (cells) tables.push(table(`Persons by ${name}`, [capital(name), "Persons"], Object.entries(cells)));
   }
   all.replaceChildren(list, make("h3", {}, "Who is left after each step"), drawing, distributions,
     make("details", {}, make("summary", {}, "The same as tables"), ...tables),
-    ...(counts.notes ?? []).map((note) => make("p", { class: "notice wait" }, note)),
+    ...(counts.notes ?? []).map((note) => make("p", { class: "notice wait" }, `${capital(note)}.`)),
     make("p", { class: "soft small" }, howToRead(counts)));
   all.hidden = false;
   redraw();

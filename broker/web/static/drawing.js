@@ -16,6 +16,10 @@ export function draw(name, attributes, text) {
   return made;
 }
 
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 export function shown(value) {
   return typeof value === "number" ? value.toLocaleString() : String(value ?? "hidden");
 }
@@ -110,6 +114,6 @@ export function distances(found, width) {
 
 // How numbers that the enclave lets out are to be read.
 export function howToRead(rules) {
-  const moved = rules.noise ? `moved by up to ${rules.noise}, or by 4 % where that is more, then ` : "";
+  const moved = rules.noise ? `moved by up to ${rules.noise}, or by 4\u00a0% where that is more, then ` : "";
   return `Nothing below ${rules.minimum_cell ?? 11} is shown. Counts are ${moved}rounded to multiples of ${rules.rounding ?? 5}; parts need not add up. What differs by few persons from what was shown before reads the same. Who is in as many small numbers as the study allows is left out of further ones until the study's next epoch, so many questions about one small cohort end in numbers that are too low.`;
 }

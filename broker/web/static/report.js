@@ -7,7 +7,7 @@ const place = document.getElementById("report");
 const told = place.querySelector("[data-told]");
 const NAMES = { sex: "Sex", age: "Age", race: "Race", ethnicity: "Ethnicity", modality: "Modality", manufacturer: "Manufacturer" };
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const named = (name) => NAMES[name] ?? name;
 const pairs = (groups) => groups.map((one) => [one.group, one.persons]);
 
@@ -36,7 +36,7 @@ function links(found) {
 
 function show(report) {
   const all = place.querySelector("[data-shown]");
-  const list = make("dl", { class: "figures" }, make("div", {}, make("dt", {}, "persons delivered"), make("dd", {}, shown(report.persons))));
+  const list = make("dl", { class: "figures" }, make("div", {}, make("dt", {}, "Persons delivered"), make("dd", {}, shown(report.persons))));
   const drawing = make("div", { class: "drawing" });
   const apart = make("div", { class: "drawing" });
   const likeness = compared(report.representativeness);
