@@ -120,8 +120,9 @@ def _clear_errors() -> Iterator[None]:
         yield
     except OperationalError as fault:
         raise Unreachable(
-            f"the broker's database does not answer ({type(fault.orig).__name__})",
-            hint="try again soon; the broker's admin should look at the database and its disk",
+            "the broker's database does not answer",
+            hint="try again soon; the broker's admin should look at the database and its disk"
+            f" ({type(fault.orig).__name__})",
         ) from None
     except DBAPIError as fault:
         if not fault.connection_invalidated:
