@@ -158,7 +158,7 @@ def test_many_people_come_by_pages_and_are_found_by_name(chromium: Browser, worl
         expect(page.get_by_text(re.compile("Page 1 of [34]"))).to_be_visible()
         expect(page.locator(".people li")).to_have_count(25)
         seen.look("people-many")
-        page.get_by_role("link", name="After").click()
+        page.get_by_role("link", name="Next people").click()
         expect(page.get_by_text(re.compile("Page 2 of [34]"))).to_be_visible()
         page.get_by_label("Name").fill("person-04")
         page.get_by_role("button", name="Find").click()
