@@ -63,7 +63,9 @@ def _shown(
     """Show the form, or for a script only what it comes to, or the criterion it changed."""
     spec = found.spec if found else None
     if visit.partial and Act.of(visit.text("act")) is None:
-        return page(visit, "question_preview.html", found=found, named=names_in(visit, spec))
+        own = bool(form.text)
+        named = names_in(visit, spec)
+        return page(visit, "question_preview.html", found=found, named=named, own_file=own)
     imaging, enclave = two_sides(visit.grant.study)
     concepts = help_for(visit, form.rows["concept"])
     return page(
@@ -75,6 +77,7 @@ def _shown(
         named=names_in(visit, spec),
         imaging=imaging,
         found=found,
+        own_file=bool(form.text),
         refusal=refusal,
         act=visit.text("act"),
         kinds=KINDS,
