@@ -104,6 +104,8 @@ lock: $(DEV_READY) ## Renew requirements/*.lock from pyproject.toml
 	$(COMPILE) -c requirements/dev.lock pyproject.toml --extra demo requirements/build.in \
 		-o requirements/demo.lock
 	$(COMPILE) -c requirements/dev.lock pyproject.toml --extra site -o requirements/site.lock
+	$(COMPILE) -c requirements/dev.lock pyproject.toml --extra site --extra marks \
+		-o requirements/marks.lock
 	$(COMPILE) -c requirements/dev.lock pyproject.toml --extra broker -o requirements/broker.lock
 	$(COMPILE) -c requirements/dev.lock requirements/build.in -o requirements/build.lock
 

@@ -62,9 +62,10 @@ def _required(extra: str) -> set[str]:
 @pytest.mark.parametrize(
     ("extra", "banned"),
     [
-        ("site", {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos"}),
-        ("broker", {"clkhash", "anonlink", "jellyfish", "bitarray"}),
-        ("demo", {"clkhash", "anonlink", "pytest"}),
+        ("site", {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos", "opendp"}),
+        ("marks", {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos"}),
+        ("broker", {"clkhash", "anonlink", "jellyfish", "bitarray", "opendp"}),
+        ("demo", {"clkhash", "anonlink", "pytest", "opendp"}),
     ],
 )
 def test_an_install_lacks_what_its_side_must_not_have(extra: str, banned: set[str]) -> None:
@@ -74,7 +75,7 @@ def test_an_install_lacks_what_its_side_must_not_have(extra: str, banned: set[st
     assert _required(extra) <= locked.keys(), "requirements/ is stale: run `make lock`"
 
 
-@pytest.mark.parametrize("extra", ["site", "broker", "demo", "dev"])
+@pytest.mark.parametrize("extra", ["site", "marks", "broker", "demo", "dev"])
 def test_locks_are_complete_for_what_they_lock(extra: str) -> None:
     """Everything a locked package needs on this Python is locked too, and with the same version."""
     from importlib.metadata import PackageNotFoundError, requires
