@@ -41,7 +41,7 @@ from linkage.pseudonyms import length_prefixed
 from linkage.records import MATCH_KEY_BYTES, EncodedRecords, FixedColumn, to_arrow
 from linkage.sealing import Context, Identity, seal_in_two
 from linkage.study import Party, StudyConfig
-from sites import left_out
+from sites import left_out, strata_kept
 from sites.assembly import PASS_ROWS, Assembled, Repeated, Runs, passes
 from sites.exchanged import NAMES, Given
 from sites.jobs import NUMBER, RECORD_ID, Order, PartOrder, RawPart, Stretch, serialised
@@ -127,7 +127,8 @@ def encode_batch(worker: Prepared, raw: RawPart) -> dict[str, Any]:
     }
     rest: dict[str, int] = {}
     if worker.marker is not None:
-        unordered["strata"], rest = worker.marker.draw(table, columns)
+        kept = strata_kept.marked(worker.spool, pseudonyms)
+        unordered["strata"], rest = worker.marker.draw(table, columns, kept)
     # `take` copies a row at once, where an index copies its items one by one.
     arrays = {name: np.take(column, order, axis=0) for name, column in unordered.items()}
     vault, dataset = worker.order.vault, worker.order.dataset

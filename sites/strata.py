@@ -4,22 +4,20 @@ Marks of strata, drawn: which group each record is in, and by chance another one
     chosen = chosen_strata(config, source, study, party)
     marks, rest = Marker(chosen).draw(table, columns)
 
-A mark of k groups keeps the record's group with chance p - q, and is else any of the k groups, the
-record's own among them, all alike: so it is the own one with chance p and each other one with q.
-The coin that decides is tossed by OpenDP, exactly and for a whole batch at once (its randomised
-response over a vector of zeros bits is one independent coin a bit); OpenDP, too, says what the
-mechanism's epsilon is. Which group stands in comes from the system's generator of random bytes. One
-call of OpenDP a record, the same mechanism, takes 40 times as long; it is the reference
-(tests/unit/sites/test_strata.py).
+Of k groups a mark is the record's own with chance p and each other one with q: OpenDP's
+make_randomized_response, to which each group is given once a record that is in it. Nothing here
+draws. One call answers many records of one group, independently of each other: a composition of the
+same mechanism with itself, which gives each of its members the same argument. A call a record would
+take eight times as long. What is left is mostly Python's, which reads one answer after the other
+(docs/strata.md): so nobody is drawn for who has a mark already (sites.strata_kept).
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +27,7 @@ import pyarrow as pa
 from linkage.encoding.columns import Coded
 from linkage.encoding.fields import text_of
 from linkage.errors import SourceRefused
-from linkage.strata import BIRTH_DECADE, SEX, Stratum, as_group
+from linkage.strata import BIRTH_DECADE, NO_MARK, SEX, Stratum, as_group
 from linkage.study import Party, StudyConfig
 from sites.sources.config import SourceConfig
 from sites.strata_config import StrataConfig
@@ -43,7 +41,9 @@ _OF_FIELD = {SEX: "sex", BIRTH_DECADE: "date_of_birth"}
 _SEXES = {"f": "female", "m": "male"}
 _YEARS = re.compile(r"before (?P<before>\d{4})|(?P<decade>\d{4})s|(?P<since>\d{4}) or later")
 _A_HAIR = 1e-9
-"""By how much less than allowed a group is kept, relatively: p and q are rounded numbers."""
+"""By how much less than allowed a mark is the own group, relatively: p is a rounded number."""
+_AT_ONCE = 1024
+"""Records that one call of OpenDP answers at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,18 @@ def chosen_strata(
     """
     Return what this site marks its records by, in the study's order; nothing where it says no.
 
-    Raises SourceRefused where the site file does not say which column holds a variable.
+    Raises SourceRefused where the site file does not say which column holds a variable, or what
+    draws marks is not installed.
     """
     if not config.send or not study.strata:
         return ()
+    if find_spec("opendp") is None:
+        raise SourceRefused(
+            file="[strata]",
+            rule="says send = true, and what draws marks, OpenDP, is not installed",
+            hint='pip install "commons-linkage[site,marks]", or [strata] send = false: links are'
+            " the same without marks",
+        )
     known = {one.id: one for one in study.strata}
     for variable, names in config.names.items():
         if variable not in known:
@@ -120,79 +128,77 @@ class Marker:
     """Draws the marks of a site's variables. Make it in the process that draws."""
 
     def __init__(self, strata: Sequence[Chosen]) -> None:
-        self._strata = [(one, _Response(one.stratum)) for one in strata]
+        self._strata = [(one, Response(one.stratum)) for one in strata]
 
-    def draw(self, table: pa.Table, columns: Mapping[str, Coded]) -> tuple[Marks, dict[str, int]]:
+    def draw(
+        self,
+        table: pa.Table,
+        columns: Mapping[str, Coded],
+        marked: npt.NDArray[np.bool_] | None = None,
+    ) -> tuple[Marks, dict[str, int]]:
         """
         Return the marks of a batch, uint8[n, V], and by variable how many of its records are in no
         group that the study names. Every call draws anew.
+
+        marked: bool[n], whose marks are kept already: nothing is drawn for them (NO_MARK).
         """
-        drawn, rest = [], {}
-        for one, response in self._strata:
+        made, rest = np.full((table.num_rows, len(self._strata)), NO_MARK, np.uint8), {}
+        asked = np.arange(table.num_rows) if marked is None else np.flatnonzero(~marked)
+        for place, (one, response) in enumerate(self._strata):
             groups = one.numbers(table, columns)
-            drawn.append(response.draw(groups))
+            made[asked, place] = response.draw(groups[asked])
             rest[one.stratum.id] = int((groups == len(one.stratum.named)).sum())
-        return np.stack(drawn, axis=1), rest
+        return made, rest
 
 
-class _Response:
-    """k-ary randomised response over one variable's groups."""
+class Response:
+    """OpenDP's k-ary randomised response over one variable's groups."""
 
     def __init__(self, stratum: Stratum) -> None:
         # Loaded here, by the process that draws: it is large, and no chance is shared by a fork.
+        from opendp.measurements import make_randomized_response
         from opendp.mod import enable_features
 
         # What was not vetted by OpenDP's own process, which none of its randomised responses has
         # been through; its proofs are published.
         enable_features("contrib")
-        self._groups = len(stratum.named)
-        p, q = stratum.chances
-        self.kept = (p - q) * (1 - _A_HAIR)
+        p, _ = stratum.chances
+        groups = list(range(1, len(stratum.named) + 1))
+        self._one = make_randomized_response(groups, prob=p * (1 - _A_HAIR))
+        self._several: dict[int, Measurement] = {}
         if self.epsilon > stratum.epsilon:
             raise AssertionError("a mark would tell more than its epsilon")
 
     @property
     def epsilon(self) -> float:
-        """What OpenDP says of the mechanism with this chance of the own group."""
-        from opendp.measurements import make_randomized_response
-
-        own = self.kept + (1 - self.kept) / self._groups
-        mechanism = make_randomized_response(list(range(self._groups)), prob=own)
-        return float(mechanism.map(1))  # type: ignore[no-untyped-call]
+        """What OpenDP says that one mark tells at most."""
+        return float(self._one.map(1))  # type: ignore[no-untyped-call]
 
     def draw(self, groups: Marks) -> Marks:
         """Return marks of records in these groups, uint8[n], both from 1."""
-        kept = self._tossed(len(groups))
-        return np.where(kept, groups, _any_of(self._groups, len(groups)) + np.uint8(1))
+        marks = np.empty(len(groups), np.uint8)
+        for own in np.unique(groups).tolist():
+            rows = np.flatnonzero(groups == own)
+            marks[rows] = self._of(own, len(rows))
+        return marks
 
-    def _tossed(self, count: int) -> npt.NDArray[np.bool_]:
-        """Return `count` coins that each show True with the chance `kept`."""
-        zeros = bytes(-(-count // 8))
-        found = np.unpackbits(np.frombuffer(self._coin(zeros), np.uint8), count=count).astype(bool)
-        return found if self.kept <= 0.5 else ~found
+    def _of(self, own: int, count: int) -> list[int]:
+        """Return `count` marks of records in group `own`."""
+        drawn: list[int] = []
+        size = _AT_ONCE
+        while size:
+            while count - len(drawn) >= size:
+                drawn += self._answers(size)(own)
+            size //= 2
+        return drawn
 
-    @cached_property
-    def _coin(self) -> Measurement:
-        """Return what turns each bit over with the chance `kept` or, where rarer, its opposite."""
-        from opendp.domains import bitvector_domain
-        from opendp.measurements import make_randomized_response_bitvec
-        from opendp.metrics import discrete_distance
+    def _answers(self, size: int) -> Measurement:
+        """Return what gives this many answers about one group, each drawn by itself."""
+        from opendp.combinators import make_composition
 
-        rarer = min(self.kept, 1 - self.kept)
-        # Its f is the share of bits that are drawn anew, of which half come out the same.
-        return make_randomized_response_bitvec(
-            bitvector_domain(max_weight=1), discrete_distance(), f=2 * rarer
-        )
-
-
-def _any_of(groups: int, count: int) -> Marks:
-    """Return `count` numbers below `groups`, all alike likely, from the system's generator."""
-    most = 256 - 256 % groups
-    found = np.zeros(0, np.uint8)
-    while len(found) < count:
-        raw = np.frombuffer(secrets.token_bytes(count - len(found) + 64), np.uint8)
-        found = np.concatenate([found, raw[raw < most] % np.uint8(groups)])
-    return found[:count]
+        if size not in self._several:
+            self._several[size] = make_composition([self._one] * size)
+        return self._several[size]
 
 
 def _chosen(stratum: Stratum, config: StrataConfig, source: SourceConfig, party: Party) -> Chosen:

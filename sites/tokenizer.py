@@ -29,7 +29,7 @@ from linkage.errors import Conflict
 from linkage.messages import BROKER, PART_BYTES, Manifest, Part
 from linkage.records import row_bytes
 from linkage.signed_study import SignedStudy
-from linkage.strata import attested
+from linkage.strata import Stratum, attested
 from sites import jobs, strata_kept
 from sites.changes import Changes, RowMarks, base_of, has_marks, keep_contents
 from sites.intake import Intake
@@ -144,12 +144,15 @@ class _Making:
         count = workers
         if count is None:
             count = processors() if len(ahead) == _WORTH_PROCESSES else 0
+        if self.order.strata:
+            strata_kept.lay_out(*self._marks_told)
         with Workers(count, jobs.prepared, self.order) as pool:
             self._encode(pool, _chained(ahead, batches))
             self.intake.check(self.tally.why, self.tally.first_invalid)
             self.spool.cut(self.batches)
             groups, kept = self._assemble(pool)
-            self._settle_marks()
+            if self.order.strata:
+                strata_kept.settle(*self._marks_told)
             require_declared(self.study, self.order.uploader, kept)
             collisions = self._null_repeats(pool)
             making = self.vault.package(self.order.dataset).with_name(
@@ -223,11 +226,11 @@ class _Making:
         self.intake.require_mostly_good()
         return groups, kept
 
-    def _settle_marks(self) -> None:
-        """Where records bear marks, let each have the one that it was ever sent with."""
-        if strata := [one.stratum for one in self.order.strata]:
-            study, most = self.study.study.id, self.order.most_epsilon
-            strata_kept.settle(self.vault, self.spool, study, strata, most)
+    @property
+    def _marks_told(self) -> tuple[Vault, Spool, str, list[Stratum], float]:
+        """What sites.strata_kept is told of the marks that records bear."""
+        strata = [one.stratum for one in self.order.strata]
+        return self.vault, self.spool, self.study.study.id, strata, self.order.most_epsilon
 
     def _null_repeats(self, pool: Workers) -> dict[str, int]:
         """Null the match keys that two groups share; return the attested collisions by rule."""

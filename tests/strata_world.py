@@ -11,7 +11,7 @@ import numpy as np
 
 from linkage.records import EncodedRecords
 from linkage.strata import attested
-from sites.strata import _Response
+from sites.strata import Response
 from tests.broker_packages import Package, encoded, pack
 from tests.broker_world import STUDY, World
 
@@ -39,7 +39,7 @@ def with_marks(
     """Return records that bear marks drawn for these groups."""
     strata = world.signed.study.strata
     drawn = [
-        _Response(one).draw(of.astype(np.uint8)) for one, of in zip(strata, groups, strict=True)
+        Response(one).draw(of.astype(np.uint8)) for one, of in zip(strata, groups, strict=True)
     ]
     return replace(records, strata=np.stack(drawn, axis=1))
 

@@ -14,12 +14,12 @@ from linkage.delta import apply_delta
 from linkage.encoding.columns import Coded
 from linkage.errors import Conflict, SourceRefused
 from linkage.messages import Manifest
-from linkage.strata import REST, Stratum, chances
+from linkage.strata import NO_MARK, REST, Stratum, chances
 from sites import strata_kept
 from sites.config import SourceConfig
 from sites.packages import load_manifest
 from sites.spool import Spool
-from sites.strata import Chosen, Marker, _Response, chosen_strata, columns_of
+from sites.strata import Chosen, Marker, Response, chosen_strata, columns_of
 from sites.strata_config import StrataConfig
 from sites.tokenizer import tokenize
 from sites.vault import Vault
@@ -85,12 +85,12 @@ def marks(vault: Vault, done: Path) -> tuple[Manifest, dict[str, tuple[int, ...]
 def test_marks_are_drawn_as_their_matrix_says_and_as_opendp_draws_one(
     groups: int, epsilon: float
 ) -> None:
-    """The fast way and OpenDP's own, one call a record, are the same mechanism."""
+    """Many records a call of OpenDP, or one a call: the same mechanism."""
     from opendp.measurements import make_randomized_response
 
     names = tuple("abcdefgh"[: groups - 1])
     stratum = Stratum(id="xx", groups=names, epsilon=epsilon)
-    response, n = _Response(stratum), 120_000
+    response, n = Response(stratum), 20_000
     assert epsilon * (1 - 1e-8) <= response.epsilon <= epsilon
     p, q = chances(epsilon, groups)
     for own in (1, groups):
@@ -108,10 +108,33 @@ def test_marks_are_drawn_as_their_matrix_says_and_as_opendp_draws_one(
 
 
 def test_draws_are_independent_of_each_other() -> None:
-    response = _Response(Stratum(id="xx", groups=("a",), epsilon=0.5))
-    one, other = (response.draw(np.full(100_000, 1, np.uint8)) == 1 for _ in range(2))
-    for a, b in ((one, other), (one[1:], one[:-1])):
+    """Within a call of OpenDP, from one to the next, and of one record from time to time."""
+    response = Response(Stratum(id="xx", groups=("a",), epsilon=0.5))
+    one, other = (response.draw(np.full(20_000, 1, np.uint8)) == 1 for _ in range(2))
+    for a, b in ((one, other), (one[1:], one[:-1]), (one[1024:], one[:-1024])):
         assert abs(np.corrcoef(a, b)[0, 1]) < 5 / np.sqrt(len(a))
+
+
+def test_every_record_is_answered_by_its_own_group_however_many_there_are() -> None:
+    """Groups mixed, in numbers that fill no call, a whole one, or one and a bit; and nobody."""
+    stratum = Stratum(id="xx", groups=tuple("abcdefg"), epsilon=2.0)
+    response, p = Response(stratum), stratum.chances[0]
+    groups = np.repeat(np.arange(1, 9, dtype=np.uint8), [1, 2, 31, 700, 1023, 1024, 1025, 3000])
+    groups = np.random.default_rng(1).permutation(groups)
+    marks = response.draw(groups)
+    assert set(marks.tolist()) <= set(range(1, 9))
+    spread = np.sqrt(p * (1 - p) / len(groups))
+    assert abs((marks == groups).mean() - p) < 5 * spread
+    assert response.draw(np.zeros(0, np.uint8)).tolist() == []
+
+
+def test_nobody_is_drawn_for_who_has_a_mark() -> None:
+    race = Chosen(EVERYONE.signed.study.strata[2], column="race")
+    table = pa.table({"race": pa.chunked_array([["black", None, "asian", "x"]])})
+    kept = np.array([True, False, True, False])
+    marks, rest = Marker([race]).draw(table, {}, kept)
+    assert (marks[:, 0] == NO_MARK).tolist() == kept.tolist()
+    assert rest == {"race": 2}
 
 
 def test_a_record_is_in_the_group_that_its_source_names() -> None:
@@ -280,9 +303,10 @@ def test_kept_marks_are_found_among_names_that_begin_alike() -> None:
     known[:, :7] = 0  # 2 different first halves
     known = np.unique(known, axis=0)
     asked = np.concatenate([known[::3], known[::3] + np.uint8(2)])
-    places = strata_kept._places(known, asked)
+    places = strata_kept._rows_of(known, asked)
     assert places[: len(known[::3])].tolist() == list(range(0, len(known), 3))
     assert (places[len(known[::3]) :] == -1).all()
+    assert (strata_kept._rows_of(known[:0], asked) == -1).all()
 
 
 def test_no_group_is_written_down_in_clear_while_marks_are_made(tmp_path: Path) -> None:
