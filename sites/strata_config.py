@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, field_validator
 
-from linkage.strata import MOST_TOGETHER, as_group
+from linkage.strata import MOST_TOGETHER, Marked, Stratum, as_group
 from linkage.strict_toml import Fault, Strict
 from linkage.study_parts import Identifier
 
@@ -37,3 +39,19 @@ class StrataConfig(Strict):
                     *("strata", "names", variable),
                 )
         return made
+
+
+def marks_told(study: Sequence[Stratum], sent: Sequence[Stratum | Marked]) -> dict[str, object]:
+    """
+    Return the row that tells an operator which marks of groups leave the site, or that none do;
+    nothing of a study that asks for none. sent: by what records bear marks.
+    """
+    if not study:
+        return {}
+    if sent:
+        together = sum(one.epsilon for one in sent)
+        said = f"{', '.join(one.id for one in sent)}; epsilon {together:g} together"
+    else:
+        asked = ", ".join(one.id for one in study)
+        said = f"none; the study would take {asked}, this site does not say [strata] send = true"
+    return {"marks of groups": said}

@@ -15,6 +15,7 @@ from sites import casemaps
 from sites.client import BrokerClient
 from sites.packages import load_manifest, part_file
 from sites.session import Session
+from sites.strata_config import marks_told
 
 Progress = Callable[[int, int], None]
 
@@ -90,6 +91,7 @@ def check_package(session: Session, dataset: int) -> dict[str, object]:
         "records": f"{manifest.records:,}",
         "parts": len(manifest.parts),
         "bytes": f"{sum(part.size for part in manifest.parts):,}",
+        **marks_told(session.signed.study.strata, manifest.strata),
     }
 
 

@@ -54,6 +54,7 @@ def tokenize(
         start_early()
     from sites.required import require_keys
     from sites.session import require_tokenizer, trusted_study
+    from sites.strata_config import marks_told
     from sites.tokenizer import tokenize as make_package
 
     vault, signed = trusted_study(config)
@@ -77,7 +78,15 @@ def tokenize(
         )
     secret = vault.keystore.where("contributor.secret")
     gate = signed.release_gate
-    summaries.tell(done, reject_file, secret=secret, release_gate=gate, as_json=as_json)
+    asked = signed.study.strata
+    summaries.tell(
+        done,
+        reject_file,
+        secret=secret,
+        release_gate=gate,
+        marks=marks_told(asked, asked if config.strata.send else ()),
+        as_json=as_json,
+    )
 
 
 @told
@@ -185,6 +194,7 @@ def _check(config: SiteConfig, signed: SignedStudy, *, quarantine: bool, as_json
     from sites.checking import check_source
     from sites.required import require_declared
     from sites.strata import chosen_strata, columns_of
+    from sites.strata_config import marks_told
 
     study = signed.study
     party = study.party_of_uploader(config.uploader)
@@ -195,4 +205,6 @@ def _check(config: SiteConfig, signed: SignedStudy, *, quarantine: bool, as_json
             config.source, party.fields, extra, quarantine=quarantine, progress=steps.step
         )
     require_declared(study, config.uploader, found.records)
-    summaries.tell_check(found, release_gate=signed.release_gate, as_json=as_json)
+    marks = marks_told(study.strata, [one.stratum for one in marked])
+    gate = signed.release_gate
+    summaries.tell_check(found, release_gate=gate, marks=marks, as_json=as_json)

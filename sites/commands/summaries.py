@@ -23,12 +23,13 @@ def tell(
     *,
     secret: str,
     release_gate: str,
+    marks: Mapping[str, object],
     as_json: bool,
 ) -> None:
     """
     Show what came of a tokenization, and what to look at before it is sent. secret: where the
     contributor's secret is, to be backed up before anything depends on it. release_gate: the
-    verdict on the study.
+    verdict on the study. marks: the row about marks of groups, if any.
     """
     rows: dict[str, object] = {
         "dataset version": done.dataset,
@@ -38,11 +39,11 @@ def tell(
         **_by_field(done.why),
         "sealed parts": done.parts,
         "package": done.package,
+        **marks,
     }
     if done.rest:
-        rows["marked by"] = "; ".join(
-            f"{one}, {count / done.records:.0%} in no group of the study"
-            for one, count in done.rest.items()
+        rows["in no group of the study"] = ", ".join(
+            f"{one} {count / done.records:.0%}" for one, count in done.rest.items()
         )
     if reject_file is not None:
         rows["listed in"] = reject_file
@@ -60,17 +61,20 @@ def tell(
         rows["back up now"] = f"{secret}; without it records get other pseudonyms"
     rows |= {"release gate": release_gate, "next": "linkage-site submit"}
     data = {**asdict(done), "left_out": _listed(done.left_out), "warnings": done.warnings}
-    data["release_gate"] = release_gate
+    data |= {"release_gate": release_gate, **_as_data(marks)}
     show("Tokenized", rows, as_json=as_json, data=data)
     _remarks(done.left_out, done.notes, done.warnings)
 
 
-def tell_check(found: SourceCheck, *, release_gate: str, as_json: bool) -> None:
-    """Show what a tokenization would find."""
+def tell_check(
+    found: SourceCheck, *, release_gate: str, marks: Mapping[str, object], as_json: bool
+) -> None:
+    """Show what a tokenization would find. marks: the row about marks of groups, if any."""
     rows: dict[str, object] = {
         "records": f"{found.records:,}",
         "records left out": f"{sum(found.left_out.values()):,}",
         **_by_field(found.why),
+        **marks,
         "release gate": release_gate,
         "next": "linkage-site profile, then linkage-site tokenize",
     }
@@ -81,6 +85,7 @@ def tell_check(found: SourceCheck, *, release_gate: str, as_json: bool) -> None:
         "why": _kept(found.why),
         "left_out": _listed(found.left_out),
         "notes": found.notes,
+        **_as_data(marks),
     }
     show("The source can be tokenized; nothing was written", rows, as_json=as_json, data=data)
     _remarks(found.left_out, found.notes, ())
@@ -96,6 +101,10 @@ def _remarks(
         err.print(f"note: {note}", markup=False, highlight=False)
     for warning in warnings:
         err.print(f"warning: {warning}", markup=False, highlight=False, style="bold yellow")
+
+
+def _as_data(rows: Mapping[str, object]) -> dict[str, object]:
+    return {name.replace(" ", "_"): said for name, said in rows.items()}
 
 
 def _by_field(why: Mapping[str, Mapping[str, int]]) -> dict[str, object]:
