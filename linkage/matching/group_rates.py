@@ -15,12 +15,17 @@ doi:10.1111/j.2517-6161.1954.tb00159.x): all shares r for which linked - r * peo
 standard deviations of 0. Linked and other people draw apart from each other, so that difference
 varies by (1 - r)^2 Var(linked) + r^2 Var(others). It says nothing of what is too small to be seen:
 such a group has no bounded interval, and is reported as too few.
+
+What is told is chosen by the same chance that it is estimated from. So the choice looks at how many
+people there are, not at their share: groups chosen for narrow intervals would be those whose shares
+chance has moved towards everybody's. Of a group so small that it is hardly ever told, what is told
+is mostly wrong all the same; docs/strata.md has the figures.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -34,8 +39,11 @@ from linkage.records import EncodedRecords
 from linkage.strata import Stratum
 
 Z95 = 1.959964
-WIDEST = 0.4
-"""An interval of a share that is wider, ends included, tells nobody anything: too few."""
+STANDS_OUT = 4.0
+"""
+By how many deviations a group's number of people must be above none, at least, to be told: it is
+known to half of itself then (tests/unit/matching/test_group_rates_told.py).
+"""
 
 BEHIND = 0.05
 """
@@ -132,43 +140,48 @@ def estimated(
     Return every group's rate, in the study's order. marks: uint8[N], from 1; linked: bool[N].
     among: how many groups are looked at in all.
     """
-    return list(_estimated(stratum, marks, linked, minimum, among))
-
-
-def _estimated(
-    stratum: Stratum,
-    marks: npt.NDArray[np.uint8],
-    linked: npt.NDArray[np.bool_],
-    minimum: int,
-    among: int,
-) -> Iterator[GroupRate]:
-    sure = NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, among))
     size = len(stratum.named) + 1
     yes = np.bincount(marks[linked], minlength=size)
     no = np.bincount(marks[~linked], minlength=size)
-    n, of_all = len(marks), float(linked.mean()) if len(marks) else 0.0
-    for number, group in enumerate(stratum.named, start=1):
-        one = _counted(int(yes[number]), int(linked.sum()), stratum)
-        other = _counted(int(no[number]), n - int(linked.sum()), stratum)
-        people, spread = one.people + other.people, Z95 * math.sqrt(one.variance + other.variance)
-        bounds = share_interval(one.people, one.variance, other.people, other.variance)
-        if people < minimum or bounds is None or bounds[1] - bounds[0] >= WIDEST:
-            yield GroupRate(group, few=True)
-            continue
-        low, high = bounds
-        share = min(1.0, max(0.0, one.people / people))
-        yield GroupRate(
-            group,
-            few=False,
-            people=people,
-            people_low=max(0.0, people - spread),
-            people_high=min(float(n), people + spread),
-            linked=min(people, max(0.0, one.people)),
-            share=share,
-            low=low,
-            high=high,
-            behind=of_all - share > BEHIND and _below(of_all, one, other, sure),
-        )
+    of = int(linked.sum()), int((~linked).sum())
+    return [
+        rate_of(stratum, group, (int(yes[i]), int(no[i])), of, minimum=minimum, among=among)
+        for i, group in enumerate(stratum.named, start=1)
+    ]
+
+
+def rate_of(
+    stratum: Stratum,
+    group: str,
+    marks: tuple[int, int],
+    people: tuple[int, int],
+    *,
+    minimum: int,
+    among: int = 1,
+) -> GroupRate:
+    """
+    Return a group's rate. marks: how many name it, of linked and of other people; people: how many
+    of either there are.
+    """
+    one, other = (_counted(*pair, stratum) for pair in zip(marks, people, strict=True))
+    found, deviation = one.people + other.people, math.sqrt(one.variance + other.variance)
+    bounds = share_interval(one.people, one.variance, other.people, other.variance)
+    if bounds is None or found < max(minimum, STANDS_OUT * deviation):
+        return GroupRate(group, few=True)
+    of_all, sure = people[0] / sum(people), NormalDist().inv_cdf(1 - _BY_CHANCE / max(1, among))
+    share = min(1.0, max(0.0, one.people / found))
+    return GroupRate(
+        group,
+        few=False,
+        people=found,
+        people_low=max(0.0, found - Z95 * deviation),
+        people_high=min(float(sum(people)), found + Z95 * deviation),
+        linked=min(found, max(0.0, one.people)),
+        share=share,
+        low=bounds[0],
+        high=bounds[1],
+        behind=of_all - share > BEHIND and _below(of_all, one, other, sure),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +211,12 @@ def _counted(marks: int, people: int, stratum: Stratum) -> Counted:
 def share_interval(
     linked: float, linked_variance: float, others: float, others_variance: float
 ) -> tuple[float, float] | None:
-    """Return Fieller's interval of linked / (linked + others) within [0, 1]; None: unbounded."""
+    """
+    Return Fieller's interval of linked / (linked + others) within [0, 1]; None: unbounded.
+
+    An estimate beyond 0 or 1 is told as the nearer of them, and its interval moved by as much: what
+    is left between 0 and 1 of Fieller's could be as narrow as a point, and would seem certain.
+    """
     people, square = linked + others, Z95 * Z95
     a = people * people - square * (linked_variance + others_variance)
     if a <= 0 or people <= 0:
@@ -206,7 +224,9 @@ def share_interval(
     b = linked * people - square * linked_variance
     c = linked * linked - square * linked_variance
     root = math.sqrt(max(0.0, b * b - a * c))
-    low, high = (b - root) / a, (b + root) / a
+    share = linked / people
+    low = (b - root) / a - max(0.0, share - 1)
+    high = (b + root) / a - min(0.0, share)
     return min(1.0, max(0.0, low)), min(1.0, max(0.0, high))
 
 
