@@ -22,7 +22,7 @@ def groups_table(strata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     ]
     note = (
         "Estimated from marks that are mostly chance, as a real broker would; 95 % intervals."
-        f" Too few: fewer than {strata['minimum']} people, or an interval that tells nothing."
+        f" Too few: fewer than {strata['minimum']} people, or a number uncertain by half of itself."
     )
     if strata["without_marks"]:
         note += f" Without marks: {', '.join(strata['without_marks'])}."
