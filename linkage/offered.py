@@ -190,10 +190,10 @@ def head_of(body: BinaryIO) -> Offered:
         raise _refused("the first line is not the head of a list of concepts") from None
 
 
-def received(body: BinaryIO, head: Offered) -> Received:
+def require_whole(body: BinaryIO, head: Offered) -> None:
     """
-    Read the lines that follow the head. Raises PackageRefused for what is no list, or not the one
-    that the head tells of: then none of its lines was read as a concept.
+    Raises PackageRefused unless the lines that follow are those that the head tells of; none of
+    them is read as a concept for that.
     """
     begin, told = body.tell(), hashlib.sha256()
     while piece := body.read(_PIECE_BYTES):
@@ -201,6 +201,11 @@ def received(body: BinaryIO, head: Offered) -> Received:
     if told.hexdigest() != head.digest:
         raise _refused("the list is not the one that its head tells of")
     body.seek(begin)
+
+
+def received(body: BinaryIO, head: Offered) -> Received:
+    """Read the lines that follow the head. Raises PackageRefused for what is no such list."""
+    require_whole(body, head)
     concepts = tuple(_concepts(body, head.concepts))
     if len(concepts) != head.concepts:
         raise _refused("the list is not the one that its head tells of")

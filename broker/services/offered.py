@@ -34,6 +34,7 @@ from linkage.offered import (
     OfferWithdrawal,
     head_of,
     received,
+    require_whole,
 )
 
 PAGE = 20
@@ -85,6 +86,7 @@ class OfferedLists:
             # Before any line is read: who has a token and no key costs the broker a look.
             head.verify(study.pin(party))
             _require_fit(head, study, party)
+            require_whole(file, head)
             taken = OfferTaken(
                 study_id=study.id, party=party, made_at=head.made_at, concepts=head.concepts
             )
