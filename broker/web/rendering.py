@@ -22,6 +22,8 @@ from broker.policy import Action
 from broker.web.notices import NOTICES
 from broker.web.visits import Visit
 
+_WORD = 20
+"""Letters of a word that fit into a line of a phone."""
 _COMMAND = re.compile(r"`([^`]+)`")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _ADDRESS = re.compile(r"[:;,]? ?(?:GET|POST|PUT) /v1[/\w{}-]*")
@@ -131,8 +133,16 @@ def _say(text: str) -> Markup:
     """Write a message of ours for people: commands as such, and no address of the API."""
     parts = _COMMAND.split(_ADDRESS.sub("", _capitalize_first(text)))
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if at % 2 else escape(part)
+        Markup("<code>{}</code>").format(_command(part)) if at % 2 else escape(part)
         for at, part in enumerate(parts)
+    )
+
+
+def _command(text: str) -> Markup:
+    """Keep the words of a command whole: none breaks at its hyphen. Paths may."""
+    return Markup(" ").join(
+        Markup('<span class="nobr">{}</span>').format(word) if len(word) <= _WORD else escape(word)
+        for word in text.split(" ")
     )
 
 
