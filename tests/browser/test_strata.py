@@ -47,6 +47,7 @@ def test_groups_that_are_behind_are_seen_by_the_admin_alone(
         card = page.locator("#groups")
         expect(card).to_contain_text("no site sends any")
         expect(card).to_contain_text("[strata] send = true")
+        seen.look("run-groups-none-sent")
 
         page = seen.go(f"{at}/{run}")
         card = page.locator("#groups")
@@ -64,6 +65,7 @@ def test_groups_that_are_behind_are_seen_by_the_admin_alone(
         row = race.get_by_role("row", name="asian")
         expect(row).to_contain_text("too few to say")
         seen.look("run-groups")
+        seen.printed("run-groups")
 
     # The essentials without scripts; and nobody but the admin sees a figure.
     with window(chromium, world.url, person(world, "bo", "admin"), scripts=False) as seen:
