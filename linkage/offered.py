@@ -220,12 +220,16 @@ def _concepts(lines: Iterable[bytes], most: int) -> Iterator[OfferedConcept]:
             raise _refused("the list has more lines than its head tells of")
         try:
             values = json.loads(line)
+            if [type(one) for one in values] != _TYPES:
+                raise TypeError
             yield OfferedConcept.model_validate(dict(zip(_COLUMNS, values, strict=True)))
         except (ValueError, TypeError, RecursionError):  # ValidationError is a ValueError
             raise _refused(f"line {number + 1} is no concept") from None
 
 
 _COLUMNS = ("concept_id", "domain", "name", "vocabulary", "code", "standard")
+_TYPES = [int, str, str, str, str, str]
+"""Exactly: true is no number of a concept, nor is a text of digits."""
 
 
 def _refused(rule: str) -> PackageRefused:
