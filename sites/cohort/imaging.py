@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from linkage.cohort.spec_imaging import ImagingCriteria
 from linkage.errors import SourceRefused
+from sites.cohort.bundle import ACQUISITION_SCHEMA
 from sites.cohort.config_imaging import ImagingConfig
 from sites.cohort.imaging_answer import ImagingAnswer
 from sites.cohort.imaging_criteria import asked_columns
@@ -52,8 +53,7 @@ def _refuse_what_cannot_be_told(source: Source, criteria: ImagingCriteria) -> No
             raise SourceRefused(
                 file=source.name,
                 rule=f"has no column for {meaning!r}",
-                hint=f"name it in [imaging.columns] of the site file: {meaning} = '...', "
-                "or drop that criterion from the cohort",
+                hint=f"{_remedy(source, meaning)}, or drop that criterion from the cohort",
             )
     if criteria.features and source.features is None:
         raise SourceRefused(
@@ -81,5 +81,16 @@ def _refuse_what_cannot_be_told(source: Source, criteria: ImagingCriteria) -> No
         raise SourceRefused(
             file=source.name,
             rule=f"has no column for {dated!r}, which date_frame {frame!r} needs",
-            hint=f"name it in [imaging.columns] of the site file: {dated} = '...'",
+            hint=_remedy(source, dated),
         )
+
+
+def _remedy(source: Source, meaning: str) -> str:
+    if source.config.kind == "series":
+        return f"name it in [imaging.columns] of the site file: {meaning} = '...'"
+    if meaning in ACQUISITION_SCHEMA.names:
+        return (
+            "give it for each series_uid in a table, acquisition in [imaging] of the site file"
+            " (linkage-site read-dicom makes one of DICOM files)"
+        )
+    return "export the nodes or tables with it"

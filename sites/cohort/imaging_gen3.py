@@ -18,7 +18,7 @@ import ibis
 import pyarrow as pa
 
 from sites.cohort.bundle import EVENT_NODES, EVENTS_SCHEMA, FEATURES_SCHEMA, FILES_SCHEMA
-from sites.cohort.config_imaging import ImagingConfig
+from sites.cohort.config_imaging import REQUIRED_SERIES_COLUMNS, ImagingConfig
 from sites.cohort.imaging_nodes import SERIES_NODES, Nodes, first, only, together
 from sites.cohort.imaging_series import Source, as_schema, record_id_columns
 
@@ -111,12 +111,15 @@ _FILES = {
     "supplementary_file": "supplementary",
 }
 _ANNOTATIONS = ("annotation", "imaging_study_annotation", "series_annotation", "radiology_report")
+_LINKED_FILES = ("annotation_file", "dicom_annotation_file")
+"""Through which an annotation may link to its study."""
 _NO_FINDING = (
     *("type", "id", "project_id", "submitter_id", "state", "created_datetime", "updated_datetime"),
     *("case_ids", "instance_uids", "annotator_id", "annotation_method", "annotation_name"),
     *("file_name", "file_size", "file_state", "md5sum", "object_id", "error_type", "data_format"),
     *("data_type", "data_category", "modality", "study_description", "body_part_examined"),
     *("study_uid", "series_uid", "report_generation_method", "report_modification_method"),
+    *("software_version", "software_versions"),
 )
 """Properties of an annotation or report that say what it is, not what was found."""
 
@@ -158,8 +161,7 @@ def open_gen3(con: Any, config: ImagingConfig) -> Source:
         subject_age=files.subject_age.coalesce(files.age_at_index),
     )
     raw = con.create_table("gen3_raw", made, temp=True)
-    meanings = {*_FROM_SERIES, *_FROM_STUDY, "collection", "index_event", "subject_sex", "contrast"}
-    columns = {name: name for name in meanings - {"loinc_contrast"}}
+    columns = {name: name for name in _said(nodes)}
     for n, column in enumerate(ids):
         if column == "project_id":
             columns["collection"] = f"record_{n}"
@@ -175,6 +177,22 @@ def open_gen3(con: Any, config: ImagingConfig) -> Source:
         files=lambda _: _files(nodes, cases, studies, files, files.filter(~is_dicom)),
         notes=nodes.notes,
     )
+
+
+def _said(nodes: Nodes) -> set[str]:
+    """
+    Return what the export has columns for: MIDRC's model has none for the tube voltage, and who
+    asks for it is told so, not that nobody fits.
+    """
+    tables = [table for node in SERIES_NODES if (table := nodes.read(node)) is not None]
+    of_series = {column for table in tables for column in table.columns}
+    of_study = set(nodes.needed("imaging_study").columns)
+    found = {*REQUIRED_SERIES_COLUMNS, "collection", "index_event", "subject_sex", "subject_age"}
+    found |= {name for name, names in _FROM_SERIES.items() if of_series & set(names)}
+    found |= {name for name, names in _FROM_STUDY.items() if of_study & set(names)}
+    if "contrast_bolus_agent" in of_series or "loinc_contrast" in found:
+        found.add("contrast")
+    return found - {"loinc_contrast"}
 
 
 def _keys(table: Any) -> dict[str, Any]:
@@ -260,16 +278,31 @@ def _of_series(nodes: Nodes, rows: Any, studies: Any, files: Any) -> Any:
     )
 
 
+def _through_files(nodes: Nodes, name: str, rows: Any, studies: Any, files: Any) -> Any:
+    """Return rows of which those without a study have that of the annotation file they link to."""
+    for node in _LINKED_FILES:
+        linking = [c for c in rows.columns if c.split(".")[0] == f"{node}s"]
+        if not linking or (table := nodes.read(node)) is None:
+            continue
+        placed = _of_series(nodes, table, studies, files)
+        target = placed.select(**_keys(placed), **{f"study_of_{node}": placed.study_uid})
+        target = nodes.con.create_table(f"gen3_{node}_of_{name}", target, temp=True)
+        rows = nodes.linked(rows, f"{node}s", target)
+        rows = rows.mutate(study_uid=rows.study_uid.coalesce(rows[f"study_of_{node}"]))
+    return rows
+
+
 def _features(nodes: Nodes, studies: Any, files: Any) -> pa.Table:
     """Load FEATURES_SCHEMA: every property of an annotation or report that says what was found."""
     tables = []
     for node in _ANNOTATIONS:
         if (table := nodes.read(node)) is None:
             continue
-        table = nodes.con.create_table(
-            f"gen3_found_{node}", _of_series(nodes, table, studies, files), temp=True
-        )
+        placed = _of_series(nodes, table, studies, files)
+        placed = _through_files(nodes, node, placed, studies, files)
+        table = nodes.con.create_table(f"gen3_found_{node}", placed, temp=True)
         links = {*_NO_FINDING, "its_study", "study_of_series", "its_series"}
+        links |= {f"study_of_{node}" for node in _LINKED_FILES}
         for name in table.columns:
             if name in links or "." in name:
                 continue
@@ -282,6 +315,7 @@ def _features(nodes: Nodes, studies: Any, files: Any) -> pa.Table:
                     value=value.cast("string"),
                     value_text=ibis.ifelse(value.isnull(), table[name], ibis.null("string")),
                     algorithm=first(table, "annotation_method", "report_generation_method"),
+                    algorithm_version=first(table, "software_version", "software_versions"),
                     source=ibis.literal("node"),
                 )
             )

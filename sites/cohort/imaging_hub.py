@@ -13,9 +13,15 @@ import ibis
 import pyarrow as pa
 
 from sites.cohort.bundle import FILES_SCHEMA
-from sites.cohort.config_imaging import SERIES_COLUMNS, ImagingConfig
+from sites.cohort.config_imaging import REQUIRED_SERIES_COLUMNS, SERIES_COLUMNS, ImagingConfig
 from sites.cohort.imaging_nodes import Nodes, first, only, together
 from sites.cohort.imaging_series import Source, as_schema, record_id_columns
+
+_OTHERWISE = {
+    "contrast": ("contrastbolusagent", "contrast"),
+    "anatomic_site": ("anatomic_site", "loinc_system"),
+}
+"""Properties of the Hub's nodes that stand beside or in place of DICOM's."""
 
 _DATASET = ("collection_id", "dataset_submitter_id", "datasets.submitter_id")
 
@@ -25,9 +31,11 @@ def open_hub(con: Any, config: ImagingConfig) -> Source:
     nodes = Nodes(con, config.place)
     series, study = nodes.needed("imaging_series"), nodes.needed("imaging_study")
     subject = nodes.read("subject")
-    properties = {name: (column.lower(),) for name, column in SERIES_COLUMNS.items()}
+    properties = {name: (column.lower(),) for name, column in SERIES_COLUMNS.items()} | _OTHERWISE
     lists = {"object_ids": ("object_ids", "object_id"), "file_urls": ("file_urls", "file_url")}
     ids = record_id_columns(subject if subject is not None else study, config, "subject")
+    tables = [table for table in (series, study, subject) if table is not None]
+    there = {column for table in tables for column in table.columns}
     study = _prefixed(study, "study", {**properties, **_record(ids)}, "subjects")
     if subject is not None:
         owner = _prefixed(subject, "subject", {**properties, **_record(ids)})
@@ -43,6 +51,9 @@ def open_hub(con: Any, config: ImagingConfig) -> Source:
     made["collection"] = made["collection"].coalesce(first(rows, "project_id"))
     made["object_id"] = only(rows.series_object_ids)
     made["reference"] = only(rows.series_file_urls)
+    # What no node has a column for is refused by name, not answered with nobody.
+    said = {name for name, names in properties.items() if there & set(names)} - {"size_mb"}
+    said |= {*REQUIRED_SERIES_COLUMNS, "collection", "object_id", "reference"}
     rows = rows.select(
         submitter_id=rows.submitter_id,
         object_ids=rows.series_object_ids,
@@ -54,7 +65,7 @@ def open_hub(con: Any, config: ImagingConfig) -> Source:
         con=con,
         name=config.place.name,
         raw=raw,
-        columns={name: name for name in properties if name != "size_mb"},
+        columns={name: name for name in properties if name in said},
         record_id=tuple(_record(ids)),
         config=config,
         files=lambda _: _files(raw),

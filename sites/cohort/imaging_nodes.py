@@ -58,15 +58,18 @@ class Nodes:
                 self.files.setdefault(_node_of(path.name), []).append(path)
 
     def read(self, node: str) -> Any:
-        """Return a node's table, column names in lower case, all texts; None if it has no file."""
+        """
+        Return a node's table, column names in lower case, all texts; None if it has no file.
+
+        Gen3's templates for submission mark a needed column with a star, as in *submitter_id.
+        """
         if node in self._read:
             return self._read[node]
         tables = []
         for n, path in enumerate(self.files.get(node, ())):
             raw = read_file(self.con, path, f"node_{node}_{n}")
-            tables.append(
-                raw.select(**{column.lower(): text(raw, column) for column in raw.columns})
-            )
+            named = {column.lower().removeprefix("*"): column for column in raw.columns}
+            tables.append(raw.select(**{name: text(raw, column) for name, column in named.items()}))
         self._read[node] = together(tables)
         return self._read[node]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from linkage.cohort.spec_imaging import ImagingCriteria
@@ -200,3 +202,60 @@ def test_twins_that_only_files_and_features_link_to_are_noted_with_the_rows(tmp_
     assert "midrc_mrale_score" not in {one["feature"] for one in features}, "of which series?"
     told = " ".join(answer.attrition.notes)
     assert "1 submitter_ids in series_files have rows that differ" in told
+
+
+def test_what_no_node_has_a_column_for_is_refused_by_name(tmp_path: Path) -> None:
+    """MIDRC's model has no tube voltage: nobody would fit, and nobody would know why."""
+    folder = write_gen3(tmp_path / "nodes")
+    with pytest.raises(SourceRefused, match="has no column for 'kvp'") as refused:
+        ask(folder, kvp={"min": 100})
+    assert "linkage-site read-dicom" in refused.value.hint
+    with pytest.raises(SourceRefused, match="'anatomic_site'"):
+        ask(folder, anatomic_site="Chest")
+    added = [{**one, "kvp": "120"} for one in CT_FILES]
+    assert ask(write_gen3(tmp_path / "more", ct_series_file=added), kvp={"min": 100}).record_ids
+    table = pa.table({"series_uid": ["1.2.1.1"], "kvp": [150.0]})
+    pq.write_table(table, tmp_path / "acquisition.parquet")
+    read = {"acquisition": tmp_path / "acquisition.parquet"}
+    assert ask(folder, read, kvp={"min": 150}).record_ids == ("419639-000082",)
+
+
+HEADERS = {
+    "case": "*type\tproject_id\t*submitter_id\t*datasets.submitter_id\tage_at_index\tindex_event"
+    "\tsex",
+    "imaging_study": "*type\tproject_id\t*submitter_id\t*cases.submitter_id\tage_at_imaging"
+    "\tbody_part_examined\tdays_to_study\tloinc_contrast\tloinc_system\tstudy_uid",
+    "ct_series_file": "*type\tproject_id\t*submitter_id\tcore_metadata_collections.submitter_id"
+    "\timaging_studies.submitter_id\t*data_category\t*data_format\t*data_type\t*file_name"
+    "\t*file_size\t*md5sum\tcontrast_bolus_agent\tmodality\tpixel_spacing\tseries_uid"
+    "\tslice_thickness",
+    "annotation": "*type\tproject_id\t*submitter_id\tct_series_files.submitter_id"
+    "\tdicom_annotation_files.submitter_id\tannotation_method\tmidrc_mRALE_score"
+    "\tsift_image_quality_index\tsoftware_version",
+    "dicom_annotation_file": "*type\tproject_id\t*submitter_id\t*imaging_studies.submitter_id"
+    "\t*case_ids\t*file_name\t*modality\t*series_uid",
+}
+"""As MIDRC's data dictionary heads its templates, some columns left out."""
+ROWS = {
+    "case": "case\tOpen-R1\tc-1\tds\t44\tCOVID-19 Test\tFemale",
+    "imaging_study": "imaging_study\tOpen-R1\ts-1\tc-1\t44\tCHEST\t2\tWO\tChest\t1.2.1",
+    "ct_series_file": "ct_series_file\tOpen-R1\tf-1\t\ts-1\tCT\tDCM\tDICOM\tf.zip\t10\tabc\t"
+    '\tCT\t"0.139,0.139"\t1.2.1.1\t"1,1"',
+    "annotation": "annotation\tOpen-R1\ta-1\tf-1\t\tRetrospective_auto\t7\t\t2.1\n"
+    "annotation\tOpen-R1\ta-2\t\td-1\tRetrospective_auto\t\tB\t",
+    "dicom_annotation_file": "dicom_annotation_file\tOpen-R1\td-1\ts-1\tc-1\td.zip\tSR\t1.2.1.9",
+}
+
+
+def test_the_headers_of_midrcs_own_templates(tmp_path: Path) -> None:
+    for node, header in HEADERS.items():
+        (tmp_path / f"{node}.tsv").write_text(f"{header}\n{ROWS[node]}\n", encoding="utf-8")
+    answer = ask(tmp_path, modality="CT", contrast=False, anatomic_site="Chest")
+    row = answer.rows_of("c-1").to_pylist()[0]
+    assert (row["pixel_spacing"], row["slice_thickness"], row["study_day"]) == (0.139, 1.0, 2)
+    found = {one["feature"]: one for one in _rows(answer.bundle_of("c-1"), "features")}
+    assert set(found) == {"midrc_mrale_score", "sift_image_quality_index"}
+    score, quality = found["midrc_mrale_score"], found["sift_image_quality_index"]
+    assert (score["value"], score["series_uid"], score["study_uid"]) == (7.0, "1.2.1.1", "1.2.1")
+    assert (score["algorithm"], score["algorithm_version"]) == ("Retrospective_auto", "2.1")
+    assert (quality["value_text"], quality["study_uid"]) == ("B", "1.2.1"), "by its file's study"
