@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,20 +56,26 @@ def read_predictions(path: Path, cohort: SavedCohort) -> Predictions:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            columns, rows = set(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
         raise SourceRefused(
             file=path.name,
             rule=f"cannot be read ({type(fault).__name__})",
             hint="it is a UTF-8 text with commas: cohort_id,score,label",
         ) from None
-    columns = set(rows[0]) if rows else set()
     key = next((name for name in ("cohort_id", "person_id") if name in columns), None)
     if key is None or not {"score", "label"} <= columns:
         raise SourceRefused(
             file=path.name,
             rule="has not the columns cohort_id (or person_id), score and label",
-            hint="the first line names them: cohort_id,score,label",
+            hint=_first_line(columns),
+        )
+    if not rows:
+        raise SourceRefused(
+            file=path.name,
+            rule="holds no prediction",
+            hint="one row a person follows the first line",
         )
     by_number = {str(number): number for number in cohort.persons.values()}
     names = cohort.persons if key == "cohort_id" else by_number
@@ -90,6 +96,13 @@ def read_predictions(path: Path, cohort: SavedCohort) -> Predictions:
         labels=np.array([found[one][1] for one in order], np.bool_),
         missing=len(cohort.persons) - len(order),
     )
+
+
+def _first_line(columns: Collection[str]) -> str:
+    """Return what to do about it, and none of what stands there: it may be a first row."""
+    alone = len(columns) == 1 and any(mark in next(iter(columns)) for mark in ";\t|")
+    commas = ", parted by commas and by nothing else" if alone else ""
+    return f"the first line names them{commas}: cohort_id,score,label"
 
 
 def _score(path: Path, row: int, text: str | None) -> float:
@@ -137,12 +150,22 @@ def performance(
         "minimum_cell": rule.minimum,
         "rounding": coarse.rounding,
         "threshold": threshold,
+        "notes": _notes(predictions, threshold),
         "persons": coarse.show(len(predictions.persons)),
         "without_prediction": coarse.show(predictions.missing),
         "without_score": coarse.show(int(np.isneginf(predictions.scores).sum())),
         "overall": variables[0]["groups"][0] if predictions.persons else None,
         "variables": [one for one in variables[1:] if len(one["groups"]) > 1],
     }
+
+
+def _notes(predictions: Predictions, threshold: float) -> list[str]:
+    """Say where a threshold parts nobody from anybody: seldom is that meant."""
+    given = predictions.scores[np.isfinite(predictions.scores)]
+    if not len(given) or float(given.min()) < threshold <= float(given.max()):
+        return []
+    which = "no score reaches" if float(given.max()) < threshold else "every score reaches"
+    return [f"{which} the threshold of {threshold:g}: is it on the scale of the scores?"]
 
 
 def _by_group(

@@ -31,6 +31,8 @@ def summary(found: Mapping[str, Any]) -> dict[str, object]:
     for row in _rows(groups):
         name = f"{row['variable']}: {row['group']}" if row["variable"] else str(row["group"])
         told[name] = ", ".join(f"{TITLES[measure]} {row[measure]}" for measure in MEASURES)
+    if found["notes"]:
+        told["CAUTION"] = " ".join(found["notes"])
     return told
 
 

@@ -265,6 +265,28 @@ def test_another_file_is_refused(cohort: SavedCohort, tmp_path: Path, text: str)
         read_predictions(path, cohort)
 
 
+def test_semicolons_an_empty_file_and_a_threshold_of_another_scale_are_said(
+    cohort: SavedCohort, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("cohort_id;score;label\nC-10001;0.5;1\n", encoding="utf-8")
+    with pytest.raises(LinkageError) as fault:
+        read_predictions(path, cohort)
+    assert "parted by commas" in fault.value.hint
+    path.write_text("cohort_id,score,label\n", encoding="utf-8")
+    with pytest.raises(LinkageError, match="holds no prediction"):
+        read_predictions(path, cohort)
+    read = read_predictions(predictions(path, cohort), cohort)
+    assert performance(cohort, read, threshold=0.5)["notes"] == []
+    found = performance(cohort, read, threshold=50)
+    assert found["notes"] == [
+        "no score reaches the threshold of 50: is it on the scale of the scores?"
+    ]
+    assert "is it on the scale" in performance_page(found)
+    (note,) = performance(cohort, read, threshold=-50)["notes"]
+    assert note.startswith("every score reaches")
+
+
 def test_a_folder_that_was_changed_or_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         open_saved(tmp_path)
