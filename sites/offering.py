@@ -30,7 +30,6 @@ from linkage.offered import (
     to_lines,
 )
 from sites.cohort.blur import Blur
-from sites.cohort.config_omop import LICENSED
 from sites.session import Session
 
 PERIOD_DAYS = 30
@@ -77,7 +76,7 @@ class Offer:
         rows["each of at least"] = f"{self.least} persons; rare ones are not in it"
         if self.left_out:
             told = ", ".join(f"{name} {count:,}" for name, count in sorted(self.left_out.items()))
-            rows["left out"] = f"{told}: may not be passed on (not_offered in [omop])"
+            rows["left out"] = f"{told}: may not be passed on (licences, not_offered in [omop])"
         if self.unknown:
             rows["without a name"] = f"{self.unknown:,} concepts that the vocabulary does not have"
         if self.again:
@@ -180,7 +179,7 @@ def _counted(session: Session, at: int, *, least: int, reach: int) -> dict[str, 
 
 def _offer(session: Session, found: dict[str, Any], *, again: bool) -> Offer:
     """Return what of the counted is sent. The setting counts at once, whatever was counted when."""
-    barred = {name.lower() for name in _not_offered(session)}
+    barred = session.site.omop.barred if session.site.omop else frozenset()
     concepts = [OfferedConcept.model_validate(one) for one in found["concepts"]]
     out = Counter(one.vocabulary for one in concepts if one.vocabulary.lower() in barred)
     return Offer(
@@ -192,7 +191,3 @@ def _offer(session: Session, found: dict[str, Any], *, again: bool) -> Offer:
         unknown=found["unknown"],
         again=again,
     )
-
-
-def _not_offered(session: Session) -> tuple[str, ...]:
-    return session.site.omop.not_offered if session.site.omop else LICENSED

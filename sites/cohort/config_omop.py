@@ -20,11 +20,12 @@ IndexEvents = dict[str, ConceptCriterion]
 
 LICENSED = (
     *("CPT4", "CDT", "MedDRA", "SMQ", "GPI", "GCN_SEQNO", "ETC", "Indication", "Multum"),
+    *("CAP", "COSMIC", "CO-CONNECT", "CO-CONNECT MIABIS", "CO-CONNECT TWINS"),
     *("Multilex", "EphMRA ATC", "NFC", "AMIS", "GRR", "DA_France", "LPD_Australia", "LPD_Belgium"),
 )
 """
-Vocabularies that Athena gives out only to who shows a licence of their owner: whoever has one may
-use the names, and seldom pass them on.
+Vocabularies that Athena gives out only to who shows a licence of their owner, or agrees to one
+("License required", "EULA required"): whoever has one may use the names, and seldom pass them on.
 """
 
 
@@ -45,7 +46,8 @@ class OmopConfig(Strict):
     record dates it. birth: how much of the birth date a delivery holds. mirror_root: folder or
     bucket of the enclave's own copy of the images, for studies with image_retrieval = "mirror".
     not_offered: vocabularies (vocabulary_id) whose names this site may not pass on, left out of the
-    list of concepts that it offers to researchers; without it LICENSED.
+    list of concepts that it offers to researchers, besides LICENSED. licensed: of those, the ones
+    for which every reader of the study has a licence, so that they are offered.
     concepts: file of DICOM codes and OMOP concepts, in place of
     sites/cohort/modality_concepts.toml. use: how to thank this commons and for what its data may
     be used. reference: file of the population that cohort reports compare with, in place of
@@ -63,7 +65,8 @@ class OmopConfig(Strict):
     date_frame: Literal["true", "shifted", "unknown"] = "true"
     index_events: IndexEvents = Field(default={}, max_length=100)
     birth: Literal["year", "date"] = "year"
-    not_offered: tuple[str, ...] = Field(default=LICENSED, max_length=200)
+    not_offered: tuple[str, ...] = Field(default=(), max_length=200)
+    licensed: tuple[str, ...] = Field(default=(), max_length=200)
     mirror_root: str | None = None
     concepts: Place | None = None
     use: UseNotice | None = None
@@ -97,6 +100,13 @@ class OmopConfig(Strict):
                 "omop",
             )
         return self
+
+    @property
+    def barred(self) -> frozenset[str]:
+        """Vocabularies that are not offered, in small letters."""
+        out = frozenset(name.lower() for name in LICENSED)
+        out -= {name.lower() for name in self.licensed}
+        return out | {name.lower() for name in self.not_offered}
 
     @property
     def place(self) -> str:

@@ -101,9 +101,9 @@ def test_one_list_in_a_month(site: Site) -> None:
 
 def test_licences_count_at_once(site: Site) -> None:
     assert site.offer(NOW).left_out == {"CPT4": 1}
-    both = site.offer(NOW + DAY, "not_offered = []")
+    both = site.offer(NOW + DAY, 'licensed = ["cpt4"]')
     assert (ids(both), both.again, both.left_out) == ([7, 8], True, {})
-    assert ids(site.offer(NOW + 2 * DAY, 'not_offered = ["snomed", "CPT4"]')) == []
+    assert ids(site.offer(NOW + 2 * DAY, 'not_offered = ["snomed"]')) == [], "CPT4 stays out"
 
 
 def test_a_raised_minimum_cell_counts_at_once(site: Site) -> None:
