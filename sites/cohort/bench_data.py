@@ -19,9 +19,9 @@ import duckdb
 LUNG_CANCER, CREATININE = 443388, 3016723
 """
 3016723: Creatinine [Mass/volume] in Serum or Plasma, LOINC 2160-0; checked. 443388: Malignant tumor
-of lung; a public OHDSI study takes what is below it as its lung cancers, its name itself was not
-seen. The data here are made, so nothing depends on it; look it up in your vocabulary before you
-ask.
+of lung, SNOMED CT 363358000, which newer releases call Malignant neoplasm of lung; two public OHDSI
+studies take what is below it as their lung cancers, its own row was not seen. The data here are
+made, so nothing depends on it; look it up in your vocabulary before you ask.
 """
 
 SHARES: Mapping[str, float] = {
