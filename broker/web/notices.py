@@ -13,6 +13,8 @@ NOTICES: Mapping[str, str] = {
     "run-started": "The run is asked for. This page follows it.",
     "run-there": "This run was there already, made of the same: nothing new was started.",
     "run-cancelled": "The run is cancelled.",
+    "session-over": "Your session is over. Sign in, and you come back to where you were.",
+    "not-done": "Nothing was done: your session is over. Sign in, then do it again.",
     "not-confirmed": "Nothing was done: the name that you typed is another one.",
     "look-ended": "The run waits no longer for answers, and goes on.",
     "study-closed": "The study is closed. What is under way ends by itself.",
@@ -41,3 +43,5 @@ NOTICES: Mapping[str, str] = {
     "access-restored": "It may sign in again, with the key that is shown.",
 }
 """By key; what is no key here says nothing."""
+UNDONE = frozenset({"session-over", "not-done", "not-confirmed"})
+"""Notices of what was not done: they look like it."""

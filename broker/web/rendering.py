@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from broker.policy import Action
-from broker.web.notices import NOTICES
+from broker.web.notices import NOTICES, UNDONE
 from broker.web.visits import Visit
 
 _WORD = 20
@@ -65,7 +65,8 @@ def see_other(path: str, told: str = "") -> RedirectResponse:
 
 
 def _answer(request: Request, template: str, status: int, what: dict[str, Any]) -> HTMLResponse:
-    notice = NOTICES.get(request.query_params.get("told", ""), "")
+    told = request.query_params.get("told", "")
+    notice = (NOTICES.get(told, ""), "wait" if told in UNDONE else "good")
     text = (
         _environment().get_template(template).render(notice=notice, here=request.url.path, **what)
     )

@@ -15,6 +15,7 @@ from broker.routes.sessions import Own, session_cookie
 from broker.web.forms import Form, read_form
 from broker.web.rendering import open_page, page, see_other
 from broker.web.visits import Anyone, Visit
+from broker.web.ways import own_path
 from linkage.account_messages import (
     Enrolment,
     InvitationAccepted,
@@ -50,7 +51,7 @@ def sign_in(
         begun = broker.sessions.sign_in(asked, address=address, cookie=cookie)
     except _SAID as refusal:
         return _sign_in(request, broker, _one(form, "to"), refusal=refusal, name=asked.name)
-    answer = see_other(_own_path(_one(form, "to")))
+    answer = see_other(own_path(_one(form, "to")))
     broker.door.browsers.keep(answer, begun.cookie)
     return answer
 
@@ -182,7 +183,7 @@ def _sign_in(
         request,
         "sign_in.html",
         status=200 if refusal is None else 401,
-        to=_own_path(to),
+        to=own_path(to),
         refusal=refusal,
         name=name,
         provider=broker.home.config.oidc.issuer != "",
@@ -192,13 +193,6 @@ def _sign_in(
 
 def _one(form: Form, name: str, most: int = 1024) -> str:
     return form.get(name, ("",))[0][:most]
-
-
-def _own_path(to: str) -> str:
-    """Return where to go after signing in: a path of this portal, whatever an address says."""
-    parts = urlsplit(to)
-    own = to.startswith("/") and not to.startswith(("//", "/\\", "/v1/"))
-    return to if own and not parts.scheme and not parts.netloc and to.isprintable() else "/"
 
 
 def _cookie(request: Request, browsers: Browsers) -> str:

@@ -118,9 +118,15 @@ def _signed_in(request: Request, broker: Broker, form: Form) -> tuple[Caller, Se
     csrf = form.get(CSRF_FIELD, ("",))[0] or request.headers.get(CSRF, "")
     if request.method not in READING:
         door.browsers.require_own(request.headers)
-    caller = broker.sessions.admit(
-        found,
-        csrf=None if request.method in READING else csrf,
-        used=POLL not in request.headers,
-    )
+    try:
+        caller = broker.sessions.admit(
+            found,
+            csrf=None if request.method in READING else csrf,
+            used=POLL not in request.headers,
+        )
+    except NotAuthenticated:
+        raise NotAuthenticated(
+            "this page was opened in another session, and nothing was done",
+            hint="load it again, then do it again; its CSRF token is not this session's",
+        ) from None
     return caller, broker.sessions.told(found)

@@ -1,0 +1,116 @@
+"""What tired people do: a session that is over, two tabs, a double click, a wrong file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.broker_world import World, make_world, running
+from tests.browser.looking import person, services, window
+from tests.people import PASSWORD, Person
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running(make_world(tmp_path_factory.mktemp("slips")), worker=False) as made:
+        yield made
+
+
+def end_sessions(world: World, who: Person) -> None:
+    """As after half an hour without a click, or on another device."""
+    broker = services(world)
+    broker.sessions.end(who.client.cookies["linkage-session"], everywhere=True)
+    broker.database.close()
+
+
+def sign_in(page: Page, who: Person) -> None:
+    page.get_by_label("Name").fill(who.name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Code").fill(who.recovery.pop(0))
+    page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_form_that_is_sent_too_late_leads_back_to_its_page(
+    chromium: Browser, world: World, scripts: bool
+) -> None:
+    late = person(world, f"late-{scripts}".lower(), "admin")
+    with window(chromium, world.url, late, scripts=scripts) as seen:
+        page = seen.go("/studies/small-study/keys")
+        page.get_by_text("Suspend imaging…").click()
+        form = page.locator("form", has=page.get_by_role("button", name="Suspend imaging"))
+        form.get_by_label("Why").fill("A key was lost")
+        form.get_by_label("To go on, type its name").fill("imaging")
+        form.get_by_label("Your password").fill(PASSWORD)
+        form.get_by_label("A new code").fill(late.recovery.pop(0))
+        end_sessions(world, late)
+        form.get_by_role("button", name="Suspend imaging").click()
+        expect(page.get_by_role("status")).to_contain_text("Nothing was done")
+        if scripts:
+            seen.look("sign-in-too-late")
+        sign_in(page, late)
+        expect(page).to_have_url(re.compile(r"/studies/small-study/keys$"))
+        assert (
+            not world.actor("admin")
+            .get("/v1/studies/small-study/access")
+            .json()[0]
+            .get("suspended_at")
+        )
+
+
+def test_where_a_session_is_over_the_whole_address_comes_back(
+    chromium: Browser, world: World
+) -> None:
+    reader = person(world, "reader", "admin")
+    with window(chromium, world.url, reader) as seen:
+        seen.go("/")
+        end_sessions(world, reader)
+        page = seen.go("/audit?actor=person%2Freader&since=2026-01-01")
+        expect(page.get_by_role("status")).to_contain_text("Your session is over")
+        sign_in(page, reader)
+        expect(page).to_have_url(re.compile(r"/audit\?actor=person%2Freader&since=2026-01-01$"))
+
+
+def test_the_address_of_a_form_that_was_refused_shows_its_page(
+    chromium: Browser, world: World
+) -> None:
+    """Loaded again by Enter in the address bar."""
+    careful = person(world, "careful", "admin")
+    with window(chromium, world.url, careful) as seen:
+        for form, page_above in (
+            ("/studies/small-study/destruction", "/studies/small-study"),
+            ("/studies/small-study/keys/imaging/suspend", "/studies/small-study/keys"),
+            ("/admin/people/careful/reset", "/admin/people/careful"),
+            ("/account/password", "/account"),
+        ):
+            seen.go(form)
+            expect(seen.page).to_have_url(f"{world.url}{page_above}")
+        page = seen.go("/admin/people?page=two")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("does not fit")
+        assert "openapi" not in page.content()
+    for scripts in (True, False):
+        with window(chromium, world.url, careful, scripts=scripts) as seen:
+            assert seen.page.goto(f"{world.url}/sign-out") is not None
+            expect(seen.page.get_by_role("heading", name="Studies")).to_be_visible()
+
+
+def test_a_page_of_an_earlier_session_says_so_and_leads_back(
+    chromium: Browser, world: World
+) -> None:
+    twice = person(world, "twice", "admin")
+    with window(chromium, world.url, twice) as seen:
+        page = seen.go("/studies/small-study/storage")
+        page.get_by_text("Set another quota…").first.click()
+        other = page.context.new_page()
+        other.goto(f"{world.url}/account")
+        other.get_by_role("button", name="Sign out", exact=True).click()
+        sign_in(other, twice)
+        expect(other.get_by_role("heading", name="Studies")).to_be_visible()
+        page.get_by_role("button", name="Set it for the whole study").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("another session")
+        seen.look("another-session")
+        page.get_by_role("link", name="Back to the page").click()
+        expect(page).to_have_url(f"{world.url}/studies/small-study/storage")
