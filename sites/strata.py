@@ -15,9 +15,13 @@ take eight times as long. What is left is mostly Python's, which reads one answe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -188,7 +192,8 @@ class Response:
         size = _AT_ONCE
         while size:
             while count - len(drawn) >= size:
-                drawn += self._answers(size)(own)
+                with _uninterrupted():
+                    drawn += self._answers(size)(own)
             size //= 2
         return drawn
 
@@ -199,6 +204,29 @@ class Response:
         if size not in self._several:
             self._several[size] = make_composition([self._one] * size)
         return self._several[size]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """
+    Let Ctrl-C wait for the end of a call of OpenDP, some hundredths of a second.
+
+    Its Python frees what its library made; interrupted in between, it frees some of it twice, and
+    the process dies of it, or the interruption is lost in a destructor (0.16).
+    """
+    heard: list[tuple[int, FrameType | None]] = []
+    before = signal.getsignal(signal.SIGINT)
+    # Other threads are not interrupted, nor are workers, who pass Ctrl-C over.
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            before(*heard[0])
 
 
 def _chosen(stratum: Stratum, config: StrataConfig, source: SourceConfig, party: Party) -> Chosen:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from sites.strata import Chosen, Marker, Response, chosen_strata, columns_of
 from sites.strata_config import StrataConfig
 from sites.tokenizer import tokenize
 from sites.vault import Vault
+from tests.isolated import CHECKOUT
 from tests.studies import STUDY, cast, vault_of
 from tests.unit.sites.test_tokenizer import opened
 
@@ -126,6 +129,36 @@ def test_every_record_is_answered_by_its_own_group_however_many_there_are() -> N
     spread = np.sqrt(p * (1 - p) / len(groups))
     assert abs((marks == groups).mean() - p) < 5 * spread
     assert response.draw(np.zeros(0, np.uint8)).tolist() == []
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+import numpy as np
+from linkage.strata import Stratum
+from sites.strata import Response
+
+response, groups = Response(Stratum(id="xx", groups=("a",))), np.ones(2_000, np.uint8)
+response.draw(groups)
+heard = 0
+for time_s in np.random.default_rng(1).uniform(0.01, 0.06, 25):
+    soon = threading.Timer(time_s, os.kill, (os.getpid(), signal.SIGINT))
+    soon.start()
+    try:
+        response.draw(groups)
+        soon.join()
+        time.sleep(1)
+    except KeyboardInterrupt:
+        heard += 1
+print(heard)
+"""
+
+
+def test_an_interruption_waits_for_opendp_and_is_not_lost() -> None:
+    """Else its Python frees memory twice, and the process dies of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, cwd=CHECKOUT
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "25"), done.stderr
 
 
 def test_nobody_is_drawn_for_who_has_a_mark() -> None:
