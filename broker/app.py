@@ -64,6 +64,7 @@ def create_app(broker: Broker) -> FastAPI:
         json_bytes=limits.json_bytes,
         known=broker.door.caller,
         headers=tuple(broker.door.browsers.headers()),
+        shown=_told,
     )
     return app
 

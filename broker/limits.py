@@ -20,6 +20,8 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker import metrics, problems
@@ -77,7 +79,7 @@ class Outermost:
     """
     json_bytes: the largest cap of a JSON body; raw bodies are capped by their routes, after they
     know the caller. known: raises NotAuthenticated unless these headers are a caller's. headers:
-    what every answer says, unless it says otherwise itself.
+    what every answer says, unless it says otherwise itself. shown: a refusal as who asked reads it.
     """
 
     def __init__(
@@ -87,9 +89,10 @@ class Outermost:
         json_bytes: int,
         known: Callable[[Headers], object],
         headers: Sequence[tuple[str, str]] = (),
+        shown: Callable[[Request, JSONResponse], Response] = lambda _, answer: answer,
     ) -> None:
         self._app, self._json_bytes, self._known = app, json_bytes, known
-        self._headers = headers
+        self._headers, self._shown = headers, shown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, counting its bytes and its time."""
@@ -104,19 +107,22 @@ class Outermost:
             require_plain(scope["headers"])
             await self._app(scope, incoming, outgoing)
         except HTTPException as error:
-            await problems.of_http(error)(scope, receive, outgoing)
+            await self._told(scope, problems.of_http(error))(scope, receive, outgoing)
         except Exception as error:
             if exchange.refusal is None:
                 answer = problems.of_unknown(error)
                 if exchange.status:
                     _note_request(scope, exchange)
                     raise _CutShort from None
-                await answer(scope, receive, outgoing)
+                await self._told(scope, answer)(scope, receive, outgoing)
         if exchange.refusal is not None and not exchange.status:
             answer = problems.of_error(exchange.refusal)
             exchange.refusal = None
-            await answer(scope, receive, outgoing)
+            await self._told(scope, answer)(scope, receive, outgoing)
         _note_request(scope, exchange)
+
+    def _told(self, scope: Scope, answer: JSONResponse) -> Response:
+        return self._shown(Request(scope), answer)
 
     def _cap_of(self, path: str) -> int:
         found = next((cap for end, cap in CAPS.items() if path.endswith(end)), _OTHER_BYTES)

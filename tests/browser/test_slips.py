@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -114,3 +115,21 @@ def test_a_page_of_an_earlier_session_says_so_and_leads_back(
         seen.look("another-session")
         page.get_by_role("link", name="Back to the page").click()
         expect(page).to_have_url(f"{world.url}/studies/small-study/storage")
+
+
+def test_what_is_too_large_or_breaks_is_told_on_a_page(
+    chromium: Browser, world: World, tmp_path: Path
+) -> None:
+    admin = person(world, "opener", "admin")
+    film = tmp_path / "film.json"
+    film.write_bytes(b" " * 8_000_001)
+    with window(chromium, world.url, admin) as seen:
+        page = seen.go("/admin/studies")
+        page.get_by_label("Open the file").set_input_files(film)
+        expect(page.get_by_label("The signed study")).to_have_value("")
+        fault = page.get_by_label("Open the file").evaluate("field => field.validationMessage")
+        assert "too large" in fault
+    told = admin.client.post("/account/password", data={"csrf": admin.csrf, "code": "x" * 70_000})
+    assert told.status_code == 413
+    assert "text/html" in told.headers["content-type"]
+    assert "larger than" in told.text

@@ -6,6 +6,12 @@ document.querySelectorAll("[data-open-into]").forEach((place) => {
   const input = place.querySelector("input");
   input.addEventListener("change", async () => {
     const [file] = input.files;
-    if (file) document.getElementById(place.dataset.openInto).value = await file.text();
+    if (!file) return;
+    // What a custodian signs is small; a film or a table of patients would stop the page.
+    const large = file.size > 8_000_000;
+    input.addEventListener("blur", () => input.setCustomValidity(""), { once: true });
+    input.setCustomValidity(large ? "This file is too large to be that. Open the one that the custodian sent." : "");
+    if (large) input.reportValidity();
+    else document.getElementById(place.dataset.openInto).value = await file.text();
   });
 });
