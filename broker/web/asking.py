@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import ValidationError
 
-from broker.policy import Action
+from broker.policy import Action, require_id
 from broker.services.questions import two_sides
 from broker.web.concept_help import Act, help_for, names_in
 from broker.web.question_form import KINDS, Checked, QuestionForm, checked
@@ -35,8 +35,8 @@ def new(visit: Asker, again: str = "") -> Response:
     """Show the form; again: a proposal whose specification is mended."""
     _require_researcher(visit)
     text = ""
-    if again:
-        body = visit.broker.proposals.one(visit.grant, again).body
+    if known := require_id(again or None):
+        body = visit.broker.proposals.one(visit.grant, known).body
         text = body.specification if isinstance(body, Ask) else ""
     return _shown(visit, QuestionForm.empty(text), checked(text) if text else None)
 

@@ -23,6 +23,7 @@ _ACT = re.compile(
     r"(?:-(?P<domain>[a-z]{1,16}))?(?:-(?P<number>\d{1,15}))?"
 )
 _SPLIT = re.compile(r"[\s,;]+")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 _MOST_SEARCHES = 3
 """So many criteria are searched for where a whole form comes, without scripts."""
 _MOST_NAMED = 2_000
@@ -113,7 +114,7 @@ class ConceptHelp:
     def chosen(self, row: Row) -> list[tuple[str, str]]:
         """Return what a criterion names: as it stands there, and its name, "" where none is."""
         return [
-            (one, self.names.get(int(one), "") if one.isascii() and one.isdigit() else "")
+            (one, self.names.get(int(one), "") if _NUMBER.fullmatch(one) else "")
             for one in _tokens(row)
         ]
 
@@ -126,7 +127,7 @@ def help_for(visit: Visit, rows: Sequence[Row]) -> ConceptHelp:
     act = act if act is not None and act.row < len(rows) else None
     if not heads:
         return ConceptHelp(act=act)
-    ids = {int(one) for row in rows for one in _tokens(row) if re.fullmatch(r"[0-9]{1,15}", one)}
+    ids = {int(one) for row in rows for one in _tokens(row) if _NUMBER.fullmatch(one)}
     if act is not None and act.verb != "find" and act.number:
         ids.add(act.number)
     wanted = [act.row] if act is not None else list(range(len(rows)))

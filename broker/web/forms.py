@@ -15,7 +15,7 @@ from linkage.errors import PackageRefused
 CSRF_FIELD = "csrf"
 """The field with the session's CSRF token, for browsers that run no script."""
 _KIND = "application/x-www-form-urlencoded"
-_MOST_FIELDS = 500
+_MOST_FIELDS = 2_000
 
 Form = Mapping[str, tuple[str, ...]]
 """Every value of each field, in order, stripped of space around it."""

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from broker.person_roles import parse_role, parse_roles
-from broker.policy import Action
+from broker.policy import Action, require_id
 from broker.registered import RegisteredStudy
 from broker.routes.common import Address
 from broker.services.accounts import NAME
@@ -150,7 +150,7 @@ def _require_named(visit: Visit, account: str) -> None:
 def _hours(visit: Visit) -> int | None:
     """How long an invitation is good; None: as the broker's settings say."""
     text = visit.text("hours")
-    return int(text) if text.isdigit() and int(text) in _HOURS else None
+    return next((one for one in _HOURS if str(one) == text), None)
 
 
 def _invited(visit: Visit, name: str, code: str, until: int) -> Response:
@@ -203,7 +203,8 @@ def _person(
 def _choices(visit: Visit, study_id: str) -> Iterator[tuple[str, str]]:
     """Yield every role that somebody may get in a study, and the one that is of none."""
     if study_id:
-        grant = visit.broker.studies.grant(visit.caller, Action.READ_STUDY, study_id=study_id)
+        known = require_id(study_id)
+        grant = visit.broker.studies.grant(visit.caller, Action.READ_STUDY, study_id=known)
         yield from ((role, role_in_words(role)) for role in _roles_in(grant.study))
     yield "auditor", role_in_words("auditor")
 

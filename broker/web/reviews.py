@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, Response
 
-from broker.policy import Action
+from broker.policy import Action, require_id
 from broker.store.reviews import OPEN
 from broker.web.rendering import page, see_other
 from broker.web.visits import PageMay, Visit
@@ -39,7 +39,7 @@ def reviews(visit: Reader) -> Response:
 def open_review(visit: Opener) -> Response:
     """Open the review of a run."""
     try:
-        made = visit.broker.reviews.open(visit.grant, visit.text("run") or None)
+        made = visit.broker.reviews.open(visit.grant, require_id(visit.text("run") or None))
     except LinkageError as refusal:
         return _list(visit, refusal)
     return see_other(_at(made), "review-opened")

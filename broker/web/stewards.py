@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import cast, get_args
 
 from pydantic import ValidationError
@@ -45,7 +46,7 @@ def remark_from(visit: Visit, question_id: str) -> ProposalRequest:
             question_id=question_id,
             spec_hash=visit.text("spec_hash"),
             text=" ".join(visit.text("text").split()),
-            answers=int(answers) if answers.isdigit() else 0,
+            answers=int(answers) if re.fullmatch(r"[0-9]{1,3}", answers) else 0,
         )
     except ValidationError:
         raise Conflict(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from urllib.parse import urlencode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
 
+from broker.web.concept_help import ConceptHelp
+from broker.web.forms import read_form
 from broker.web.question_form import KINDS, QuestionForm, checked
 from linkage.cohort.spec import CohortSpec, parse_spec
 
@@ -156,6 +163,25 @@ def test_rows_come_and_go() -> None:
     less = posted(**FULL, act="drop-concept-1")
     assert [row.get("ids") for row in less.rows["concept"]] == ["443388 4163872", "7"]
     assert asked(more) == asked(posted(**FULL))
+
+
+def test_as_many_rows_as_a_form_may_have_come_through() -> None:
+    """Fifty criteria with each of their fields, and as many features: 850 fields."""
+    fields = {
+        f"{kind}-{n}-{name}": "1" for kind in KINDS for n in range(50) for name in KINDS[kind]
+    }
+
+    async def body() -> Message:
+        return {"type": "http.request", "body": urlencode(fields).encode()}
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, body)
+    assert len(asyncio.run(read_form(request))) == len(fields) > 800
+
+
+@pytest.mark.parametrize("typed", ["9" * 5_000, "\N{SUPERSCRIPT TWO}", "12a"])
+def test_what_is_no_number_has_no_name(typed: str) -> None:
+    assert ConceptHelp(names={12: "x"}).chosen({"ids": typed}) == [(typed, "")]
 
 
 def test_a_file_counts_instead_of_the_form_and_opens_no_file() -> None:
