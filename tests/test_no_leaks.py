@@ -3,7 +3,8 @@ Canaries: strings planted in every field are nowhere but in the source itself.
 
 Everything that a linkage leaves behind is searched: what programs print, the site's folder with
 its packages and its map, temporary files, the wire, the broker's folder with its database and
-logs. Where it goes well, and where it fails in every way that a site meets.
+logs. Where it goes well, and where it fails in every way that a site meets. All records bear marks
+of groups, of which one is planted, too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sites.client import BrokerClient
 from sites.crosswalk import fetch_ids
 from sites.demo import prepare_demo
 from sites.rehearsal import actors, wait_for_job
+from sites.strata_config import StrataConfig
 from sites.tokenizer import tokenize
 from sites.upload import submit_dataset
 from tests.programs import program
@@ -49,7 +51,16 @@ CANARY = {
     "phone": "617-555-0147",
     "email": "canary.mail@canary-host.test",
     "street": "7719 Canarystreet Road",
+    "origin": "canary-origin-5501",
 }
+STRATA = """
+[[strata]]
+id = "origin"
+groups = ["at home", "abroad"]
+[[strata]]
+id = "birth-decade"
+groups = ["before 1970", "1970s"]
+"""
 NORMALISED = {
     "last_name": ["ocanarylast", "o-canarylast"],
     "date_of_birth": ["19710317", "1971-03-17"],
@@ -137,7 +148,10 @@ def wiretap(url: str, heard: list[bytes]) -> Iterator[str]:
 
 
 def plant(path: Path, delimiter: str) -> None:
-    """Add the canary as one more record of a simulated commons."""
+    """Add the canary as one more record of a simulated commons, and its origin to all of them."""
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    rows = [f"{head}{delimiter}origin", *(f"{one}{delimiter}{CANARY['origin']}" for one in rows)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     with path.open(newline="") as file:
         header = next(csv.reader(file, delimiter=delimiter))
     as_dates = {"imaging_pii.psv": "03/17/1971", "enclave_pii.csv": "19710317"}
@@ -172,6 +186,9 @@ def test_a_linkage_leaves_no_identifier_anywhere(
     plant(commons / "imaging_pii.psv", "|")
     plant(commons / "enclave_pii.csv", ",")
     plant(commons / "claims_pii.csv", ",")
+    with prepared.plan.study_file.open("a", encoding="utf-8") as study_file:
+        study_file.write(STRATA)
+    names = {"origin": {CANARY["origin"]: "abroad"}}
     heard: list[bytes] = []
     plan = dataclasses.replace(prepared.plan, keep=True)
     with actors(plan, _Silent()) as people, wiretap(people.broker.url, heard) as tapped:
@@ -185,12 +202,18 @@ def test_a_linkage_leaves_no_identifier_anywhere(
             sessions[party] = dataclasses.replace(session, broker=client)
             config = session.site.source
             assert config is not None
-            done = tokenize(config, party, people.signed, session.vault)
+            config = config.model_copy(update={"subgroups": {"origin": ("origin",)}})
+            born = "date_of_birth" in people.signed.study.party_named(party).fields
+            marks = StrataConfig(send=True, names=names, lacks=() if born else ("birth-decade",))
+            done = tokenize(config, party, people.signed, session.vault, strata=marks)
+            assert done.rest["origin"] == 0
             submit_dataset(sessions[party], done.dataset)
         from sites.rehearsal import _run
 
         run, looks = _run(people)
         assert all(one.state == "answered" for one in looks.values())
+        assert run.report is not None
+        assert [one["uploader"] for one in run.report["strata"]["datasets"]] == sorted(sessions)
         request = ReleaseRequest(run_id=run.run_id, audience=tuple(sessions))
         release = wait_for_job(people, people.admin.start_release(study, request))
         linked = {party: fetch_ids(one, release.job_id) for party, one in sessions.items()}
@@ -227,7 +250,7 @@ fields = [
 [[match_key]]
 id = "rule"
 fields = ["first_name", "last_name", "date_of_birth"]
-""".replace("'", '"')
+{STRATA}""".replace("'", '"')
 EVERYONE = cast(excepted(STUDY))
 _FINGERPRINT = EVERYONE.signed.pin(CUSTODIAN).fingerprint
 HEADER = ",".join(CANARY)
@@ -244,6 +267,7 @@ def site(folder: Path, content: str | bytes, **changes: str) -> Path:
     columns = "".join(f'{field} = "{field}"\n' for field in FIELDS)
     (folder / "site.toml").write_text(
         f'party = "alpha"\n[source]\nfile = "people.csv"\n{source}[source.columns]\n{columns}'
+        '[source.subgroups]\norigin = "origin"\n[strata]\nsend = true\n'
         f'[broker]\nurl = "https://broker.invalid"\ncustodian = "{_FINGERPRINT}"\n'
     )
     return folder / "site.toml"
