@@ -30,16 +30,26 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
+def seen_by_claims(world: World) -> list[dict[str, object]]:
+    """Return what a party is shown of the two others, but for their newest version number."""
+    state = world.actor("claims").get(world.path).json()
+    others = [one for one in state["parties"] if one["party"] != "claims"]
+    return [{name: said for name, said in one.items() if name != "dataset"} for one in others]
+
+
 def test_marks_change_no_link_and_tell_the_rates_of_groups(world: World) -> None:
     for package in marked_packages(world, PEOPLE, groups_of, plain=tuple(PEOPLE)).values():
         world.upload(package)
     plain = world.run()
     assert plain["report"]["strata"]["datasets"] == []
     assert plain["report"]["strata"]["without_marks"] == ["claims", "enclave", "imaging"]
+    shown_before = seen_by_claims(world)
     marked = marked_packages(world, PEOPLE, groups_of, dataset=2, plain=("claims",))
     for package in (marked["imaging"], marked["enclave"]):
         world.upload(package)
     run = world.run()
+    assert len(shown_before) == 2
+    assert seen_by_claims(world) == shown_before
     assert run["run_id"] != plain["run_id"]
     assert run["result_digest"] == plain["result_digest"]
     for key in ("persons", "overlaps", "estimated_recall", "overall", "links"):
