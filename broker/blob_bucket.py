@@ -11,6 +11,7 @@ the store, in words that name neither bucket, key nor credentials.
 from __future__ import annotations
 
 import configparser
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ _AT_ONCE = 4
 """Objects that one process writes at a time: Arrow holds a piece of 10 MB of each in memory."""
 _READ_BYTES = 8 << 20
 """Read at a time: a request each."""
+_TRIAL = b"a trial of the broker's store"
+_CHECKSUMS = "AWS_REQUEST_CHECKSUM_CALCULATION"
+"""The client asks this when it is made; Arrow has no argument for it."""
 
 _REMEDIES = {
     "NO_SUCH_BUCKET": ("there is no such bucket", "make the bucket, or mend [blobs] url"),
@@ -147,8 +151,18 @@ class BucketStore:
 
         with _clear_errors():
             self._client.get_file_info(FileSelector(self._bucket))
-        with self._trial():
-            pass
+        with (
+            self._trial() as trial,
+            _clear_errors(),
+            self._client.open_input_file(trial.path) as file,
+        ):
+            found = file.read()
+        if found != _TRIAL:
+            raise Unreachable(
+                "the broker's store of packages gives back other bytes than it was sent",
+                hint="it does not know the checksums that come with a body: upgrade it, or say"
+                " checksums = false in [blobs]",
+            )
 
     @contextmanager
     def _trial(self) -> Iterator[Any]:
@@ -156,7 +170,7 @@ class BucketStore:
         key = f"{self._at}/trial-{secrets.token_hex(8)}"
         with _clear_errors():
             with self._client.open_output_stream(key) as out:
-                out.write(b"x")
+                out.write(_TRIAL)
             yield self._client.get_file_info(key)
             self._client.delete_file(key)
 
@@ -169,6 +183,7 @@ def _client(settings: BlobSettings, credentials: Credentials, ca_file: str) -> A
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
     endpoint = urlsplit(settings.endpoint)
+    os.environ[_CHECKSUMS] = "when_supported" if settings.checksums else "when_required"
     return S3FileSystem(
         access_key=credentials.access_key,
         secret_key=credentials.secret_key,

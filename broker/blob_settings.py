@@ -19,7 +19,8 @@ class BlobSettings(Strict):
     """
     The table [blobs]. url: s3://bucket/prefix; empty: the folder HOME/blobs. endpoint: of a store
     that is not Amazon's. credentials_file: owner-only, as the AWS tools write it. ca_file: PEM, of
-    whoever signed the endpoint's certificate. allow_http: inside a network of one's own.
+    whoever signed the endpoint's certificate. allow_http: inside a network of one's own. checksums:
+    in front of and behind each body that is put, as S3 clients send them since 2025.
     attempts: of one request. spool: bytes of all bodies that are under way at a time.
     """
 
@@ -29,6 +30,7 @@ class BlobSettings(Strict):
     credentials_file: Path | None = None
     ca_file: Path | None = None
     allow_http: bool = False
+    checksums: bool = True
     connect_seconds: float = Field(default=5.0, ge=0.1, le=60)
     silent_seconds: float = Field(default=20.0, ge=1, le=300)
     attempts: int = Field(default=4, ge=1, le=10)

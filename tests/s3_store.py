@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
+import httpx
 from moto.server import ThreadedMotoServer
 
 from broker.blob_settings import BlobSettings
@@ -95,3 +98,47 @@ def s3_store() -> Iterator[S3]:
         yield made
     finally:
         made.server.stop()
+
+
+_FRAMED = {"content-encoding", "x-amz-content-sha256", "x-amz-decoded-content-length"}
+"""Headers by which a client says that checksums stand around the pieces of a body."""
+
+
+@contextmanager
+def older_store(behind: S3) -> Iterator[str]:
+    """
+    Yield the address of a store that knows nothing of checksums around a body, and so keeps them as
+    part of it: everything goes to the store `behind` but the headers that tell of them.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            told = {
+                name: value
+                for name, value in self.headers.items()
+                if name.lower() not in _FRAMED and not name.lower().startswith("x-amz-checksum")
+            }
+            url = behind.endpoint + self.path
+            found = httpx.request(self.command, url, headers=told, content=body, timeout=60)
+            self.send_response(found.status_code)
+            for name, value in found.headers.items():
+                if name not in ("transfer-encoding", "connection", "date", "server"):
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else found.content)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -23,7 +23,7 @@ from linkage.errors import BrokerRefused, KeyRefused, NotFound, PackageRefused, 
 from linkage.messages import ReleaseRequest
 from tests.broker_packages import encoded
 from tests.broker_world import World, make_world, packages, problem, running
-from tests.s3_store import S3, s3_store
+from tests.s3_store import S3, older_store, s3_store
 
 MIB = 1 << 20
 KEYS = Credentials("test-key", "canary-0123456789")
@@ -99,6 +99,25 @@ def test_a_store_that_fails_says_what_to_do(s3: S3, tmp_path: Path) -> None:
         assert "does not know the access key" in told(s3.settings(), tmp_path)
     finally:
         httpx.post(f"{s3.endpoint}/moto-api/reset-auth", content="inf")
+
+
+def test_a_store_that_takes_checksums_for_the_body_is_told_from_a_sound_one(
+    s3: S3, tmp_path: Path
+) -> None:
+    """It keeps what it does not understand, and says that all is well."""
+    with older_store(s3) as endpoint:
+        with pytest.raises(Unreachable, match="gives back other bytes") as caught:
+            BucketStore(s3.settings(endpoint=endpoint), KEYS).require_usable()
+        assert "checksums = false" in str(caught.value)
+        plain = s3.settings(endpoint=endpoint, checksums=False)
+        blobs = Blobs(tmp_path / "blobs", BucketStore(plain, KEYS))
+        blobs.store.require_usable()
+        for size in (1, 21 * MIB):
+            kept = blobs.put(data := os.urandom(size))
+            assert blobs.read(kept.blob_id) == data
+            blobs.delete(kept.blob_id)
+    BucketStore(s3.settings(), KEYS).require_usable()
+    assert s3.objects() == {}
 
 
 def test_a_store_that_never_answers_is_given_up_in_bounded_time(s3: S3, tmp_path: Path) -> None:
