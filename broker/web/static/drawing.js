@@ -21,7 +21,8 @@ export function capital(text) {
 }
 
 export function shown(value) {
-  return typeof value === "number" ? value.toLocaleString() : String(value ?? "hidden");
+  // Thousands stand apart as on every other page.
+  return typeof value === "number" ? value.toLocaleString("en-US").replaceAll(",", "\u202f") : String(value ?? "hidden");
 }
 
 // A sentence in which `commands` stand between backticks, as the reports of the command line have them.
