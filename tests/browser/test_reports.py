@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from linkage.messages import COHORT_REPORT, READER
 from linkage.proposal_messages import Ask
-from linkage.sealing import PublicIdentity
+from linkage.sealing import Context, PublicIdentity, seal
 from sites.questions import decide as by_command
 from sites.sharing import share
 from tests.broker_world import make_world, running
@@ -195,6 +198,70 @@ def printed(seen: Window) -> None:
     expect(seen.page.locator("#report").get_by_role("button", name="Print")).to_be_hidden()
     seen.look("report-printed")
     seen.page.emulate_media(media="screen")
+
+
+@pytest.mark.parametrize("size", ["few", "huge"])
+def test_a_report_of_few_persons_and_one_of_very_much_can_be_read(
+    sites: Sites, hers: Window, question: str, size: str
+) -> None:
+    """Sealed to her by the enclave's key, in the place of the one that it shared."""
+    sealed = instead(sites, question, {"few": of_few, "huge": of_much}[size])
+    hers.page.route("**/report", lambda route: route.fulfill(body=sealed))
+    page = hers.go(at(sites, question))
+    expect(page.locator("#report svg.flow")).to_be_visible()
+    page.locator("#report").get_by_text("The same as tables").click()
+    hers.look(f"report-{size}")
+    hers.page.unroute("**/report")
+
+
+def instead(sites: Sites, question: str, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Return the report of a question with this change, sealed as the enclave seals it."""
+    state = read(sites, question)
+    subject = state.delivery_id or ""
+    with sites.session("enclave") as session:
+        report = dict(share(session, question).report)
+        change(report)
+        content = {
+            "question_id": question,
+            "delivery_id": subject,
+            "run_id": state.run_id,
+            "spec_hash": state.spec_hash,
+            "report": report,
+        }
+        context = Context(session.study_id, "enclave", READER, COHORT_REPORT, (subject,))
+        assert state.reader is not None
+        return seal(
+            json.dumps(content).encode(),
+            sender=session.identity,
+            recipient=state.reader,
+            context=context,
+        )
+
+
+def of_few(report: dict[str, Any]) -> None:
+    """Fewer persons than may be told: no table, no distance."""
+    few = {"groups": None, "why_not": "too few persons for a table"}
+    report["persons"] = "too few"
+    report["flow"] = [report["flow"][-1] | {"persons": "too few"}]
+    report["tables"] = [one | few for one in report["tables"]]
+    gone = {"name": "sex", "note": "", "groups": [], "why_not": "the cohort's own table is hidden"}
+    report["representativeness"] = report["representativeness"] | {"variables": [gone]}
+
+
+def of_much(report: dict[str, Any]) -> None:
+    """Two million persons, thirty criteria with long names, tables of forty groups."""
+    long = "has a measurement of carcinoembryonic antigen in serum or plasma, above 5 ng/mL, or {}"
+    report["persons"] = 2_345_678
+    report["flow"] = [
+        {"step": long.format(f"a descendant of concept {n}"), "persons": 9_876_543 - 250_000 * n}
+        for n in range(30)
+    ]
+    groups = [
+        {"group": f"A manufacturer whose name is long, model {n}", "persons": 1_000_000 // (n + 1)}
+        for n in range(40)
+    ]
+    report["tables"] = [one | {"groups": groups, "why_not": ""} for one in report["tables"]]
+    report["clinical"] = [long.format(f"concept {n}") for n in range(30)]
 
 
 def test_it_opens_in_her_browser_alone_and_only_unaltered(
