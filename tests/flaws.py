@@ -5,15 +5,24 @@ pip-audit asks a service on the network what became known of each locked version
 was asked about every package and knows no flaw; 1: it knows some, which are printed; 3: not every
 package was looked up (no network, or a mirror that serves packages and no advisories), so nothing
 is said about them. Whoever runs a broker has their CI run this, where 3 is a failure like 1.
+
+Before that, without a network, the locks are compared with requirements/flaws.toml: flaws that were
+looked up by hand. A locked version with one of them is 1 whatever the service says.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
 
 LOCKS = Path(__file__).resolve().parents[1] / "requirements"
 PROGRAM = [
@@ -34,6 +43,28 @@ class Audit:
     asked: int
     unasked: tuple[str, ...]
     flaws: tuple[str, ...]
+
+
+def noted() -> dict[str, Any]:
+    """Return the flaws that were looked up by hand, and when: requirements/flaws.toml."""
+    return tomllib.loads((LOCKS / "flaws.toml").read_text())
+
+
+def locked(lock: Path) -> Iterator[tuple[str, Version]]:
+    """Yield the packages of a lock with their versions; some have one for each Python."""
+    for name, version in re.findall(r"(?m)^([a-z0-9._-]+)==([^ ;\\]+)", lock.read_text()):
+        yield name, Version(version)
+
+
+def flawed(lock: Path) -> list[str]:
+    """Return a line for each locked version that has a flaw of those looked up by hand."""
+    known = {one["package"]: one for one in noted()["flaw"]}
+    return [
+        f"{lock.name}: {name} {version}: {', '.join(known[name]['ids'])},"
+        f" mended in: {known[name]['mended']}"
+        for name, version in locked(lock)
+        if name in known and version < Version(known[name]["mended"])
+    ]
 
 
 def read(text: str) -> Audit:
@@ -86,8 +117,14 @@ def ask(lock: Path) -> Audit | None:
 
 def main() -> int:
     """Audit every lock."""
+    locks = sorted(LOCKS.glob("*.lock"))
+    lines = [line for lock in locks for line in flawed(lock)]
+    many = f"{len(noted()['flaw'])} packages' flaws of requirements/flaws.toml, {noted()['seen']}"
+    print("\n".join(lines or [f"by hand: no locked version has one of {many}"]), flush=True)
+    if lines:
+        return KNOWN
     found: dict[str, Audit | None] = {}
-    for lock in sorted(LOCKS.glob("*.lock")):
+    for lock in locks:
         found[lock.stem] = ask(lock)
         if found[lock.stem] is None:
             break  # whatever it was, the next would wait for it as well
