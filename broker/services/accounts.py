@@ -108,16 +108,17 @@ class Accounts:
         with self.database.change() as connection:
             _require_known(connection, roles)
             _require_no_admin(given, by)
-            if accounts.find(connection, name) is not None:
-                raise Conflict(
-                    f"there is an account {name!r} already",
-                    hint="`account reset` invites its person again, `account roles` changes roles",
-                )
+            _require_new(connection, name)
             accounts.add(connection, AccountRow(name=name, added_at=int(self.now())))
             accounts.set_roles(connection, name, given, by_claim=False)
             invited = self._invited(connection, name, hours)
             _record(connection, "account invited", name, by, roles=", ".join(given))
         return invited
+
+    def require_new(self, name: str) -> None:
+        """Raises Conflict where there is an account of this name: before a proof is used up."""
+        with self.database.read() as connection:
+            _require_new(connection, name)
 
     def reset(self, name: str, *, hours: int | None = None, by: str = CONSOLE) -> tuple[str, int]:
         """
@@ -178,7 +179,9 @@ class Accounts:
         name; and how many there are in all.
         """
         with self.database.read() as connection:
-            rows = [row for row in accounts.everybody(connection) if find.strip() in row.name]
+            # Names are in small letters, whatever is typed.
+            asked = find.strip().lower()
+            rows = [row for row in accounts.everybody(connection) if asked in row.name]
             wanted = rows[(number - 1) * size : number * size]
             return [self._listed(connection, row) for row in wanted], len(rows)
 
@@ -360,6 +363,14 @@ def _require_known(connection: Connection, roles: Iterable[PersonRole]) -> None:
                 f"the study {role.study_id!r} has no {role.party!r} with a {role.kind}",
                 hint=f"it has: {', '.join(sorted(known))}",
             )
+
+
+def _require_new(connection: Connection, name: str) -> None:
+    if accounts.find(connection, name) is not None:
+        raise Conflict(
+            f"there is an account {name!r} already",
+            hint="`account reset` invites its person again, `account roles` changes roles",
+        )
 
 
 def _existing(connection: Connection, name: str) -> AccountRow:

@@ -5,12 +5,12 @@ Accounts of admins are made and changed at the broker's console alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from broker.person_roles import parse_role, parse_roles
+from broker.person_roles import PersonRole, parse_role, parse_roles, require_compatible
 from broker.policy import Action, require_id
 from broker.registered import RegisteredStudy
 from broker.routes.common import Address
@@ -67,7 +67,8 @@ def invite(visit: Changing, address: Address) -> Response:
                 "this cannot be an account's name",
                 hint="2 to 64 small letters, digits and hyphens, a letter first",
             )
-        roles, hours = parse_roles(visit.texts("role")), _hours(visit)
+        roles, hours = _roles(visit.texts("role")), _hours(visit)
+        accounts.require_new(name)
         by = proving.prove(visit, address)
         code, until = accounts.invite(name, roles, hours=hours, by=by)
     except proving.SAID as refusal:
@@ -87,9 +88,9 @@ def set_roles(visit: Changing, account: str, address: Address) -> Response:
     roles = visit.texts("role")
 
     def change(by: str) -> None:
-        visit.broker.accounts.set_roles(account, parse_roles(roles), by=by)
+        visit.broker.accounts.set_roles(account, _roles(roles), by=by)
 
-    return _changed(visit, account, address, change, "roles-changed", check=parse_roles)
+    return _changed(visit, account, address, change, "roles-changed", check=_roles)
 
 
 @router.post("/{account}/disable")
@@ -128,18 +129,25 @@ def _changed(
     told: str,
     *,
     named: bool = False,
-    check: Callable[[list[str]], object] | None = None,
+    check: Callable[[Sequence[str]], object] | None = None,
 ) -> Response:
     """Do what is asked once it is proved who asks. named: the account's name was typed, too."""
     try:
         if named:
             _require_named(visit, account)
         if check:
-            check(list(visit.texts("role")))
+            check(visit.texts("role"))
         change(proving.prove(visit, address))
     except proving.SAID as refusal:
-        return _person(visit, account, "", refusal)
+        # What was ticked stays so where a code was wrong.
+        ticked = visit.texts("role") if check else None
+        return _person(visit, account, visit.text("study"), refusal, ticked)
     return see_other(f"/admin/people/{account}", told)
+
+
+def _roles(texts: Sequence[str]) -> list[PersonRole]:
+    """Return roles that one person may have. Raises KeyRefused, before a code is used up."""
+    return list(require_compatible(parse_roles(texts)))
 
 
 def _require_named(visit: Visit, account: str) -> None:
@@ -170,14 +178,18 @@ def _new(visit: Visit, study: str, refusal: LinkageError | None = None) -> Respo
         chosen=set(visit.texts("role")),
         name=visit.text("name"),
         hours=_HOURS,
-        usual=visit.broker.home.config.accounts.invitation_hours,
+        usual=_hours(visit) or visit.broker.home.config.accounts.invitation_hours,
         asked=proving.asked(visit),
         refusal=refusal,
     )
 
 
 def _person(
-    visit: Visit, account: str, study: str, refusal: LinkageError | None = None
+    visit: Visit,
+    account: str,
+    study: str,
+    refusal: LinkageError | None = None,
+    ticked: Sequence[str] | None = None,
 ) -> Response:
     found = visit.broker.accounts.listed(account)
     given = [(role, role_in_words(role)) for role in found.given]
@@ -191,7 +203,7 @@ def _person(
         study=study,
         studies=visit.broker.studies.seen_by(visit.caller),
         choices=[*given, *more],
-        chosen=set(found.given),
+        chosen=set(found.given if ticked is None else ticked),
         claimed=[role_in_words(role) for role in found.claimed],
         hours=_HOURS,
         usual=visit.broker.home.config.accounts.invitation_hours,

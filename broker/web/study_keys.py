@@ -35,7 +35,7 @@ def suspend(visit: Changing, actor: str, address: Address) -> Response:
         by = proving.prove(visit, address)
         visit.broker.access.suspend(study_id, actor, reason, by=by)
     except proving.SAID as refusal:
-        return _keys(visit, refusal)
+        return _keys(visit, refusal, actor)
     return see_other(f"/studies/{study_id}/keys", "access-suspended")
 
 
@@ -46,7 +46,7 @@ def restore(visit: Changing, actor: str, address: Address) -> Response:
     try:
         visit.broker.access.restore(study_id, actor, by=proving.prove(visit, address))
     except proving.SAID as refusal:
-        return _keys(visit, refusal)
+        return _keys(visit, refusal, actor)
     return see_other(f"/studies/{study_id}/keys", "access-restored")
 
 
@@ -58,7 +58,8 @@ def _require_meant(visit: Visit, actor: str, reason: str) -> None:
     require_reason(reason)
 
 
-def _keys(visit: Visit, refusal: LinkageError | None = None) -> Response:
+def _keys(visit: Visit, refusal: LinkageError | None = None, actor: str = "") -> Response:
+    """Show the keys. actor: whose form was refused; it stays open, with the reason as typed."""
     return page(
         visit,
         "study_keys.html",
@@ -66,4 +67,6 @@ def _keys(visit: Visit, refusal: LinkageError | None = None) -> Response:
         states=visit.broker.access.of_study(visit.grant),
         asked=proving.asked(visit),
         refusal=refusal,
+        tried=actor,
+        reason=visit.text("reason"),
     )
