@@ -190,15 +190,18 @@ class Accounts:
         with self.database.read() as connection:
             return self._listed(connection, _existing(connection, name))
 
-    def open_invitation(self, code: str) -> Enrolment:
+    def open_invitation(self, code: str, *, shown: str = "") -> Enrolment:
         """
-        Return what an invitation is for, with a new TOTP secret, which is shown this once. Raises
+        Return what an invitation is for, with a new TOTP secret, which is shown this once. shown:
+        the secret that the caller has; while it is the invitation's, it stays. Raises
         NotAuthenticated for one that is unknown, used or expired.
         """
-        totp = pyotp.random_base32()
         with self.database.change() as connection:
             row = self._valid(connection, code)
-            accounts.show_totp(connection, row.digest, self.key.encrypt(totp))
+            kept = self.key.decrypt(row.totp) if row.totp else ""
+            totp = kept if _same(kept, shown) else pyotp.random_base32()
+            if totp != kept:
+                accounts.show_totp(connection, row.digest, self.key.encrypt(totp))
         shown = pyotp.TOTP(totp).provisioning_uri(name=row.account, issuer_name=ISSUER)
         return Enrolment(
             name=row.account,
@@ -397,6 +400,10 @@ def _require_no_admin(roles: Iterable[str], by: str) -> None:
 
 def _record(connection: Connection, action: str, name: str, actor: str, **detail: str) -> None:
     audit.record(connection, actor=actor, action=action, subject=name, detail=detail)
+
+
+def _same(kept: str, shown: str) -> bool:
+    return bool(kept) and secrets.compare_digest(kept.encode(), shown.encode())
 
 
 def _recovery_code(number: int) -> str:

@@ -85,6 +85,7 @@ def _environment() -> Environment:
     made.globals.update(asset=_asset, Action=Action)
     made.filters.update(day=_day, moment=_moment, number=_number, plural=_plural)
     made.filters.update(capitalize_first=_capitalize_first, say=_say, plain=_plain, tight=_tight)
+    made.filters.update(fours=_fours)
     return made
 
 
@@ -128,6 +129,11 @@ def _plain(text: str) -> str:
 def _tight(text: str) -> str:
     """Keep a number and its unit on one line."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _fours(text: str) -> str:
+    """Part letters that somebody types off, four by four."""
+    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
 
 
 def _say(text: str) -> Markup:

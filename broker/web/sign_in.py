@@ -45,7 +45,9 @@ def sign_in(
 ) -> Response:
     """Begin a session, and go on to where the person wanted to go."""
     asked = PasswordSignIn(
-        name=_one(form, "name", 64), password=_one(form, "password"), code=_one(form, "code", 64)
+        name=_one(form, "name", 64).lower(),
+        password=_one(form, "password"),
+        code=_one(form, "code", 64),
     )
     try:
         begun = broker.sessions.sign_in(asked, address=address, cookie=cookie)
@@ -84,6 +86,7 @@ def change_password(visit: Anyone, address: Address) -> Response:
     browsers = visit.broker.door.browsers
     cookie = _cookie(visit.request, browsers)
     try:
+        _require_twice(visit.form, "new_password")
         ready = visit.broker.door.change_password(cookie, asked, address=address)
     except _SAID as refusal:
         return _account(visit, refusal)
@@ -118,11 +121,12 @@ def accept_invitation(
         invitation_secret=code, password=_one(form, "password"), code=_one(form, "code", 64)
     )
     try:
+        _require_twice(form, "password")
         ready = broker.door.counted(address, lambda: broker.accounts.accept_invitation(accepted))
     except _SAID as refusal:
-        # Opened again: the authenticator gets another secret, and the page says so.
+        shown = _one(form, "totp", 64)
         try:
-            return _enrolment(request, _opened(broker, code, address), code, refusal)
+            return _enrolment(request, _opened(broker, code, address, shown), code, refusal, shown)
         except _SAID:
             return open_page(request, "invitation.html", refusal=refusal, status=422)
     return open_page(request, "account_ready.html", ready=ready, changed=False)
@@ -138,16 +142,27 @@ def _account(visit: Visit, refusal: LinkageError | None = None) -> Response:
     )
 
 
-def _opened(broker: Services, code: str, address: str) -> Enrolment:
+def _require_twice(form: Form, name: str) -> None:
+    """Raises KeyRefused for a new password with a slip, which would lock its person out."""
+    if _one(form, name) != _one(form, f"{name}_again"):
+        raise KeyRefused("the two passwords are not the same", hint="type the same one twice")
+
+
+def _opened(broker: Services, code: str, address: str, shown: str = "") -> Enrolment:
     opened = InvitationOpened(invitation_secret=code)
     return broker.door.counted(
-        address, lambda: broker.accounts.open_invitation(opened.invitation_secret)
+        address, lambda: broker.accounts.open_invitation(opened.invitation_secret, shown=shown)
     )
 
 
 def _enrolment(
-    request: Request, enrolment: Enrolment, code: str, refusal: LinkageError | None = None
+    request: Request,
+    enrolment: Enrolment,
+    code: str,
+    refusal: LinkageError | None = None,
+    shown: str = "",
 ) -> Response:
+    """Show the authenticator's secret. shown: the one that this person was shown before."""
     secret = parse_qs(urlsplit(enrolment.totp_secret).query).get("secret", [""])[0]
     return open_page(
         request,
@@ -156,7 +171,8 @@ def _enrolment(
         enrolment=enrolment,
         invitation=code,
         refusal=refusal,
-        secret=" ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
+        secret=secret,
+        stays=secret == shown,
         picture=_picture(enrolment.totp_secret),
     )
 

@@ -197,6 +197,21 @@ def test_an_invitation_needs_the_newest_secret_and_its_code(desk: Desk) -> None:
     desk.accept(code)  # it is still good
 
 
+def test_a_slip_does_not_cost_a_new_secret(desk: Desk) -> None:
+    """Who says the secret that the invitation has keeps it; nobody else is shown it."""
+    code, _ = desk.accounts.invite("ada", AUDITOR)
+
+    def secret(shown: str = "") -> str:
+        totp = pyotp.parse_uri(desk.accounts.open_invitation(code, shown=shown).totp_secret)
+        return totp.secret
+
+    first = secret()
+    assert secret(first) == first
+    second = secret("a guess")
+    assert second != first
+    assert secret(first) not in (first, second)
+
+
 def test_without_totp_only_where_that_is_allowed(make_desk: Callable[..., Desk]) -> None:
     desk = make_desk(require_totp=False)
     code, _ = desk.accounts.invite("ada", AUDITOR)
