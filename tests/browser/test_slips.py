@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.broker_world import World, make_world, running
-from tests.browser.looking import person, services, window
+from tests.browser.looking import Window, person, services, window
 from tests.people import PASSWORD, Person
 
 
@@ -133,3 +133,37 @@ def test_what_is_too_large_or_breaks_is_told_on_a_page(
     assert told.status_code == 413
     assert "text/html" in told.headers["content-type"]
     assert "larger than" in told.text
+
+
+def asking(seen: Window, title: str) -> Page:
+    page = seen.go("/studies/small-study/questions/new")
+    page.get_by_label("Title").fill(title)
+    page.get_by_label("Purpose").fill("Find out whether it can be seen.")
+    page.get_by_label("Any image at all").check()
+    page.get_by_label("Concept numbers").fill("443388")
+    expect(page.locator("#preview")).to_contain_text("has a condition 443388")
+    return page
+
+
+def proposed(world: World) -> int:
+    return len(world.actor("admin").get("/v1/studies/small-study/proposals").json())
+
+
+def test_a_page_that_looks_again_leaves_the_focus_where_it_is(
+    chromium: Browser, world: World
+) -> None:
+    calm = person(world, "calm", "researcher:STUDY")
+    polled = "linkage-poll"
+    with window(chromium, world.url, calm) as seen:
+        page = asking(seen, "Looked at again")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        back = page.get_by_role("button", name="Take it back")
+        back.focus()
+        for _ in range(2):
+            with page.expect_response(lambda one: polled in one.request.headers) as answer:
+                pass
+            answer.value.finished()
+        page.evaluate("new Promise(requestAnimationFrame)")
+        expect(back).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status").first).to_contain_text("You took it back")

@@ -47,12 +47,31 @@ document.addEventListener("DOMContentLoaded", () => {
   here.searchParams.delete("told");
   history.replaceState(history.state, "", here);
 });
+// Parts that renew themselves, by id, as the server wrote them. One that comes again as it was is
+// left alone: the focus, what is marked to be copied and what is unfolded stay.
+const parts = new Map();
+const idsOf = (part) => [part.id, ...(part.getAttribute("hx-select-oob") || "").split(",").map((one) => one.trim().slice(1))].filter(Boolean);
+const wrote = (page, id) => { const part = page.getElementById(id); return part ? part.outerHTML : ""; };
+document.querySelectorAll('[hx-get][hx-trigger^="every"]').forEach((part) => {
+  idsOf(part).forEach((id) => parts.set(id, wrote(document, id)));
+});
+function isAsBefore(part, text) {
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const fresh = idsOf(part).map((id) => [id, wrote(page, id)]);
+  const same = fresh.length > 0 && fresh.every(([id, words]) => words && words === parts.get(id));
+  fresh.forEach(([id, words]) => parts.set(id, words));
+  return same;
+}
 // A notice says what was done last. Where a part then changes by itself, it is said no more: the
 // page has gone on since, and "on its way" would stand above what has come back.
 let before = null;
 const words = (element) => element.textContent.replace(/\s+/g, " ");
 document.addEventListener("htmx:beforeSwap", (event) => {
-  const { requestConfig, target } = event.detail;
+  const { requestConfig, target, xhr } = event.detail;
+  if (!requestConfig.triggeringEvent && event.detail.shouldSwap && isAsBefore(requestConfig.elt, xhr.responseText)) {
+    event.detail.shouldSwap = false;
+    return;
+  }
   before = requestConfig.triggeringEvent ? null : { id: target.id, words: words(target) };
 });
 // Of what htmx put in: after an outerHTML swap the target itself is gone.
