@@ -308,6 +308,11 @@ def _require_sense(
         row = releases.existing(connection, grant, body.release_id)
         if body.terms_hash != releases.terms_of(study, row).hash:
             raise Conflict("the release has other terms", hint="read the release again")
+        if row.state != releases.WAITING:
+            raise Conflict(
+                f"the release is {row.state}: nothing is decided any more",
+                hint="load the page again; the broker's admin may ask for another",
+            )
     elif isinstance(body, Decide | ProposedRemark | Allow | Deliver):
         asked = standing.existing(connection, study, body.question_id)
         if QuestionRequest.model_validate_json(asked.request).spec_hash != body.spec_hash:
