@@ -149,6 +149,17 @@ def proposed(world: World) -> int:
     return len(world.actor("admin").get("/v1/studies/small-study/proposals").json())
 
 
+def test_a_double_click_asks_once(chromium: Browser, world: World) -> None:
+    hasty = person(world, "hasty", "researcher:STUDY")
+    before = proposed(world)
+    with window(chromium, world.url, hasty) as seen:
+        page = asking(seen, "Asked once")
+        page.get_by_role("button", name="Ask", exact=True).dblclick()
+        expect(page.get_by_role("heading", name="Asked, and not yet a question")).to_be_visible()
+        expect(page.locator("strong", has_text="Asked once")).to_have_count(1)
+    assert proposed(world) == before + 1
+
+
 def test_a_page_that_looks_again_leaves_the_focus_where_it_is(
     chromium: Browser, world: World
 ) -> None:
@@ -167,3 +178,43 @@ def test_a_page_that_looks_again_leaves_the_focus_where_it_is(
         expect(back).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").first).to_contain_text("You took it back")
+
+
+def test_what_is_typed_outlives_the_session(chromium: Browser, world: World) -> None:
+    """A question is half written when the session ends; the other tab signs in, and it goes on."""
+    writer = person(world, "writer", "researcher:STUDY")
+    before = proposed(world)
+    with window(chromium, world.url, writer) as seen:
+        page = asking(seen, "Written over lunch")
+        end_sessions(world, writer)
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_role("status").first).to_contain_text("what you typed stays here")
+        assert page.get_by_label("Title").input_value() == "Written over lunch"
+        seen.look("question-session-over")
+        with page.context.expect_page() as opened:
+            page.get_by_role("link", name="Sign in in another tab").click()
+        sign_in(opened.value, writer)
+        expect(opened.value.get_by_role("heading", name="Studies")).to_be_visible()
+        opened.value.close()
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        expect(page.get_by_role("status").first).to_contain_text("You are signed in again")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_role("heading", name="Asked, and not yet a question")).to_be_visible()
+    assert proposed(world) == before + 1
+
+
+def test_what_somebody_typed_is_sent_by_nobody_else(chromium: Browser, world: World) -> None:
+    first = person(world, "first", "researcher:STUDY")
+    second = person(world, "second", "researcher:STUDY")
+    before = proposed(world)
+    with window(chromium, world.url, first) as seen:
+        page = asking(seen, "Of the first")
+        end_sessions(world, first)
+        cookies = [
+            {"name": name, "value": value, "url": world.url}
+            for name, value in second.client.cookies.items()
+        ]
+        page.context.add_cookies(cookies)  # type: ignore[arg-type]
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.get_by_role("status").first).to_contain_text("second is signed in now")
+    assert proposed(world) == before

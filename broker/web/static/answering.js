@@ -1,6 +1,7 @@
 // A researcher's answer to a question back: signed here with the question's reading key, which
 // lies in this browser (linkage.question_messages.Remark).
 import { findKey, toBase64 } from "./reading-key.js";
+import { goOn } from "./session.js";
 
 // Canonical JSON (RFC 8785) of one level: keys in order; texts and whole numbers as JSON has them.
 function canonical(content) {
@@ -37,6 +38,8 @@ for (const form of document.querySelectorAll("form[data-answer]")) {
   form.parentElement.querySelector("[data-instead]").hidden = true;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (form.dataset.sent) return; // pressed twice: the first signs and sends
+    if (!(await goOn())) { delete form.dataset.sent; return; }
     try {
       await answer(form, key);
       form.reset();

@@ -1,5 +1,6 @@
 // Asking a question: opens a file of one's own, and makes the reading key when "Ask" is pressed.
 import { makeKey } from "./reading-key.js";
+import { goOn } from "./session.js";
 
 const form = document.getElementById("ask");
 const button = form.querySelector("[data-ask]");
@@ -12,6 +13,10 @@ place.hidden = false;
 place.querySelector("input").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   if (!file) return;
+  const large = file.size > 64 * 1024;
+  event.target.addEventListener("blur", () => event.target.setCustomValidity(""), { once: true });
+  event.target.setCustomValidity(large ? "This file is too large: a specification has 64 KiB at most." : "");
+  if (large) { event.target.reportValidity(); return; }
   form.elements.text.value = await file.text();
   form.elements.text.dispatchEvent(new Event("input", { bubbles: true }));
 });
@@ -19,6 +24,8 @@ place.querySelector("input").addEventListener("change", async (event) => {
 form.addEventListener("submit", async (event) => {
   if (event.submitter !== button || event.defaultPrevented) return;
   event.preventDefault();
+  if (form.dataset.sent) return; // pressed twice: the first makes the key and sends
+  if (!(await goOn())) { delete form.dataset.sent; return; }
   try {
     const { study, enclave, enclaveSigning } = button.dataset;
     const key = await makeKey({ study, enclave, enclaveSigning });

@@ -1,17 +1,9 @@
 // A page that renews itself loads anew where its forms change. Not under somebody who types: then it
 // says that it has changed, and what was typed is there again after loading. It stays in this tab.
+import { typed } from "./session.js";
+
 const KEPT = `typed:${window.location.pathname}`;
 const told = document.getElementById("changed");
-
-function isTyped(field) {
-  if (field.type === "hidden" || field.disabled) return false;
-  if (field instanceof HTMLSelectElement) return [...field.options].some((one) => one.selected !== one.defaultSelected && one.value);
-  return field.value !== field.defaultValue;
-}
-
-function typed() {
-  return [...document.querySelectorAll("main input, main textarea, main select")].filter(isTyped);
-}
 
 // Loads the page anew. A name that confirms something is typed anew, too.
 function reloadKeeping() {
