@@ -34,7 +34,12 @@ CONTENT_POLICY = (
 )
 """Of every page: nothing inline, nothing from outside."""
 # With "no-referrer", as on other answers, a browser would send its own forms with Origin: null.
-HEADERS = {"content-security-policy": CONTENT_POLICY, "referrer-policy": "same-origin"}
+HEADERS = {
+    "content-security-policy": CONTENT_POLICY,
+    "referrer-policy": "same-origin",
+    # A window that another site opened is no handle on what is in it.
+    "cross-origin-opener-policy": "same-origin",
+}
 
 
 class Assets(StaticFiles):
