@@ -125,9 +125,9 @@ def main() -> int:
         return KNOWN
     found: dict[str, Audit | None] = {}
     for lock in locks:
-        found[lock.stem] = ask(lock)
-        if found[lock.stem] is None:
-            break  # whatever it was, the next would wait for it as well
+        # Whatever kept the service from answering about one lock, the next would wait for it too.
+        silent = any(one is None or not one.asked for one in found.values())
+        found[lock.stem] = None if silent else ask(lock)
     code, lines = verdict(found)
     print("\n".join(lines))
     return code
