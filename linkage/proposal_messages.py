@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import rfc8785
 from pydantic import Field, StringConstraints, field_validator
 
-from linkage.messages import Decision, Hex256, Id, Message, Name
+from linkage.messages import Decision, Hex256, Id, Message, Name, SignedMessage
 from linkage.question_messages import MOST_REMARKS
 from linkage.sealing import PublicIdentity
 
@@ -205,9 +205,23 @@ class ProposalState(Message):
 
 
 class ProposalSettled(Message):
-    """What a party's agent says became of a proposal. result: as in `ProposalState`."""
+    """What a party's agent found became of a proposal. result: as in `ProposalState`."""
 
     state: Literal["done", "refused"]
+    note: _Lines = ""
+    result: Id | Literal[""] = ""
+
+
+class ProposalSaid(SignedMessage):
+    """
+    What a party tells the broker of a proposal; signed by it, or who has its token alone could hold
+    back what a steward decided, and tell her otherwise. begun: its agent carries it out now.
+    """
+
+    study_id: Name
+    proposal_id: Id
+    party: Name
+    state: Literal["begun", "done", "refused"]
     note: _Lines = ""
     result: Id | Literal[""] = ""
 

@@ -47,7 +47,7 @@ from linkage.messages import (
     Token,
 )
 from linkage.offered import ConceptsFound, OfferTaken, OfferWithdrawal
-from linkage.proposal_messages import ProposalSettled, ProposalState
+from linkage.proposal_messages import ProposalSaid, ProposalState
 from linkage.question_messages import Remark, RemarkState
 from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
 from linkage.run_messages import LookState, RunRequest, RunState
@@ -200,11 +200,9 @@ class BrokerClient:
         response = self._send("GET", f"{_proposals(study)}", params={"state": "waiting"})
         return self._read(list[ProposalState], response)
 
-    def begin_proposal(self, study: str, proposal_id: str) -> ProposalState:
-        return self._ask(ProposalState, "POST", f"{_proposals(study)}/{proposal_id}/begin")
-
-    def settle_proposal(self, study: str, proposal_id: str, said: ProposalSettled) -> ProposalState:
-        path = f"{_proposals(study)}/{proposal_id}/settle"
+    def say_of_proposal(self, said: ProposalSaid) -> ProposalState:
+        step = "begin" if said.state == "begun" else "settle"
+        path = f"{_proposals(said.study_id)}/{said.proposal_id}/{step}"
         return self._ask(ProposalState, "POST", path, body=said)
 
     def releases(self, study: str) -> list[ReleaseState]:

@@ -30,7 +30,7 @@ from linkage.errors import (
     NotFound,
     PackageRefused,
 )
-from linkage.proposal_messages import LASTS_DAYS, ProposalSettled, ProposalState
+from linkage.proposal_messages import LASTS_DAYS, ProposalSaid, ProposalSettled, ProposalState
 from sites.proposed import Begun, found, prepare
 from sites.session import Session
 
@@ -91,9 +91,9 @@ def carry_out(session: Session, one: ProposalState) -> tuple[State, str]:
         settled = _settle(session, one, begun)
     elif settled.state == "done":
         # A broker that was restored from a backup may have forgotten that it was begun.
-        session.broker.begin_proposal(session.study_id, one.proposal_id)
+        _begin(session, one)
     try:
-        session.broker.settle_proposal(session.study_id, one.proposal_id, settled)
+        _say(session, one, **settled.model_dump())
     except Conflict as fault:
         if settled.state == "done":
             raise
@@ -110,7 +110,7 @@ def _settle(session: Session, one: ProposalState, begun: Begun | None) -> Propos
             if begun is None and time.time() >= one.made_at + LASTS_DAYS * _DAY:
                 raise Conflict(f"it is older than {LASTS_DAYS} days", hint="propose it again")
             ready = prepare(session, one, begun)
-            session.broker.begin_proposal(session.study_id, one.proposal_id)
+            _begin(session, one)
             begun = ready.begun
             _keep(session, one, begun)
             done = ready.act()
@@ -119,6 +119,18 @@ def _settle(session: Session, one: ProposalState, begun: Begun | None) -> Propos
     if begun is not None:
         _keep(session, one, Begun(begun.digest, begun.request, done))
     return done
+
+
+def _begin(session: Session, one: ProposalState) -> None:
+    """Tell the broker that it is carried out now, so that nobody withdraws it."""
+    _say(session, one, state="begun")
+
+
+def _say(session: Session, one: ProposalState, **what: Any) -> None:
+    """Sign and send what becomes of a proposal."""
+    about = {"study_id": session.study_id, "proposal_id": one.proposal_id, "party": session.party}
+    said = ProposalSaid.model_validate({**about, **what})
+    session.broker.say_of_proposal(said.sign(session.identity))
 
 
 def _sentences(fault: LinkageError) -> str:

@@ -11,10 +11,11 @@ from linkage.proposal_messages import (
     Decide,
     Deliver,
     ProposalRequest,
+    ProposalSaid,
     ProposalState,
 )
 from linkage.sealing import Identity
-from tests.broker_world import wait_for
+from tests.broker_world import Actor, wait_for
 from tests.cohort_world import CONDITION, Sites
 from tests.people import Person, in_session
 
@@ -53,6 +54,13 @@ def propose(sites: Sites, who: Person, party: str, body: Any) -> ProposalState:
     answer = who.call("POST", f"{sites.world.path}/proposals", json=request)
     assert answer.status_code == 201, answer.text
     return ProposalState.model_validate_json(answer.content)
+
+
+def says(actor: Actor, proposal_id: str, state: Any, **more: Any) -> ProposalSaid:
+    """Return what a party says of a proposal, signed with the actor's key."""
+    study_id, _, party = actor.subject.partition("/")
+    about = {"study_id": study_id, "proposal_id": proposal_id, "party": party}
+    return ProposalSaid(**about, state=state, **more).sign(actor.identity)
 
 
 def ask(key: Identity, text: str = SPECIFICATION, **more: Any) -> Ask:

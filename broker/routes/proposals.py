@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, Services
-from linkage.proposal_messages import ProposalRequest, ProposalSettled, ProposalState
+from linkage.proposal_messages import ProposalRequest, ProposalSaid, ProposalState
 
 router = APIRouter(prefix="/v1/studies/{study_id}/proposals")
 
@@ -34,15 +34,13 @@ def propose(body: ProposalRequest, grant: Person, broker: Services) -> ProposalS
 
 
 @router.post("/{proposal_id}/begin")
-def begin(grant: Agent, broker: Services, proposal_id: str) -> ProposalState:
+def begin(body: ProposalSaid, grant: Agent, broker: Services, proposal_id: str) -> ProposalState:
     """Note that the party's agent carries a proposal out; it is withdrawn no more."""
-    return broker.proposals.begin(grant, proposal_id)
+    return broker.proposals.begin(grant, proposal_id, body)
 
 
 @router.post("/{proposal_id}/settle")
-def settle(
-    body: ProposalSettled, grant: Agent, broker: Services, proposal_id: str
-) -> ProposalState:
+def settle(body: ProposalSaid, grant: Agent, broker: Services, proposal_id: str) -> ProposalState:
     """Take what the party's agent says became of a proposal."""
     return broker.proposals.settle(grant, proposal_id, body)
 

@@ -24,7 +24,7 @@ from broker.registered import RegisteredStudy
 from broker.services import releases, standing
 from broker.services.accounts import effective_roles
 from broker.services.questions import require_approvals, two_sides
-from broker.services.settling import require_signed
+from broker.services.settling import require_said, require_signed
 from broker.store import accounts, proposals
 from broker.store.engine import Connection, Database
 from broker.store.jobs import JobRow
@@ -40,7 +40,7 @@ from linkage.proposal_messages import (
     Decide,
     Deliver,
     ProposalRequest,
-    ProposalSettled,
+    ProposalSaid,
     ProposalState,
     ProposedRemark,
     body_digest,
@@ -143,11 +143,12 @@ class Proposals:
             row = _existing(connection, grant, proposal_id)
             return self._state(connection, row, grant)
 
-    def begin(self, grant: Grant, proposal_id: str) -> ProposalState:
+    def begin(self, grant: Grant, proposal_id: str, said: ProposalSaid) -> ProposalState:
         """
         Note that the party's agent carries it out now: nobody withdraws it any more. The same again
-        is one. Raises Conflict where it does not wait.
+        is one. Raises PackageRefused unless the party signed that, Conflict where it does not wait.
         """
+        require_said(grant.study, grant.party, proposal_id, said, ("begun",))
         with self.database.change() as connection:
             row = _existing(connection, grant, proposal_id)
             state, note = self._standing(connection, row)
@@ -161,35 +162,35 @@ class Proposals:
                 _record(connection, grant, row, "proposal begun")
             return self._state(connection, _existing(connection, grant, proposal_id), grant)
 
-    def settle(self, grant: Grant, proposal_id: str, settled: ProposalSettled) -> ProposalState:
+    def settle(self, grant: Grant, proposal_id: str, said: ProposalSaid) -> ProposalState:
         """
         Take what the party's agent says became of it; the same again is one.
 
-        Raises Conflict where it waits no more, or was done without having been begun, or is a
-        decision that the party has not signed.
+        Raises PackageRefused unless the party signed that; Conflict where it waits no more, or was
+        done without having been begun, or is a decision that the party has not signed.
         """
+        require_said(grant.study, grant.party, proposal_id, said, ("done", "refused"))
         with self.database.change() as connection:
             row = _existing(connection, grant, proposal_id)
-            said = (settled.state, settled.note, settled.result)
-            if (row.state, row.note, row.result) == said:
+            if (row.state, row.note, row.result) == (said.state, said.note, said.result):
                 return self._state(connection, row, grant)
             state, _ = self._standing(connection, row)
             if state != WAITING:
                 raise Conflict(f"the proposal is {state}", hint="nothing is to be done for it")
-            if settled.state == "done" and row.begun_at is None:
+            if said.state == "done" and row.begun_at is None:
                 raise Conflict("the proposal was not begun", hint="begin it, then do it")
-            if settled.state == "done":
+            if said.state == "done":
                 require_signed(connection, row, _BODY.validate_json(row.body))
             proposals.change(
                 connection,
                 row.id,
-                state=settled.state,
-                note=settled.note,
-                result=settled.result,
+                state=said.state,
+                note=said.note,
+                result=said.result,
                 done_at=int(self.now()),
             )
-            told = {"kind": row.kind, "result": settled.result}
-            _record(connection, grant, row, f"proposal {settled.state}", **told)
+            told = {"kind": row.kind, "result": said.result}
+            _record(connection, grant, row, f"proposal {said.state}", **told)
             return self._state(connection, _existing(connection, grant, proposal_id), grant)
 
     def withdraw(self, grant: Grant, proposal_id: str) -> ProposalState:

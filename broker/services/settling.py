@@ -1,15 +1,36 @@
 """
-What must be here before a proposal counts as done: for who has a party's access token and not its
-key could otherwise tell a steward that her decision was sent, and it never was.
+What a party must have signed before the broker believes it of a proposal: for who has the party's
+access token and not its key could otherwise hold back what a steward decided, or tell her that it
+was sent, and it never was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from broker.registered import RegisteredStudy
 from broker.store import jobs
 from broker.store.engine import Connection
 from broker.store.proposals import ProposalRow
-from linkage.errors import Conflict
-from linkage.proposal_messages import Body
+from linkage.errors import Conflict, PackageRefused
+from linkage.proposal_messages import Body, ProposalSaid
+
+
+def require_said(
+    study: RegisteredStudy,
+    party: str,
+    proposal_id: str,
+    said: ProposalSaid,
+    states: Collection[str],
+) -> None:
+    """Raises PackageRefused unless the party signed just this, of this proposal."""
+    said.verify(study.pin(party))
+    named = (said.study_id, said.party, said.proposal_id)
+    if named != (study.id, party, proposal_id) or said.state not in states:
+        raise PackageRefused(
+            "what was signed is of another proposal, or another step of it",
+            hint="sign what is sent here: linkage-site agent of this software does",
+        )
 
 
 def require_signed(connection: Connection, row: ProposalRow, body: Body) -> None:

@@ -11,10 +11,10 @@ from playwright.sync_api import Browser, Page, expect
 from broker.store import jobs
 from broker.store.jobs import JobRow
 from linkage.messages import CUSTODIAN
-from linkage.proposal_messages import ProposalSettled
 from linkage.release_messages import ReleaseConsent, ReleaseState
 from tests.broker_world import STUDY, World, make_world, packages, running, sign_for, wait_for
 from tests.browser.looking import person, services, window
+from tests.proposing import says
 
 AT = "/studies/shared-study/releases"
 
@@ -49,10 +49,11 @@ def agent(made: World, party: str) -> None:
     actor = made.actor(party)
     waiting = actor.get(f"{made.path}/proposals", state="waiting").json()
     assert [one["kind"] for one in waiting] == ["consent"]
-    at = f"{made.path}/proposals/{waiting[0]['proposal_id']}"
-    actor.post(f"{at}/begin").raise_for_status()
+    one = waiting[0]["proposal_id"]
+    at = f"{made.path}/proposals/{one}"
+    actor.post(f"{at}/begin", says(actor, one, "begun")).raise_for_status()
     consent(made, party, waiting[0]["body"]["decision"])
-    actor.post(f"{at}/settle", ProposalSettled(state="done")).raise_for_status()
+    actor.post(f"{at}/settle", says(actor, one, "done")).raise_for_status()
 
 
 def consent(made: World, party: str, decision: str) -> None:

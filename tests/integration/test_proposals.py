@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from linkage.messages import READER
-from linkage.proposal_messages import Allow, Deliver, ProposalSettled, ProposedRemark
+from linkage.proposal_messages import Allow, Deliver, ProposedRemark
 from linkage.sealing import Identity
 from sites.agent import plan_of
 from sites.counted import open_counts
-from tests.broker_world import make_world, problem, running
+from tests.broker_world import Actor, make_world, problem, running
 from tests.cohort_world import Sites
 from tests.people import Person
 from tests.proposing import (
@@ -24,6 +24,7 @@ from tests.proposing import (
     propose,
     read,
     researcher,
+    says,
     states,
     steward,
 )
@@ -212,18 +213,30 @@ def test_a_refused_question_says_what_to_mend(
 def test_a_thief_of_the_sites_token_does_not_tell_a_steward_that_it_was_done(
     sites: Sites, ines: Person, other: str
 ) -> None:
-    """Who has the token and not the key cannot decide, and cannot say that somebody did."""
+    """Who has the token and not the key neither decides, nor says what became of a wish."""
     made = propose(sites, ines, "imaging", decide(sites, other, "deny"))
-    thief, at = sites.world.actor("imaging"), f"{sites.world.path}/proposals/{made.proposal_id}"
-    thief.post(f"{at}/begin").raise_for_status()
-    said = thief.post(f"{at}/settle", ProposalSettled(state="done", result=other))
-    assert problem(said)[:2] == (409, "conflict")
-    assert "signed decision is not here" in problem(said)[2]
-    assert now(sites, made.proposal_id).state == "waiting"
+    one, at = made.proposal_id, f"{sites.world.path}/proposals/{made.proposal_id}"
+    site = sites.world.actor("imaging")
+    token = site.sign_in().raise_for_status().json()["access_token"]
+    own = Identity.generate("imaging", kem="X25519")
+    thief = Actor(site.url, site.subject, own, token)
+    for step, state in (("begin", "begun"), ("settle", "done"), ("settle", "refused")):
+        for forged in (says(thief, one, state), None):
+            assert problem(thief.post(f"{at}/{step}", forged))[0] == 422
+    # Nor with what the site signed of another step, or another proposal.
+    for mine in (says(site, one, "begun"), says(site, "proposal-1", "refused")):
+        assert problem(thief.post(f"{at}/settle", mine))[:2] == (422, "package-refused")
+    waits = now(sites, one)
+    assert (waits.state, waits.begun) == ("waiting", False)
+    # Even the site's own agent is believed only where its signed decision is here.
+    site.post(f"{at}/begin", says(site, one, "begun")).raise_for_status()
+    told = site.post(f"{at}/settle", says(site, one, "done", result=other))
+    assert problem(told)[:2] == (409, "conflict")
+    assert "signed decision is not here" in problem(told)[2]
+    assert now(sites, one).state == "waiting"
     assert read(sites, other).approvals == {}
-    # What she reads is at worst a refusal, and then she decides again.
-    thief.post(f"{at}/settle", ProposalSettled(state="refused")).raise_for_status()
-    assert now(sites, made.proposal_id).state == "refused"
+    site.post(f"{at}/settle", says(site, one, "refused")).raise_for_status()
+    assert now(sites, one).state == "refused"
 
 
 def test_who_sees_and_may_what(
@@ -241,18 +254,19 @@ def test_who_sees_and_may_what(
     assert mine.proposal_id not in seen(researcher(sites, "bob"))
     assert now(sites, mine.proposal_id).body is None, "an admin reads no words of it"
     assert world.actor("imaging").get(path, state="waiting").json() == []
-    settled = ProposalSettled(state="done")
-    at = f"{path}/{mine.proposal_id}"
-    assert problem(world.actor("imaging").post(f"{at}/settle", settled))[0] == 404
-    assert problem(world.actor("enclave").post(f"{at}/settle", settled))[0] == 409, "not begun"
+    one, at = mine.proposal_id, f"{path}/{mine.proposal_id}"
+    imaging, enclave = world.actor("imaging"), world.actor("enclave")
+    settled = says(enclave, one, "done")
+    assert problem(imaging.post(f"{at}/settle", says(imaging, one, "done")))[0] == 404
+    assert problem(enclave.post(f"{at}/settle", settled))[0] == 409, "not begun"
     assert problem(ines.call("POST", f"{at}/withdraw"))[0] == 404
     assert problem(emil.call("POST", f"{at}/withdraw"))[0] == 403
-    world.actor("enclave").post(f"{at}/begin").raise_for_status()
+    enclave.post(f"{at}/begin", says(enclave, one, "begun")).raise_for_status()
     assert problem(ada.call("POST", f"{at}/withdraw"))[0] == 409, "it is being done"
-    refused = ProposalSettled(state="refused", note="for a test")
+    refused = says(enclave, one, "refused", note="for a test")
     for _ in range(2):
-        world.actor("enclave").post(f"{at}/settle", refused).raise_for_status()
-    assert problem(world.actor("enclave").post(f"{at}/settle", settled))[0] == 409
+        enclave.post(f"{at}/settle", refused).raise_for_status()
+    assert problem(enclave.post(f"{at}/settle", settled))[0] == 409
     for who, party, body in (
         (ada, "imaging", ask(KEY)),
         (ines, "enclave", ask(KEY)),

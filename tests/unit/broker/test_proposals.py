@@ -19,9 +19,10 @@ from broker.services.proposals import MOST_WAITING, Proposals
 from broker.services.retention import DAY, Retention
 from broker.store import audit, destruction, proposals, studies
 from linkage.errors import Conflict
-from linkage.proposal_messages import Ask, ProposalRequest, ProposalSettled
+from linkage.proposal_messages import Ask, ProposalRequest
 from linkage.sealing import Identity
 from tests.broker_world import World, make_world
+from tests.proposing import says
 
 KEY = Identity.generate("reader", kem="X25519").public()
 
@@ -66,18 +67,19 @@ def test_after_a_fortnight_nobody_does_it_any_more(broker: Broker, world: World)
     ada, enclave = grants(broker, world)
     made, begun = service.make(ada, wish("one")), service.make(ada, wish("two"))
     assert begun.made_at == made.made_at + 1, "the order is plain, though the second is the same"
-    service.begin(enclave, begun.proposal_id)
+    agent = world.actor("enclave")
+    service.begin(enclave, begun.proposal_id, says(agent, begun.proposal_id, "begun"))
     clock[0] = made.made_at + 14 * DAY - 0.5
     assert len(service.all(enclave, waiting=True)) == 2
     clock[0] = made.made_at + 14 * DAY
     assert [one.state for one in service.all(ada)] == ["expired", "waiting"]
     assert [one.proposal_id for one in service.all(enclave, waiting=True)] == [begun.proposal_id]
     with pytest.raises(Conflict, match="expired"):
-        service.begin(enclave, made.proposal_id)
-    settled = ProposalSettled(state="done", result="question-1")
+        service.begin(enclave, made.proposal_id, says(agent, made.proposal_id, "begun"))
+    settled = says(agent, begun.proposal_id, "done", result="question-1")
     assert service.settle(enclave, begun.proposal_id, settled).result == "question-1"
     with pytest.raises(Conflict, match="expired"):
-        service.settle(enclave, made.proposal_id, ProposalSettled(state="refused"))
+        service.settle(enclave, made.proposal_id, says(agent, made.proposal_id, "refused"))
     # It is no more waiting, so the same words are a new wish.
     assert service.make(ada, wish("one")).proposal_id != made.proposal_id
 
