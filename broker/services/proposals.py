@@ -133,8 +133,13 @@ class Proposals:
 
     def asks(self, grant: Grant) -> list[ProposalState]:
         """Return the newest asks of which no question came yet, as `all`; newest first."""
+        caller, study_id = grant.caller, grant.study.id
+        stewards = [r.party for r in caller.roles if (r.kind, r.study_id) == ("steward", study_id)]
+        parties = None if grant.is_admin else stewards if caller.person else [caller.name]
         with self.database.read() as connection:
-            rows = proposals.asks(connection, grant.study.id, most=MOST_WAITING)
+            rows = proposals.asks(
+                connection, study_id, person=caller.name, parties=parties, most=MOST_WAITING
+            )
             return [self._state(connection, row, grant) for row in rows if _concerns(row, grant)]
 
     def one(self, grant: Grant, proposal_id: str) -> ProposalState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +67,22 @@ def about(connection: Connection, study_id: str, question_id: str) -> list[Propo
     return [ProposalRow(**row) for row in ordered]
 
 
-def asks(connection: Connection, study_id: str, *, most: int) -> list[ProposalRow]:
-    """Return a study's newest asks of which no question came, newest first."""
+def asks(
+    connection: Connection,
+    study_id: str,
+    *,
+    person: str,
+    parties: Collection[str] | None,
+    most: int,
+) -> list[ProposalRow]:
+    """
+    Return the newest asks of which no question came, newest first: this person's, and all to these
+    parties. parties: None for any.
+    """
     p = proposal.c
     wanted = select(proposal).where(p.study_id == study_id, p.kind == "ask", p.result == "")
+    if parties is not None:
+        wanted = wanted.where((p.person == person) | p.party.in_(parties))
     ordered = wanted.order_by(p.made_at.desc(), p.id).limit(most)
     return [ProposalRow(**row) for row in connection.execute(ordered).mappings()]
 

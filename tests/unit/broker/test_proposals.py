@@ -96,6 +96,27 @@ def test_one_person_does_not_fill_the_table(broker: Broker, world: World) -> Non
     broker.proposals.make(ada, wish("one more"))
 
 
+def test_nobodys_asks_hide_another_persons(
+    broker: Broker, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.services.proposals.MOST_WAITING", 3)
+    ada, enclave = grants(broker, world)
+    mine = broker.proposals.make(ada, wish("mine"))
+    broker.accounts.invite("bob", sorted(ada.caller.roles, key=str))
+    bob = replace(ada, caller=replace(ada.caller, name="bob"))
+    his = [broker.proposals.make(bob, wish(str(number))).proposal_id for number in range(3)]
+    assert [one.proposal_id for one in broker.proposals.asks(ada)] == [mine.proposal_id]
+    assert [one.proposal_id for one in broker.proposals.asks(bob)] == his[::-1]
+    assert [one.proposal_id for one in broker.proposals.asks(enclave)] == his[::-1]
+    emil = frozenset({PersonRole("steward", world.study_id, "enclave")})
+    steward = replace(ada, caller=replace(ada.caller, name="emil", roles=emil))
+    assert len(broker.proposals.asks(steward)) == 3
+    other = frozenset({PersonRole("steward", world.study_id, "imaging")})
+    assert broker.proposals.asks(replace(ada, caller=replace(steward.caller, roles=other))) == []
+    admin = replace(ada, caller=Caller("root", None))
+    assert [one.body for one in broker.proposals.asks(admin)] == [None] * 3
+
+
 def test_nor_does_one_person_in_a_day(
     broker: Broker, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
