@@ -49,15 +49,11 @@ def add(connection: Connection, *, most: int) -> int:
     """Make the next entries findable, `most` at once; return how many."""
     rows = log.page(connection, after=_last(connection), limit=most)
     told = [(row.number, _told(row)) for row in rows]
-    found = [
-        {"number": number, "at": entry.get("at", 0)}
-        | {name: str(entry.get(name, "")) for name in ("study", "actor", "action", "subject")}
-        for number, entry in told
-    ]
+    found = [{"number": number} | _columns(entry) for number, entry in told]
     digests = {
         (value, number)
         for number, entry in told
-        for value in entry.get("detail", {}).values()
+        for value in _detail(entry).values()
         if isinstance(value, str) and _DIGEST.fullmatch(value)
     }
     if found:
@@ -129,6 +125,20 @@ def _told(row: AuditRow) -> dict[str, Any]:
         found = json.loads(row.entry)
     except ValueError:
         return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _columns(entry: dict[str, Any]) -> dict[str, Any]:
+    at = entry.get("at")
+    texts = {name: entry.get(name) for name in ("study", "actor", "action", "subject")}
+    return {"at": at if type(at) is int and 0 <= at < 2**53 else 0} | {
+        name: text.replace("\x00", "") if isinstance(text, str) else ""
+        for name, text in texts.items()
+    }
+
+
+def _detail(entry: dict[str, Any]) -> dict[str, Any]:
+    found = entry.get("detail")
     return found if isinstance(found, dict) else {}
 
 

@@ -140,6 +140,23 @@ def test_an_entry_that_was_altered_is_shown_as_such(
     assert {one.number for one in found_too if not one.fits} == {n for n in odd if n % 3 == 1}
 
 
+@pytest.mark.threat("T20")
+@pytest.mark.parametrize(
+    "entry",
+    ["no json", "[]", '{"detail":[1]}', '{"detail":{"x":1},"at":"now","study":{}}',
+     '{"at":1e30,"actor":"a\\u0000b"}', '{"at":99999999999999999999}'],
+)  # fmt: skip
+def test_no_entry_that_was_altered_hinders_a_search(
+    database: Database, log: AuditLog, entry: str
+) -> None:
+    with database.change() as connection:
+        unlock(connection)
+        connection.execute(text("UPDATE audit SET entry = :e WHERE number = 13"), {"e": entry})
+    page = log.page(GRANT, Wanted(actor="console"), limit=1000)
+    assert page.unsearched == 0
+    assert [one.number for one in page.entries] == [n for n in range(N, 0, -1) if n % 2 and n != 13]
+
+
 def verified(log: AuditLog) -> audit_check.Progress:
     log.verify(GRANT)
 
