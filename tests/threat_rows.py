@@ -217,6 +217,17 @@ ATTACKS = (
         " an exception is a signed sentence that every party reads",
         "the broker may not encode, so it believes the figures that the custodian signed",
     ),
+    Threat(
+        "T24",
+        "broker insider, thief of the worker's key",
+        "marks of groups: laid over a list of people with their groups, over another commons'"
+        " marks, averaged over versions and epochs",
+        "each is OpenDP's randomised response, drawn once a person and kept; a study asks for"
+        " epsilons of 4 together at most, and a site sends none unless its own file says so",
+        "variables, parties and studies add up; about how many people of a site are in each group"
+        " the admin reads; a lost private folder draws anew; the release gate does not measure"
+        " marks",
+    ),
 )
 
 PROMISES = (
