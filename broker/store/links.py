@@ -2,7 +2,8 @@
 Rows of links: which pair of records tied a person together after which run, and why.
 
 As with memberships, a link holds from the run of sequence `since` until, exclusive, that of
-`until`.
+`until`. How many links a run has in common with each one before is counted as it ends, when its
+links are at hand: a page that compares two runs then reads three numbers.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select
 
 from broker.store import bulk
-from broker.store.tables import link
+from broker.store.tables import link, links_in_common
 from linkage.matching.identity import find_in
 from linkage.matching.links import TIERS
 from linkage.records import Bytes2D
 
 _TIERS = tuple(TIERS)
+_BACK = 200
+"""Runs before it with which a run is compared as it ends; those further back are counted anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -51,7 +54,10 @@ class LinkFact:
 
 
 def write(connection: Connection, study_id: str, sequence: int, links: LinkRows) -> None:
-    """Write what a run changed: links that ended, and those that began or changed their facts."""
+    """
+    Write what a run changed: links that ended, and those that began or changed their facts. And how
+    many it has in common with each run before.
+    """
     before, since = _holding(connection, study_id)
     old, new = _names(before), _names(links)
     order = np.argsort(old)
@@ -89,6 +95,9 @@ def write(connection: Connection, study_id: str, sequence: int, links: LinkRows)
             "model": links.model[begun],
         },
     )
+    held_since = np.full(len(new), sequence, np.int64)
+    held_since[known] = since[at]
+    _write_common(connection, study_id, sequence, new, held_since)
 
 
 def among(
@@ -128,6 +137,22 @@ def changed(connection: Connection, study_id: str, first: int, second: int) -> t
     Return how many links held after the run of sequence `second` that did not after that of
     `first`, an earlier one, and the other way round. A link of another tier or model is the same.
     """
+    c = links_in_common.c
+    three = ((first, first), (second, first), (second, second))
+    found = select(c.links).where(
+        c.study_id == study_id,
+        or_(*((c.second == later) & (c.first == before) for later, before in three)),
+    )
+    counts = connection.execute(found.order_by(c.second, c.first)).scalars().all()
+    if len(counts) < len(three):
+        # Of a run that an earlier version ended, or that lies too far back.
+        return counted(connection, study_id, first, second)
+    of_first, of_both, of_second = counts
+    return of_second - of_both, of_first - of_both
+
+
+def counted(connection: Connection, study_id: str, first: int, second: int) -> tuple[int, int]:
+    """Return what `changed` does, from the links themselves: of a million, a third of a second."""
     c = link.c
     over = (c.since <= first) & (c.until > first) & (c.until <= second)
     begun = (c.since > first) & (c.since <= second) & (c.until.is_(None) | (c.until > second))
@@ -140,6 +165,41 @@ def changed(connection: Connection, study_id: str, first: int, second: int) -> t
     both = pairs.where(over).intersect(pairs.where(begun)).subquery()
     same = connection.execute(select(func.count()).select_from(both)).scalar_one()
     return gained - same, lost - same
+
+
+def _write_common(
+    connection: Connection,
+    study_id: str,
+    sequence: int,
+    names: npt.NDArray[np.bytes_],
+    held_since: npt.NDArray[np.int64],
+) -> None:
+    """
+    Write how many links of a run held after each run before. names: of its links, S32[N].
+    held_since: the run from which on each has been among the links, at least; int64[N].
+    """
+    start = max(1, sequence - _BACK)
+    steps = np.bincount(np.maximum(held_since, start) - start, minlength=sequence - start + 1)
+    ordered: npt.NDArray[np.bytes_] | None = None
+    c = link.c
+    earlier = select(c.left_pseudonym, c.right_pseudonym, c.since, c.until).where(
+        c.study_id == study_id, c.until > start, c.until < sequence
+    )
+    # A link that was lost and found again holds in a run before through another row.
+    for rows in bulk.read(connection, earlier):
+        ordered = np.sort(names) if ordered is None else ordered
+        left, right, since, until = zip(*rows, strict=True)
+        again = find_in(ordered, _joined(bulk.matrix(left), bulk.matrix(right))) >= 0
+        spans = np.array([since, until], np.int64)[:, again]
+        np.add.at(steps, np.maximum(spans[0], start) - start, 1)
+        np.subtract.at(steps, spans[1] - start, 1)
+    columns: dict[str, bulk.Column] = {
+        "study_id": study_id,
+        "second": sequence,
+        "first": np.arange(start, sequence + 1),
+        "links": np.cumsum(steps),
+    }
+    bulk.insert(connection, links_in_common, len(steps), columns)
 
 
 def _holding(connection: Connection, study_id: str) -> tuple[LinkRows, npt.NDArray[np.int64]]:
@@ -167,6 +227,10 @@ def _read(
 
 
 def _names(links: LinkRows) -> npt.NDArray[np.bytes_]:
+    return _joined(links.left, links.right)
+
+
+def _joined(left: Bytes2D, right: Bytes2D) -> npt.NDArray[np.bytes_]:
     """Return one name a link: S32[N]; see linkage.matching.identity for its zero bytes."""
-    both = np.ascontiguousarray(np.concatenate([links.left, links.right], axis=1))
-    return both.view("S32").reshape(len(links.left))
+    both = np.ascontiguousarray(np.concatenate([left, right], axis=1))
+    return both.view("S32").reshape(len(left))

@@ -18,8 +18,13 @@ from broker.store.tables.audit import audit, audit_digest, audit_head, audit_ind
 from broker.store.tables.base import metadata
 from broker.store.tables.governance import confirmation, destruction, opt_out_list
 from broker.store.tables.jobs import affected, approval, item, job, pin, remark
-from broker.store.tables.offered import offered_concept, offered_list
-from broker.store.tables.people import link, membership, person
+from broker.store.tables.offered import (
+    offered_concept,
+    offered_list,
+    offered_vocabulary,
+    offered_word,
+)
+from broker.store.tables.people import link, links_in_common, membership, person
 from broker.store.tables.proposals import proposal
 from broker.store.tables.reviews import review, review_case, review_decision, review_undone
 from broker.store.tables.runs import heartbeat, intermediate, look_request, run, second_look
@@ -59,11 +64,14 @@ __all__ = [
     "item",
     "job",
     "link",
+    "links_in_common",
     "look_request",
     "membership",
     "metadata",
     "offered_concept",
     "offered_list",
+    "offered_vocabulary",
+    "offered_word",
     "opt_out_list",
     "part",
     "past_study",

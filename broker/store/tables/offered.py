@@ -1,8 +1,19 @@
-"""What parties offer questions to name: the head of each party's newest list, and its concepts."""
+"""What parties offer questions to name: heads of newest lists, concepts, words of long lists."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
 
 from broker.store.tables.base import metadata
 
@@ -35,5 +46,36 @@ offered_concept = Table(
     Index("ix_offered_concept_code", "study_id", "code_folded"),
     Index("ix_offered_concept_domain", "study_id", "domain"),
     # A search reads a list from its beginning: on SQLite its rows lie in that order.
+    sqlite_with_rowid=False,
+)
+
+offered_vocabulary = Table(
+    "offered_vocabulary",
+    metadata,
+    Column("study_id", String(64), primary_key=True),
+    Column("party", String(64), primary_key=True),
+    Column("domain", String(16), primary_key=True),
+    Column("words", Text, nullable=False, comment="of folded names, one a line"),
+    Column("counts", LargeBinary, nullable=False, comment="uint32, names by line"),
+    ForeignKeyConstraint(
+        ["study_id", "party"],
+        ["offered_list.study_id", "offered_list.party"],
+        ondelete="CASCADE",
+    ),
+)
+
+offered_word = Table(
+    "offered_word",
+    metadata,
+    Column("study_id", String(64), primary_key=True),
+    Column("party", String(64), primary_key=True),
+    Column("domain", String(16), primary_key=True),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("positions", LargeBinary, nullable=False, comment="uint32, ascending"),
+    ForeignKeyConstraint(
+        ["study_id", "party"],
+        ["offered_list.study_id", "offered_list.party"],
+        ondelete="CASCADE",
+    ),
     sqlite_with_rowid=False,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String, Table
 
 from broker.store.tables.base import metadata
 
@@ -39,3 +39,14 @@ link = Table(
     Column("tier", String(16), nullable=False, comment="linkage.matching.links.TIERS"),
     Column("model", Integer, nullable=False, comment="weights.MODEL_VERSION of the run"),
 )
+
+links_in_common = Table(
+    "links_in_common",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("second", Integer, primary_key=True, autoincrement=False),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("links", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Of two runs, by sequence. With itself a run has all its links in common."""
