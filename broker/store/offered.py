@@ -1,4 +1,9 @@
-"""Rows of what parties offer, and the search through them."""
+"""
+Rows of what parties offer, and the search through them.
+
+A search takes the shortest names that fit. A list's first names are read; whoever is not satisfied
+by them asks the list's words for the others (offered_words).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select
 
-from broker.store import bulk
+from broker.store import bulk, offered_words
 from broker.store.tables import offered_concept, offered_list
+
+_AT_ONCE = 1_000
+"""Names that are read by their places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +78,7 @@ def find(connection: Connection, study_id: str, party: str) -> ListRow | None:
 
 
 def drop(connection: Connection, study_id: str, party: str) -> None:
-    """Delete a party's list."""
+    """Delete a party's list; its words go with it."""
     for table in (offered_concept, offered_list):
         mine = (table.c.study_id == study_id) & (table.c.party == party)
         connection.execute(delete(table).where(mine))
@@ -85,6 +93,7 @@ def put(connection: Connection, row: ListRow, concepts: Sequence[ConceptRow]) ->
     for field in fields(ConceptRow):
         columns[field.name] = [getattr(one, field.name) for one in concepts]
     bulk.insert(connection, offered_concept, len(concepts), columns)
+    offered_words.put(connection, row.study_id, row.party, concepts)
 
 
 def with_words(
@@ -104,8 +113,23 @@ def with_words(
     wanted = _of(study_id, domain).where(c.party == party)
     for word in words:
         wanted = wanted.where(c.folded.contains(word, autoescape=True))
-    found = connection.execute(wanted.order_by(c.position).limit(most)).mappings()
-    return [ConceptRow(**row) for row in found]
+
+    def read(which: ColumnElement[bool], most: int) -> list[ConceptRow]:
+        some = wanted.where(which).order_by(c.position).limit(most)
+        return [ConceptRow(**row) for row in connection.execute(some).mappings()]
+
+    found = read(c.position < offered_words.HEAD, most)
+    if len(found) == most:
+        return found
+    places = offered_words.fitting(connection, study_id, party, words, domain=domain)
+    if places is None:
+        return found + read(c.position >= offered_words.HEAD, most - len(found))
+    rest = [place for place in places if place >= offered_words.HEAD]
+    for start in range(0, len(rest), _AT_ONCE):
+        if len(found) == most:
+            break
+        found += read(c.position.in_(rest[start : start + _AT_ONCE]), most - len(found))
+    return found
 
 
 def exactly(
