@@ -2,8 +2,9 @@
 What the parties of a study offer questions to name: kept as their sites signed it, and searched.
 
 The search goes over one list at a time, from its shortest names on, so that a word which fits tens
-of thousands ends early; what was found is then put in order. Names are compared without case and
-accents. A concept id or a code must be the whole of what is searched.
+of thousands ends early; a rarer one is looked up among the list's words. What was found is then put
+in order. Names are compared without case and accents. A concept id or a code must be the whole of
+what is searched.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from broker import audit
@@ -171,7 +172,7 @@ class OfferedLists:
             page=asked.page,
             more=len(ordered) > start + PAGE,
             cut=cut,
-            found=tuple(ordered[start : start + PAGE]),
+            found=tuple(_found(rows) for rows in ordered[start : start + PAGE]),
         )
 
     def named(self, grant: Grant, ids: Collection[int]) -> dict[int, str]:
@@ -275,27 +276,21 @@ def _rank(row: ConceptRow, words: list[str]) -> tuple[int, bool, int, str]:
     return rank, row.standard != "S", row.position, row.party
 
 
-def _together(rows: Iterable[ConceptRow]) -> list[ConceptFound]:
-    """Return each concept once, in this order, with everybody who offers it."""
-    parties: dict[tuple[int, str], set[str]] = {}
-    first: dict[tuple[int, str], ConceptRow] = {}
+def _together(rows: Iterable[ConceptRow]) -> list[list[ConceptRow]]:
+    """Return each concept once, in this order: its rows, one of everybody who offers it, or two."""
+    found: dict[tuple[int, str], list[ConceptRow]] = {}
     for row in rows:
-        key = row.concept_id, row.domain
-        first.setdefault(key, row)
-        parties.setdefault(key, set()).add(row.party)
-    return [
-        ConceptFound(
-            concept=OfferedConcept.model_validate(
-                {
-                    name: getattr(row, name)
-                    for name in OfferedConcept.model_fields
-                    if name != "version"
-                }
-            ),
-            parties=tuple(sorted(parties[key])),
-        )
-        for key, row in first.items()
-    ]
+        found.setdefault((row.concept_id, row.domain), []).append(row)
+    return list(found.values())
+
+
+def _found(rows: Sequence[ConceptRow]) -> ConceptFound:
+    first = rows[0]
+    names = (name for name in OfferedConcept.model_fields if name != "version")
+    return ConceptFound(
+        concept=OfferedConcept.model_validate({name: getattr(first, name) for name in names}),
+        parties=tuple(sorted({row.party for row in rows})),
+    )
 
 
 def _head(row: ListRow) -> OfferedHead:
