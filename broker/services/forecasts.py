@@ -130,7 +130,7 @@ def _measured(done: list[runs.RunRow]) -> Iterator[tuple[float, float]]:
     for row in done:
         work: Mapping[str, Any] = json.loads(row.work)
         seconds: Mapping[str, float] = json.loads(row.seconds)
-        records = sum(json.loads(row.report or "{}").get("records", {}).values())
+        records = sum(row.read_report().get("records", {}).values())
         took = seconds.get(work.get("stage", ""), 0.0)
         telling = took >= _TELLING_SECONDS
         others = sum(seconds.get(name, 0.0) for name in ("open", *_DECISIONS))

@@ -318,7 +318,7 @@ def release_state(
     current = done and every[-1].id == row.id
     gone = releases.affected_of(connection, row.id)
     run = runs.find(connection, row.run_id)
-    report = json.loads(run.report) if run and run.report else {}
+    report = run.read_report() if run else {}
     consents = _consents(connection, row)
     counts = json.loads(row.made)["records"] if row.made else _in_run(connection, study, run)
     pins = releases.pins_of(connection, row.id)

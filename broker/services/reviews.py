@@ -75,7 +75,7 @@ class Reviews:
                 hint="the custodian adds a table [review] and signs the next epoch",
             )
         if runs.find_intermediate(connection, run.id, runs.REVIEW_CASES) is None:
-            told = json.loads(run.report or "{}").get("review") or {}
+            told = run.read_report().get("review") or {}
             why = told.get("reason", "it was made before reviews, or decides anew about another's")
             raise Conflict(
                 f"there is nothing to show of {run.id}: {why}", hint="review another run, or none"

@@ -293,7 +293,7 @@ def _state(row: runs.RunRow, grant: Grant) -> RunState:
             "seconds": json.loads(row.seconds) if shown else {},
             "work": _work(row) if shown else None,
             "result_digest": row.result_digest if shown else None,
-            "report": json.loads(row.report) if shown and row.report else None,
+            "report": row.read_report() if shown and row.report else None,
             "failure": row.failure if shown or not row.failure else _FAILED,
             "precision": row.precision if shown else None,
             "of": row.of_run if shown else None,

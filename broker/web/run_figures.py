@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 from markupsafe import Markup
@@ -17,6 +18,8 @@ _POINT = (
     "threshold", "links", "precision", "precision_interval", "recall", "recall_interval", "f1",
 )  # fmt: skip
 _BELOW = ("threshold", "pairs", "matches", "variance")
+_MOST_SETS = 200
+"""Sets of datasets that a page lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +113,11 @@ def view_of(report: Mapping[str, Any], key: str) -> View | None:
 def held(report: Mapping[str, Any]) -> list[Held]:
     """Return every dataset's part, by name."""
     names = sorted(report["records"])
-    persons, linked = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for inside, count in _sets(report):  # once: twelve datasets make 4,095 sets
-        for name in inside:
+    overlaps: Mapping[str, int] = report["overlaps"]
+    persons = dict.fromkeys(names, 0)
+    for inside, count in overlaps.items():  # once: twelve datasets make 4,095 sets
+        for name in inside.split("+"):
             persons[name] += count
-            if len(inside) > 1:
-                linked[name] += count
     return [
         Held(
             letter=letter,
@@ -123,18 +125,24 @@ def held(report: Mapping[str, Any]) -> list[Held]:
             records=report["records"][name],
             people=report["people"][name],
             persons=persons[name],
-            linked=linked[name],
+            linked=persons[name] - overlaps.get(name, 0),
         )
         for letter, name in zip(drawings.letters(len(names)), names, strict=True)
     ]
 
 
-def sets_of(report: Mapping[str, Any]) -> list[tuple[tuple[str, ...], int]]:
-    """Return how many persons are in just these datasets, the most first."""
-    return sorted(_sets(report), key=lambda one: (-one[1], one[0]))
+def sets_of(report: Mapping[str, Any]) -> tuple[list[tuple[list[str], int]], int]:
+    """
+    Return how many persons are in just these datasets, the most first: of the largest sets; and how
+    many sets are left out.
+    """
+    overlaps: Mapping[str, int] = report["overlaps"]
+    largest = nsmallest(_MOST_SETS, overlaps.items(), key=lambda one: (-one[1], one[0]))
+    sets = [(names.split("+"), count) for names, count in largest]
+    return sets, len(overlaps) - len(sets)
 
 
-def overlap_drawing(parts: Sequence[Held], sets: Sequence[tuple[tuple[str, ...], int]]) -> Markup:
+def overlap_drawing(parts: Sequence[Held], sets: Sequence[tuple[list[str], int]]) -> Markup:
     """Draw which persons are in which datasets. sets: of `sets_of`."""
     at = {part.uploader: number for number, part in enumerate(parts)}
     shown = sets[: drawings.MOST_SETS]
@@ -158,10 +166,6 @@ def rate_drawing(parts: Sequence[Held]) -> Markup:
     texts = [f"{100 * one.rate:.1f}\N{NARROW NO-BREAK SPACE}%" for one in parts]
     rows = [drawings.Bar(p.letter, p.rate, text) for p, text in zip(parts, texts, strict=True)]
     return drawings.bars(rows, "Share of each dataset's persons that another dataset holds as well")
-
-
-def _sets(report: Mapping[str, Any]) -> list[tuple[tuple[str, ...], int]]:
-    return [(tuple(names.split("+")), count) for names, count in report["overlaps"].items()]
 
 
 def _round(value: float) -> float:

@@ -174,12 +174,14 @@ def _figures(visit: Visit, found: RunState, pair: str) -> dict[str, Any]:
     if (report := found.report) is None:
         return {"report": None}
     others = visit.broker.runs.page(visit.grant, limit=_PAGE)
+    sets, smaller = run_figures.sets_of(report)
     return {
         "report": report,
         "views": run_figures.views(report),
         "view": run_figures.view_of(report, pair),
         "held": run_figures.held(report),
-        "sets": run_figures.sets_of(report),
+        "sets": sets,
+        "smaller": smaller,
         "figures": run_figures,
         "groups": run_groups.shown(report),
         "remarks": list(remarks(report)),
