@@ -277,13 +277,6 @@ class Grant:
     def _study_id(self) -> str:
         return self.registered.id if self.registered else ""
 
-    def require_admin(self) -> None:
-        """Raises NotAllowed for everybody but an admin: of what has no address over HTTP."""
-        if not self.is_admin:
-            raise NotAllowed(
-                f"{self.caller.actor!r} may not do this", hint="the broker's admin does it"
-            )
-
 
 def check(
     caller: Caller,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from linkage.errors import KeyRefused, LinkageError
-from linkage.sealing import read_secret, write_secret
 
 T = TypeVar("T")
 
@@ -45,13 +43,6 @@ class ContributorSecret:
     def generate(cls) -> ContributorSecret:
         """Return a new secret from the operating system's generator."""
         return cls(secrets.token_bytes(32))
-
-    @classmethod
-    def load_or_create(cls, path: Path) -> ContributorSecret:
-        """Read the owner-only file at `path`, or make it with a new secret."""
-        if not path.exists():
-            write_secret(path, cls.generate().to_bytes())
-        return cls.from_bytes(read_secret(path), name=str(path))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, name: str = "the file") -> ContributorSecret:

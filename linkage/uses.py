@@ -11,4 +11,3 @@ from typing import Literal
 
 Use = Literal["non-commercial", "commercial"]
 NON_COMMERCIAL: Use = "non-commercial"
-COMMERCIAL: Use = "commercial"

@@ -62,7 +62,10 @@ def _required(extra: str) -> set[str]:
 @pytest.mark.parametrize(
     ("extra", "banned"),
     [
-        ("site", {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos", "opendp"}),
+        (
+            "site",
+            {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos", "opendp"},
+        ),
         ("marks", {"fastapi", "starlette", "uvicorn", "flask", "django", "alembic", "dbos"}),
         ("broker", {"clkhash", "anonlink", "jellyfish", "bitarray", "opendp"}),
         ("demo", {"clkhash", "anonlink", "pytest", "opendp"}),

@@ -144,11 +144,7 @@ def _lines(
                 use=asked.use,
                 asked_at=row.asked_at,
                 expires=asked.expires,
-                stage="ended"
-                if stop
-                else "approved"
-                if stage == "counted" and not waits
-                else stage,
+                stage="ended" if stop else stage,
                 why=stop.reason if stop else failure or "",
                 waits=waits,
                 asks=open_in(said.get(row.id, [])),

@@ -27,8 +27,6 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 _MOST_SEARCHES = 3
 """So many criteria are searched for where a whole form comes, without scripts."""
 _MOST_NAMED = 2_000
-LISTED = 200
-"""Values of a field that a page lists."""
 
 Row = Mapping[str, str]
 

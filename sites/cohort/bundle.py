@@ -360,11 +360,6 @@ def _all(holds: pa.ChunkedArray) -> bool:
     return bool(pc.all(holds, min_count=0).as_py())
 
 
-def checked_rows(rows: pa.Table) -> pa.Table:
-    """Return `rows` if they are series rows. Raises PackageRefused, naming the column."""
-    return checked_table("series", rows)
-
-
 def rows_to_bytes(rows: pa.Table) -> bytes:
     """Return a bundle that holds series rows only."""
     return bundle_to_bytes({"series": rows})

@@ -32,8 +32,6 @@ from linkage.errors import PackageRefused, SourceRefused
 Frame = Literal["true", "shifted", "index", "unknown"]
 """Of a commons as a whole."""
 
-FRAMES: tuple[Frame, ...] = ("true", "shifted", "index", "unknown")
-
 CONFIDENCE: Mapping[str, str] = {
     "true": "exact",
     "index": "exact to the day of the index event's record",

@@ -55,11 +55,6 @@ def readable(shown: Mapping[str, Shown] | None, total: Shown) -> dict[str, int]:
     return cells | ({TOGETHER: rest} if rest > 0 else {})
 
 
-def hidden_groups(shown: Mapping[str, Shown] | None) -> list[str]:
-    """Return the groups whose count is not a number."""
-    return [name for name, count in (shown or {}).items() if not isinstance(count, int)]
-
-
 def js_distance(p: Shares, q: Shares) -> Any:
     """
     Return the Jensen-Shannon distance to base 2, in [0, 1], along the last axis.

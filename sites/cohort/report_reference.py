@@ -20,7 +20,7 @@ from pydantic import Field
 from linkage import strict_toml
 from linkage.errors import SiteRefused
 from linkage.strict_toml import Strict
-from sites.cohort.disclosure import HIDDEN, Shown
+from sites.cohort.disclosure import Shown
 from sites.cohort.report_numbers import distance, readable
 
 DEFAULT = "us-census-2020.toml"
@@ -118,10 +118,3 @@ def _split(
     """Return the categories whose every group is shown, and the others."""
     together = [one for one in variable.category if set(one.is_) & hidden]
     return [one for one in variable.category if one not in together], together
-
-
-def is_close(found: Mapping[str, Any]) -> bool | None:
-    """Return whether a random sample could be as far away; None where nothing was compared."""
-    if "distance" not in found or found["distance"] == HIDDEN:
-        return None
-    return bool(found["distance"] <= found["chance"])
