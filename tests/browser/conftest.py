@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 _FLAGS = [
     "--no-sandbox",  # tests run as root in containers
@@ -24,6 +24,8 @@ def chromium() -> Iterator[Browser]:
     """Chromium, started once. It reaches this machine only."""
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert program, "no Chromium: apt-get install chromium, or name the program in $CHROMIUM"
+    # Five seconds are too few beside other tests; what is there at once is not waited for.
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=_FLAGS)
         yield browser

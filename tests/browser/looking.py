@@ -124,7 +124,7 @@ def window(
 ) -> Iterator[Window]:
     """Open a window for a person who is signed in, or for nobody. scripts: do they run?"""
     context = chromium.new_context(java_script_enabled=scripts, timezone_id="America/Chicago")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     if person is not None:
         _keep(context, url, person)
     made = Window(context.new_page(), url)

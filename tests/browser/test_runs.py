@@ -151,7 +151,7 @@ def test_the_essentials_need_no_script(chromium: Browser, world: World) -> None:
         page.get_by_role("button", name="See what it would do").click()
         page.get_by_role("button", name="Start this run").click()
         expect(page.get_by_role("link", name="Look again")).to_be_visible()
-        for _ in range(200):
+        for _ in range(1_000):
             if page.locator("h1 .badge").inner_text() == "done":
                 break
             page.wait_for_timeout(300)
