@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,6 +46,11 @@ fields = ["last_name", "date_of_birth"]
 )
 
 
+def fixed_key(number: int = 1) -> StudyKey:
+    """Return a fixed key: what an attack finds depends on it, and chance shall not fail a test."""
+    return StudyKey(hashlib.sha256(f"attacked {number}".encode()).digest())
+
+
 def clk(depth: int, *refs: str) -> ClkSpec:
     """Return the study's CLK at a depth that a study file may not have; over `refs` if given."""
     more = {"fields": tuple(ClkField(field=ref) for ref in refs)} if refs else {}
@@ -74,5 +81,5 @@ def halves(
 def graphs(depth: int, held: Crowd, listed: Crowd) -> tuple[Floats2D, Floats2D]:
     """Return what the holder of the encodings sees and what the holder of the list expects."""
     spec = clk(depth)
-    seen = observed(encoded(STUDY, spec, held, StudyKey.generate()))
+    seen = observed(encoded(STUDY, spec, held, fixed_key()))
     return seen, expected(STUDY, spec, listed)

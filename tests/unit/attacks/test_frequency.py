@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linkage.encoding.keys import StudyKey
 from linkage.evaluation.attacks.crowds import Crowd
 from linkage.evaluation.attacks.frequency import frequency_attack, same_people
 from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.evaluation.attacks.similarity import encoded
-from tests.unit.attacks.attacked import STUDY, clk, people
+from tests.unit.attacks.attacked import STUDY, clk, fixed_key, people
 
 
 def found(depth: int, held: Crowd) -> Reidentified:
     truth = same_people(clk(depth), held)[0]
-    values = encoded(STUDY, clk(depth), held, StudyKey.generate()).values
+    values = encoded(STUDY, clk(depth), held, fixed_key()).values
     return frequency_attack(values, truth, truth)
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.known_plaintext import learned_attack, relations_attack
 from linkage.evaluation.attacks.listed_tokens import listed_tokens
 from linkage.evaluation.attacks.outcome import Reidentified
 from linkage.evaluation.attacks.similarity import encoded
-from tests.unit.attacks.attacked import STUDY, clk, people
+from tests.unit.attacks.attacked import STUDY, clk, fixed_key, people
 
 
 def learned(depth: int, *, n: int = 600, known: int = 40) -> Reidentified:
     held = people(n)
     spec = clk(depth)
-    column = encoded(STUDY, spec, held, StudyKey.generate())
+    column = encoded(STUDY, spec, held, fixed_key())
     return learned_attack(column, listed_tokens(spec, held, least=2), known=known, seed=1)
 
 
@@ -49,7 +48,7 @@ def test_tokens_are_those_that_enough_people_have() -> None:
 
 def test_relations_of_four_add_to_likeness_where_diffusion_is_shallow() -> None:
     held = people(400)
-    found = relations_attack(STUDY, clk(5), held, StudyKey.generate(), known=50, targets=40, seed=1)
+    found = relations_attack(STUDY, clk(5), held, fixed_key(), known=50, targets=40, seed=1)
     assert found.triples.share >= 0.5
     assert found.both.n == 40
     assert found.both.correct >= found.likeness.correct - 2
@@ -58,14 +57,10 @@ def test_relations_of_four_add_to_likeness_where_diffusion_is_shallow() -> None:
 @pytest.mark.threat("T01")
 def test_relations_of_four_tell_nothing_of_deep_diffusion() -> None:
     held = people(400)
-    found = relations_attack(
-        STUDY, clk(16), held, StudyKey.generate(), known=40, targets=40, seed=1
-    )
+    found = relations_attack(STUDY, clk(16), held, fixed_key(), known=40, targets=40, seed=1)
     assert found.triples.share <= 0.2
 
 
 def test_relations_need_three_known_people() -> None:
     with pytest.raises(LinkageError, match="cannot be had"):
-        relations_attack(
-            STUDY, clk(5), people(30), StudyKey.generate(), known=2, targets=10, seed=1
-        )
+        relations_attack(STUDY, clk(5), people(30), fixed_key(), known=2, targets=10, seed=1)

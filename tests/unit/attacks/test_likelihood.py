@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import simulated
 from linkage.evaluation.attacks.likelihood import ListAttacker, likeliest
 from linkage.study import StudyConfig
-from tests.unit.attacks.attacked import STUDY, clk
+from tests.unit.attacks.attacked import STUDY, clk, fixed_key
 
 
 def at_depth(t: int) -> StudyConfig:
@@ -26,7 +25,7 @@ def attacker() -> ListAttacker:
 
 def test_plain_clks_fall_in_one_round(attacker: ListAttacker) -> None:
     plain = at_depth(0)
-    found = attacker.against(plain, plain.clk[0], StudyKey.generate())
+    found = attacker.against(plain, plain.clk[0], fixed_key())
     assert (found.n, found.known) == (400, 50)
     assert found.share > 0.95
 
@@ -36,7 +35,7 @@ def test_diffusion_hides_most_and_deep_diffusion_all(attacker: ListAttacker) -> 
     shares = {}
     for t in (5, 10, 64):
         study = at_depth(t)
-        shares[t] = attacker.against(study, study.clk[0], StudyKey.generate()).share
+        shares[t] = attacker.against(study, study.clk[0], fixed_key()).share
     assert shares[5] > 0.3 > 0.1 > shares[10]
     assert shares[64] <= 0.02
 

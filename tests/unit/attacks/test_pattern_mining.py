@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linkage.encoding.keys import StudyKey
 from linkage.evaluation.attacks.listed_tokens import listed_tokens
 from linkage.evaluation.attacks.pattern_mining import mined, named, pattern_attack
 from linkage.evaluation.attacks.similarity import encoded
-from tests.unit.attacks.attacked import STUDY, clk, halves, people
+from tests.unit.attacks.attacked import STUDY, clk, fixed_key, halves, people
 
 
 def test_plain_clks_show_their_n_grams() -> None:
     held, spec = people(500), clk(0)
-    column = encoded(STUDY, spec, held, StudyKey.generate())
+    column = encoded(STUDY, spec, held, fixed_key())
     tokens = listed_tokens(spec, held)
     assert pattern_attack(column, tokens, seed=1).share >= 0.8
     patterns = mined(column.values)
@@ -26,7 +25,7 @@ def test_plain_clks_show_their_n_grams() -> None:
 
 def test_a_list_with_typing_errors_still_names_people() -> None:
     held, listed, truth = halves(700, 700, registered="enclave")
-    column = encoded(STUDY, clk(0), held, StudyKey.generate())
+    column = encoded(STUDY, clk(0), held, fixed_key())
     found = pattern_attack(column, listed_tokens(clk(0), listed), seed=1, truth=truth)
     assert found.share >= 0.5
 
@@ -34,7 +33,7 @@ def test_a_list_with_typing_errors_still_names_people() -> None:
 @pytest.mark.threat("T01")
 def test_diffused_clks_show_nothing() -> None:
     held = people(500)
-    column = encoded(STUDY, clk(10), held, StudyKey.generate())
+    column = encoded(STUDY, clk(10), held, fixed_key())
     assert pattern_attack(column, listed_tokens(clk(10), held), seed=1).share <= 0.01
 
 

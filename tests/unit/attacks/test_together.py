@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linkage.encoding.keys import StudyKey
 from linkage.errors import LinkageError
 from linkage.evaluation.attacks.crowds import Crowd, simulated
 from linkage.evaluation.attacks.similarity import (
@@ -24,6 +23,7 @@ from linkage.evaluation.attacks.together import (
     weighted,
 )
 from linkage.study import StudyConfig, load_study
+from tests.unit.attacks.attacked import fixed_key
 
 SHIPPED = load_study(Path(__file__).parents[3] / "configs" / "three-commons" / "study.toml")
 FIELDS = sorted({field for party in SHIPPED.party for field in party.fields})
@@ -43,7 +43,7 @@ def crowd() -> Crowd:
 
 @pytest.mark.threat("T03")
 def test_several_clks_together_show_more_than_the_best_alone(crowd: Crowd) -> None:
-    study, key = at_depth(7), StudyKey.generate()
+    study, key = at_depth(7), fixed_key()
     (seen,), guessed, present = party_similarity(study, IMAGING, crowd, [key])
     assert present.all()
     alone = []
@@ -55,7 +55,7 @@ def test_several_clks_together_show_more_than_the_best_alone(crowd: Crowd) -> No
 
 
 def test_one_clk_of_a_party_is_that_clk(crowd: Crowd) -> None:
-    study, key = at_depth(4), StudyKey.generate()
+    study, key = at_depth(4), fixed_key()
     study = study.model_copy(update={"clk": study.clk[:1]})
     (seen,), _, _ = party_similarity(study, IMAGING, crowd, [key])
     column = encoded(study, study.clk[0], crowd, key)
@@ -82,10 +82,12 @@ def test_the_weights_are_the_best_there_are() -> None:
     assert best_weights([wanted[0], 0 * wanted[0]], noise[:2])[1] == pytest.approx(0)
 
 
-def shares(study: StudyConfig, crowd: Crowd, *, known: int, structure: bool = True) -> float:
+def shares(
+    study: StudyConfig, crowd: Crowd, *, known: int, structure: bool = True, key: int = 1
+) -> float:
     held = {party.id: crowd for party in study.party}
     found = combined_attack(
-        study, held, crowd, StudyKey.generate(), known=known, seed=3, structure=structure
+        study, held, crowd, fixed_key(key), known=known, seed=3, structure=structure
     )
     assert (found.n, found.known) == (len(crowd) - known, known)
     return found.share
@@ -98,9 +100,9 @@ def test_shallow_diffusion_falls_whoever_is_known(crowd: Crowd) -> None:
 
 def test_a_landslide_that_begins_slowly_is_followed_to_its_end(crowd: Crowd) -> None:
     # From four known people it takes more than five rounds: ended there, half were found. Under
-    # every other key it does not begin at all, and twenty such keys in a row do not happen.
+    # every other key it does not begin at all.
     study = at_depth(5)
-    assert any(shares(study, crowd, known=4, structure=False) > 0.9 for _ in range(20))
+    assert any(shares(study, crowd, known=4, structure=False, key=n) > 0.9 for n in range(20))
 
 
 @pytest.mark.threat("T03")
@@ -118,18 +120,14 @@ def test_deep_diffusion_leaves_what_match_keys_show(crowd: Crowd) -> None:
 def test_no_structure_shows_where_no_two_datasets_are_seen_and_nulls_are_filled(
     crowd: Crowd,
 ) -> None:
-    found = combined_attack(
-        at_depth(24), {"imaging": crowd}, crowd, StudyKey.generate(), known=20, seed=1
-    )
+    found = combined_attack(at_depth(24), {"imaging": crowd}, crowd, fixed_key(), known=20, seed=1)
     assert found.share < 0.03
 
 
 def test_people_missing_from_the_list_are_not_searched_for(crowd: Crowd) -> None:
     listed = crowd.rows(np.arange(100, 400))
-    found = combined_attack(
-        at_depth(2), {"imaging": crowd}, listed, StudyKey.generate(), known=10, seed=1
-    )
+    found = combined_attack(at_depth(2), {"imaging": crowd}, listed, fixed_key(), known=10, seed=1)
     assert (found.n, found.known) == (290, 10)
     assert found.share > 0.8
     with pytest.raises(LinkageError):
-        combined_attack(at_depth(2), {"imaging": crowd}, listed, StudyKey.generate(), known=301)
+        combined_attack(at_depth(2), {"imaging": crowd}, listed, fixed_key(), known=301)
