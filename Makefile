@@ -54,7 +54,7 @@ test-long: $(DEV_READY) ## Run the long tests
 	$(BIN)/python -m pytest -m long --timeout 1800 $(ARGS)
 
 test-browser: $(DEV_READY) ## Test the portal in Chromium (apt-get install chromium)
-	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+	$(BIN)/python -m pytest -m browser tests/browser --timeout 1800 $(ARGS)
 
 drill: $(DEV_READY) ## Kill a broker at random points, stop its database, fill its disk (about ten minutes)
 	$(BIN)/python -m tests.drill $(ARGS)

@@ -132,7 +132,7 @@ def test_what_another_version_left_half_done_fails_with_a_remedy(tmp_path: Path)
 
 @pytest.mark.threat("P01")
 @pytest.mark.long
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_kills_at_many_random_points_change_nothing(world: World, expected: str) -> None:
     drawn = random.Random(20261121)
     worker = world.work()

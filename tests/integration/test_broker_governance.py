@@ -66,7 +66,7 @@ def world(
         yield made
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_study_lives_from_draft_to_destruction(world: World) -> None:
     first = packages(world, people=60, overlap=30)
     imaging, admin = world.actor("imaging"), world.actor("admin")

@@ -46,7 +46,7 @@ def test_the_description_holds(world: World, tmp_path: Path, caller: str, least:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("caller", CALLERS)
 def test_the_description_holds_for_everybody(world: World, tmp_path: Path, caller: str) -> None:
     require_clean(examine(world, caller, tmp_path, examples=5, every=2))

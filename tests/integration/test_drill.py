@@ -30,7 +30,7 @@ def test_the_same_seed_draws_the_same_kills() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_six_kills_change_nothing() -> None:
     command = [sys.executable, "-m", "tests.drill", "--kills", "6", "--seed", "7"]
     done = subprocess.run(
@@ -46,7 +46,7 @@ def test_six_kills_change_nothing() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("what", ["blobs", "database", "workflows"])
 def test_a_full_disk_is_survived(what: str) -> None:
     found = faults.survived(lambda: faults.full_disk(what))
@@ -56,7 +56,7 @@ def test_a_full_disk_is_survived(what: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seconds", [3600, -3600])
 def test_a_wrong_clock_is_survived(seconds: int) -> None:
     found = faults.survived(lambda: faults.wrong_clock(seconds))

@@ -53,7 +53,6 @@ def outcome(sign_in: SignIn, assertion: str) -> str:
     return "signed in"
 
 
-@pytest.mark.timeout(180)
 def test_of_one_assertion_sent_many_times_at_once_one_is_taken(
     world: World, sign_in: SignIn
 ) -> None:
@@ -63,7 +62,6 @@ def test_of_one_assertion_sent_many_times_at_once_one_is_taken(
     assert sorted(found) == ["signed in"] + ["the assertion was used before"] * 23
 
 
-@pytest.mark.timeout(180)
 def test_everybody_at_once_signs_in(world: World, sign_in: SignIn) -> None:
     names = ["imaging", "enclave", "claims", "admin"] * 5
     assertions = [world.actor(name).assertion() for name in names]
