@@ -210,6 +210,7 @@ def test_many_runs_come_by_pages(chromium: Browser, world: World) -> None:
             if not older.count():
                 break
             older.click()
+            page.wait_for_load_state()
         assert len(names) == len(set(names)) == 49
         assert names == sorted(names, reverse=True)
         page.get_by_role("link", name="Newest runs").click()
