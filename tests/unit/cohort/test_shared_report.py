@@ -188,9 +188,8 @@ def test_a_report_is_made_once_and_stays_whatever_comes(source: OmopSource, tmp_
     again = shared_report(ledger_in(tmp_path, questions=2), asked("delivery-1"), cohort([1, 2, 3]))
     assert again == made
     entry = ledger.entries()[-1]
-    assert (entry.question, entry.exact, entry.answer["persons"]) == ("delivery-1", 400, 400) or (
-        entry.answer["persons"] == counts.persons
-    )
+    assert (entry.question, entry.exact) == ("delivery-1", 400)
+    assert entry.answer["persons"] == counts.persons
     with pytest.raises(NotAllowed, match="2 questions of this epoch"):
         shared_report(ledger_in(tmp_path, questions=2), asked("delivery-2"), cohort([1]))
 
