@@ -300,7 +300,7 @@ def test_set_up_server_worker_and_health_checks_on_a_real_postgres(
             _wait(lambda: healthy("worker"), tmp_path / "worker.log")
 
 
-def _wait(true: Any, log: Path, seconds: float = 60) -> None:
+def _wait(true: Any, log: Path, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, log.read_text()

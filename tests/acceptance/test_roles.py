@@ -94,7 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     working = subprocess.Popen([program("linkage-broker"), "worker", "--home", broker])
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not ready.exists() or not ready.read_text():
             assert time.monotonic() < deadline, "the broker does not start"
             time.sleep(0.1)
@@ -109,7 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     finally:
         for process in (serving, working):
             process.terminate()
-            process.wait(20)
+            process.wait(180)
         account.undo()
 
 
@@ -242,7 +242,7 @@ def _agents(world: World) -> Iterator[None]:
     finally:
         for agent in agents:
             agent.terminate()
-            agent.wait(20)
+            agent.wait(180)
 
 
 def _answer(site: Path) -> str:
@@ -259,12 +259,12 @@ def _wait_for_run(world: World) -> dict[str, object]:
         ).json
         return runs[0]["state"] in ("done", "failed")
 
-    _wait_until(ended, 300)  # its sites answer a second look meanwhile
+    _wait_until(ended, 1_200)  # its sites answer a second look meanwhile
     assert runs[0]["state"] == "done", json.dumps(runs[0])
     return runs[0]
 
 
-def _wait_until(happens: Callable[[], bool], seconds: float = 90) -> None:
+def _wait_until(happens: Callable[[], bool], seconds: float = 360) -> None:
     deadline = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < deadline, "it does not happen"

@@ -305,7 +305,7 @@ def test_the_broker_says_how_it_does(world: World, person: Person) -> None:
     assert found["migrated"] is found["blobs"] is True
     (worker,) = found["workers"]
     assert (worker["name"], worker["alive"]) == ("worker-1", True)
-    assert abs(worker["seen_at"] - time.time()) < 60
+    assert abs(worker["seen_at"] - time.time()) < 600
     assert set(found["queued"]) == {"run", "job", "second look"}
     assert all(one["free"] <= one["total"] for one in found["disks"])
     assert found["head_number"] <= found["audit_entries"]
@@ -329,7 +329,7 @@ def test_without_a_worker_the_broker_says_so(world: World) -> None:
     """Last in this file: it ends the worker."""
     worker = world.processes[1]
     worker.terminate()
-    worker.wait(30)
+    worker.wait(180)
     database = Broker.at(world.home).database
     with database.change() as connection:
         connection.execute(text("UPDATE heartbeat SET seen_at = seen_at - 60"))

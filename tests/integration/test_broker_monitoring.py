@@ -70,8 +70,8 @@ def test_the_server_counts_what_it_does(world: World) -> None:
     assert value(found, "linkage_failed_sign_ins_total") >= 1
     assert value(found, "linkage_database_up") == 1
     assert value(found, "linkage_workers") == 1
-    assert 0 <= value(found, "linkage_worker_heartbeat_age_seconds") < 30
-    assert 0 <= value(found, "linkage_audit_head_age_seconds") < 60
+    assert 0 <= value(found, "linkage_worker_heartbeat_age_seconds") < 3_600
+    assert 0 <= value(found, "linkage_audit_head_age_seconds") < 3_600
     assert value(found, "linkage_disk_free_bytes") > 0
 
 

@@ -341,7 +341,7 @@ def test_a_restart_ends_no_session(tmp_path: Path) -> None:
         person = signed_in(made.home, up.url, "ada", "auditor")
         process = up.processes[0]
         process.terminate()
-        process.wait(30)
+        process.wait(180)
         up.serve()
         person.client.base_url = httpx.URL(up.url)
         assert person.call("GET", "/v1/session").json()["csrf_token"] == person.csrf

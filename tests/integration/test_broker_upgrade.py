@@ -44,7 +44,7 @@ def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_the_release_before_serves_on_this_ones_tables(
     database: str, tmp_path: Path, old_code: Path, new_postgres_url: Callable[[], str]
@@ -84,7 +84,7 @@ def test_the_release_before_serves_on_this_ones_tables(
         assert "is not that of this version" in again.stderr
     finally:
         before.terminate()
-        before.wait(30)
+        before.wait(180)
     try:
         serve(world)
         assert told_states(world) == {"imaging": 1, "enclave": 1, "claims": None}

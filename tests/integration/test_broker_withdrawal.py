@@ -95,7 +95,7 @@ def test_a_queued_run_of_a_withdrawn_dataset_fails_by_its_name(world: World) -> 
     submit(world, "claims", range(120, 240), dataset=29)
     worker = world.processes.pop()
     worker.terminate()
-    worker.wait(30)
+    worker.wait(180)
     admin = world.actor("admin")
     asked = admin.post(f"{world.path}/runs", RunRequest(seed=7)).raise_for_status().json()
     world.withdraw("claims").raise_for_status()

@@ -135,7 +135,7 @@ def hits(broker: tuple[World, Path], reader: Identity) -> Iterator[Played]:
     wait_for(lambda: '"cohort of delivery"' in sites.log("enclave"), 90)
     played.enclave_memory = memory_of(agent.pid)
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(60) == 0, sites.log("enclave")
+    assert agent.wait(180) == 0, sites.log("enclave")
     sites.world.processes.remove(agent)
     assert '"failed"' not in sites.log("enclave"), sites.log("enclave")
     yield played

@@ -28,7 +28,7 @@ from tests.broker_world import STUDY, World, make_world, opened, packages, sign_
 from tests.people import Person, in_session
 from tests.questions import question
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 _AT = re.compile(r"\{(\w+)\}")
 ROLES = {
@@ -65,7 +65,7 @@ def walked(
         names = furnish(made)
         # From here on nothing changes by itself.
         worker.terminate()
-        worker.wait(60)
+        worker.wait(180)
         made.processes.remove(worker)
         people = {
             name: in_session(made.home, made.url, f"a-{name}", role) for name, role in ROLES.items()
