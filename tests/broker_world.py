@@ -35,7 +35,8 @@ from linkage.study import parse_study
 from tests.broker_packages import Package, encoded, pack
 from tests.studies import certified
 
-HTTP = httpx.Client(timeout=60)
+PATIENCE = 4
+HTTP = httpx.Client(timeout=60 * PATIENCE)
 AUDIENCE = "commons-linkage-broker"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 PROGRAM = str(Path(sys.executable).with_name("linkage-broker"))
@@ -371,11 +372,14 @@ def lose_blobs(world: World, uploader: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until `condition`. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
+    """
+    Wait until `condition`; seconds: what is plenty on a quiet machine. Raises TimeoutError after
+    PATIENCE times as long: no test is about how quick a busy machine is.
+    """
+    deadline = time.monotonic() + PATIENCE * seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds} s in vain")
+            raise TimeoutError(f"waited {PATIENCE * seconds} s in vain")
         time.sleep(0.05)
 
 
