@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from linkage.encoding.keys import StudyKey
 from linkage.evaluation.attacks.best_guess import View, best_guesses, seen_and_expected
 from linkage.evaluation.attacks.crowds import Crowd, simulated
 from linkage.evaluation.attacks.dictionary import dictionary_attack
@@ -29,6 +28,7 @@ from linkage.evaluation.attacks.similarity import (
 )
 from linkage.evaluation.attacks.structure import unique_by_structure
 from linkage.study import load_study
+from tests.unit.attacks.attacked import fixed_key
 
 PEOPLE, KNOWN = 2000, 100
 SHIPPED = load_study(Path(__file__).parents[3] / "configs" / "three-commons" / "study.toml")
@@ -65,7 +65,7 @@ def seen(crowd: Crowd, name: str, *, diffusion: int | None = None) -> Seen:
     clk = next(clk for clk in SHIPPED.clk if clk.id == name)
     clk = clk.model_copy(update={"diffusion": SHIPPED.diffusion_of(clk)} if diffusion is None
                          else {"diffusion": diffusion})  # fmt: skip
-    first, second = (encoded(SHIPPED, clk, crowd, StudyKey.generate()) for _ in range(2))
+    first, second = (encoded(SHIPPED, clk, crowd, fixed_key(n)) for n in (1, 2))
     guessed = expected(SHIPPED, clk, crowd)
     return Seen(observed(first), guessed, observed(second), first.present, clk.length)
 
@@ -149,7 +149,7 @@ def test_match_keys_make_few_records_unique(record_property: Record) -> None:
 @pytest.mark.threat("T06")
 def test_who_holds_the_key_needs_no_attack(crowd: Crowd, record_property: Record) -> None:
     """Encodings cannot stop this; it is here so that nobody believes they could."""
-    clk, key = SHIPPED.clk[0], StudyKey.generate()
+    clk, key = SHIPPED.clk[0], fixed_key()
     listed = simulated(PEOPLE, seed=1, fields=list(crowd.columns), registered=None)
     made = dictionary_attack(SHIPPED, clk, crowd, listed, key, timer=time.perf_counter)
     record_property(

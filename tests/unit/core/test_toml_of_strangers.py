@@ -10,7 +10,7 @@ from linkage.errors import CohortRefused
 from sites.proposed import specification
 
 SECONDS = 20
-"""Of the slowest on a busy machine; each took minutes, or overran the stack, before."""
+"""Of a processor, for the slowest; each took minutes, or overran the stack, before."""
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ SECONDS = 20
     ],
 )
 def test_it_is_refused_in_seconds(text: str, rule: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(CohortRefused, match=rule) as caught:
         specification(text)
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert len(caught.value.others) < 50
 
 
