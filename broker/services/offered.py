@@ -191,10 +191,10 @@ class OfferedLists:
 
 
 def folded(text: str) -> str:
-    """Return a text as it is searched: no case, no accents, single spaces."""
+    """Return a text as it is searched: no case, no accents, single spaces, no NUL (PostgreSQL)."""
     apart = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(one for one in apart if not unicodedata.combining(one))
-    return " ".join(plain.split())
+    return " ".join(plain.replace("\0", " ").split())
 
 
 def _parties(connection: Connection, study: RegisteredStudy) -> list[str]:

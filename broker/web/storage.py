@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from broker.policy import Action
+from broker.routes.storage import Number
 from broker.web import proving
 from broker.web.rendering import page, see_other
 from broker.web.study_view import size
@@ -50,7 +51,7 @@ def set_quota(visit: Changing) -> Response:
 
 
 @router.post("/{uploader}/{dataset}/recheck")
-def recheck(visit: Changing, uploader: str, dataset: int) -> Response:
+def recheck(visit: Changing, uploader: str, dataset: Number) -> Response:
     """Have the worker open a version again."""
     try:
         visit.broker.uploads.recheck(visit.grant, uploader, dataset)

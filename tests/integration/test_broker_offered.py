@@ -136,6 +136,8 @@ def _finds(ada: Callable[..., httpx.Response], world: World) -> None:
     assert search(ada, world, words="milligram", domain="unit") == [8840]
     assert search(ada, world, words="lung", party="imaging") == []
     assert search(ada, world, words="lung", page=2) == []
+    assert search(ada, world, words="\0chest\0x-RAY") == [4163872]
+    assert search(ada, world, words="\0") == []
     asked = ada("GET", f"{world.path}/concepts", params={"words": "", "page": 1})
     assert asked.status_code == 422
     none = ada("GET", f"{world.path}/concepts", params={"words": "x", "domain": "Drug"})
