@@ -85,6 +85,10 @@ def test_five_hundred_runs_come_by_pages(chromium: Browser, world: World) -> Non
     with window(chromium, world.url, person(world, "runa", "admin")) as seen:
         page = seen.go(f"{AT}/runs")
         expect(page.get_by_role("link", name=NEWEST)).to_be_visible()
+        expect(page.locator(".inputs").first).to_have_text("12")
+        page.set_viewport_size({"width": 768, "height": 900})
+        table = page.locator(".scroll").first
+        assert table.evaluate("one => one.scrollWidth <= one.clientWidth"), "a column out of sight"
         seen.look("runs-huge")
         page.get_by_role("link", name="Older runs").click()
         expect(page.get_by_text("newest first")).to_be_visible()
@@ -182,6 +186,7 @@ def test_what_is_released_and_withdrawn_at_twelve_parties(chromium: Browser, wor
     with window(chromium, world.url, person(world, "rhea", "admin")) as seen:
         page = seen.go(f"{AT}/releases")
         expect(page.get_by_text("Records of it were withdrawn").first).to_be_visible()
+        expect(page.get_by_role("heading", name="Release 59 for 12 parties")).to_be_visible()
         seen.look("releases-withdrawn")
         seen.go(f"{AT}/releases/affected")
         expect(page.get_by_text("lung-cohort").first).to_be_visible()

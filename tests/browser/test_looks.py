@@ -67,10 +67,16 @@ def test_many_studies_and_a_huge_one(chromium: Browser, world: World) -> None:
         seen.look("study-huge")
         seen.printed("study-huge")
         seen.go("/studies/huge-study/keys")
+        summary = page.locator("summary", has_text=f"Suspend {LONG.format(3)}…")
+        assert summary.inner_text().count("university") == 1, "for who hears the page"
+        box = summary.bounding_box()
+        assert box is not None
+        assert box["height"] < 50, "one line for who sees it"
         seen.look("study-keys-huge")
         seen.go("/admin/keys")
         seen.look("admin-keys-many")
         seen.go("/studies/huge-study/runs/new")
+        expect(page.locator(".notice.bad")).to_contain_text("12 of them have no complete")
         seen.look("run-new-huge")
 
 
