@@ -197,8 +197,8 @@ def read(text: str) -> list[str]:
         (r"\b[0-9a-f]{4}(?:[ -][0-9a-f]{4}){7,}\b", "FINGERPRINT"),
         (r"\b[0-9a-f]{12,}\b", "HEX"),
         (r"\b\d{4}-\d\d-\d\d(?: \d\d:\d\d UTC)?", "WHEN"),
-        (r"\b\d+(?:\.\d+)? (?:ms|s|min|hours?|seconds?|minutes?)\b", "TOOK"),
-        (r"\bunder TOOK\b", "TOOK"),
+        (r"\b\d+(?:\.\d+)? (?:ms|s|min|h|d|hours?|seconds?|minutes?)\b", "TOOK"),
+        (r"\bunder TOOK\b|\bTOOK(?: TOOK)+\b", "TOOK"),
         (r"\b\d+(?:\.\d+)? (?:bytes|kB|MB|GB|TB)\b", "SIZE"),
     ):
         text = re.sub(what, instead, text)
