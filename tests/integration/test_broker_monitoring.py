@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from linkage.sealing import Identity
-from tests.broker_world import World, make_world, packages, problem, running, wait_for
-from tests.isolated import CHECKOUT
+from tests.broker_world import World, make_world, packages, problem, wait_for
+from tests.monitored import ALERTS, DASHBOARD, monitored
 
-ALERTS = yaml.safe_load((CHECKOUT / "configs" / "prometheus" / "alerts.yml").read_text())
-DASHBOARD = json.loads((CHECKOUT / "configs" / "grafana" / "broker.json").read_text())
-PORTS = {"server": 0, "worker": 0}
+PORTS: dict[str, int] = {"server": 0, "worker": 0}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = make_world(tmp_path_factory.mktemp("monitored"))
-    for name in PORTS:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            PORTS[name] = int(probe.getsockname()[1])
-    config = made.home.path / "config.toml"
-    config.write_text(
-        f"{config.read_text()}\n[metrics]\nserver_port = {PORTS['server']}\n"
-        f"worker_port = {PORTS['worker']}\n[logs]\nlevel = 'warning'\n"
-    )
-    with running(made):
-        for package in packages(made).values():
-            made.upload(package)
-        done = made.run()
-        assert done["state"] == "done", done["failure"]
-        stranger = made.actor("imaging")
-        stranger.identity = Identity.generate("imaging", kem="X25519")
-        assert stranger.sign_in().status_code == 401
-        yield made
+    with monitored(tmp_path_factory.mktemp("monitored")) as made:
+        PORTS.update(made.ports)
+        yield made.world
 
 
 def scraped(of: str) -> dict[str, float]:
