@@ -237,7 +237,7 @@ def test_the_broker_says_how_it_does_and_what_it_will_delete(
         expect(page.get_by_text("Newest signed head")).to_be_visible()
         before = page.locator("#health time").last.get_attribute("datetime")
         renewed = page.locator(f"#health p time:not([datetime='{before}'])")
-        expect(renewed.last).to_be_visible(timeout=30_000)
+        expect(renewed.last).to_be_visible(timeout=180_000)
         # In the viewer's zone also where the part has renewed itself.
         expect(renewed.last).not_to_contain_text("UTC")
         seen.look("admin-system")

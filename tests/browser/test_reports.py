@@ -114,13 +114,13 @@ def test_counts_alone_are_allowed_and_what_is_typed_stays(
         assert f"done: allow {question}" in told.values()
         # What is on the way is drawn anew beside it, without loading the page.
         expect(page.get_by_role("heading", name="A yes to counts on the way")).to_have_count(
-            0, timeout=45_000
+            0, timeout=180_000
         )
         expect(words).to_have_value("Why all images, and not")
         if not read(sites, question).answered:
             looked(sites, "imaging")
         looked(sites, "enclave")
-        expect(page.locator("#changed")).to_contain_text("has changed since", timeout=45_000)
+        expect(page.locator("#changed")).to_contain_text("has changed since", timeout=180_000)
         expect(words).to_have_value("Why all images, and not")
         page.set_viewport_size({"width": 320, "height": 640})
         assert page.evaluate(_UNDER_IT) == []
@@ -136,7 +136,7 @@ def test_counts_alone_are_allowed_and_what_is_typed_stays(
         page.evaluate("document.activeElement.blur()")
         with sites.session("imaging") as session:
             by_command(session, question, "approve")
-        expect(page.get_by_text("Revoke the approval…")).to_be_visible(timeout=45_000)
+        expect(page.get_by_text("Revoke the approval…")).to_be_visible(timeout=180_000)
 
 
 def test_the_delivery_is_ordered_and_its_report_shared(
@@ -149,7 +149,7 @@ def test_the_delivery_is_ordered_and_its_report_shared(
         expect(page.get_by_role("heading", name="A decision on the way")).to_be_visible()
         assert f"done: approve {question}" in states(sites, "enclave").values()
         # Nobody loads it anew: the page does that itself.
-        expect(page.get_by_role("button", name="Order the delivery")).to_be_visible(timeout=45_000)
+        expect(page.get_by_role("button", name="Order the delivery")).to_be_visible(timeout=180_000)
         expect(page.get_by_text("Order the delivery.", exact=True)).to_be_visible()
         seen.look("question-order")
         page.get_by_role("button", name="Order the delivery").click()
@@ -169,7 +169,7 @@ def test_the_delivery_is_ordered_and_its_report_shared(
         with sites.session("enclave") as session:
             report = share(session, question).report
         # Her page finds out by itself, and opens it.
-        expect(theirs.locator("#report svg.flow")).to_be_visible(timeout=45_000)
+        expect(theirs.locator("#report svg.flow")).to_be_visible(timeout=180_000)
         shown(theirs, report["persons"])
         hers.look("report")
         theirs.locator("#report").get_by_text("The same as tables").click()
@@ -309,7 +309,7 @@ def test_what_was_taken_back_is_given_out_no_more(
     expect(page.locator("#report svg.flow")).to_be_visible()
     with sites.session("imaging") as session:
         by_command(session, question, "revoke")
-    expect(page.locator("#report")).to_contain_text("given out no more", timeout=45_000)
+    expect(page.locator("#report")).to_contain_text("given out no more", timeout=180_000)
     expect(page.locator("#report")).to_contain_text("revoked by: imaging")
     expect(page.locator("#report svg")).to_have_count(0)
     hers.look("report-revoked")

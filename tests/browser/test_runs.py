@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def state(page: Page, word: str) -> None:
     """Wait until a run's page says this state; it looks again by itself."""
-    expect(page.locator("h1 .badge")).to_have_text(word, timeout=90_000)
+    expect(page.locator("h1 .badge")).to_have_text(word, timeout=180_000)
 
 
 def run_of(page: Page) -> str:

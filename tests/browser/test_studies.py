@@ -265,7 +265,7 @@ def test_a_study_is_closed_reopened_closed_and_destroyed(
             wait_for(lambda: destroyed(made), 60)
             page.reload()
         expect(page.get_by_role("heading", name="Certificate of destruction")).to_be_visible(
-            timeout=60_000
+            timeout=180_000
         )
         certificate = DestructionCertificate.model_validate_json(
             download(page, "Download the certificate")
