@@ -259,7 +259,9 @@ concept_id = [{concepts}]
         page.get_by_label("Open a file").set_input_files(upload)
         expect(page.locator("#preview")).to_contain_text("any series at all")
         page.get_by_role("button", name="Ask", exact=True).click()
-        expect(page.locator("#live")).to_contain_text("do not allow commercial use", timeout=180_000)
+        expect(page.locator("#live")).to_contain_text(
+            "do not allow commercial use", timeout=180_000
+        )
         seen.look("questions-refused")
         page.get_by_role("link", name="Mend it and ask again").click()
         expect(page.get_by_label("Specification")).to_have_value(re.compile("A long list"))
