@@ -123,7 +123,7 @@ def _decided(sites: Sites, steward: Window) -> None:
     expect(page.get_by_text("modality is CT or MR")).to_be_visible()
     assert str(CONDITION) not in page.content(), "the other half"
     steward.look("question-steward")
-    page.get_by_label("Ask the researcher").fill("Why CT alone?")
+    page.get_by_label("Ask the researcher").fill(f"Why CT alone? {'x' * 300}")
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_role("heading", name="Words on the way")).to_be_visible()
     page.get_by_role("button", name="Approve").click()
