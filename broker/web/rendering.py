@@ -26,6 +26,8 @@ _WORD = 20
 """Letters of a word that fit into a line of a phone."""
 _COMMAND = re.compile(r"`([^`]+)`")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Embeddings, overrides and isolates of Unicode's bidirectional algorithm (UAX 9)."""
 _ADDRESS = re.compile(r"[:;,]? ?(?:GET|POST|PUT) /v1[/\w{}-]*")
 FOLDER = Path(__file__).parent
 CONTENT_POLICY = (
@@ -84,6 +86,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -92,6 +95,13 @@ def _environment() -> Environment:
     made.filters.update(capitalize_first=_capitalize_first, say=_say, plain=_plain, tight=_tight)
     made.filters.update(fours=_fours)
     return made
+
+
+def _seen(value: Any) -> Any:
+    """Show signs that turn the direction of what follows: a title must not read as another."""
+    # Markup is a str of its own kind: it was looked at when it was made of texts.
+    plain = type(value) is not str or value.isascii()
+    return value if plain else _TURNING.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
 @cache

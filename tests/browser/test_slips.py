@@ -149,6 +149,16 @@ def proposed(world: World) -> int:
     return len(world.actor("admin").get("/v1/studies/small-study/proposals").json())
 
 
+def test_a_title_does_not_read_as_another(chromium: Browser, world: World) -> None:
+    """An override of direction is shown as a sign, not followed; letters of all scripts stay."""
+    sly = person(world, "sly", "researcher:STUDY")
+    with window(chromium, world.url, sly) as seen:
+        page = asking(seen, "Not \u202erof profit, \u05e9\u05dc\u05d5\u05dd")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        shown = page.locator("strong", has_text="profit")
+        expect(shown).to_have_text("Not \ufffdrof profit, \u05e9\u05dc\u05d5\u05dd")
+
+
 def test_a_double_click_asks_once(chromium: Browser, world: World) -> None:
     hasty = person(world, "hasty", "researcher:STUDY")
     before = proposed(world)
