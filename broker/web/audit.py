@@ -61,6 +61,11 @@ class Asked:
             until=None if last is None else last + _DAY,
         )
 
+    @property
+    def reversed(self) -> bool:
+        """Is the first day after the last?"""
+        return bool(self.fields["until"]) and self.fields["since"] > self.fields["until"]
+
     def address(self, **changed: str | int) -> str:
         """Return the address of the timeline with some fields changed."""
         wanted = {name: value for name, value in {**self.fields, **changed}.items() if value}

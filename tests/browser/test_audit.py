@@ -183,6 +183,8 @@ def test_what_somebody_types_into_an_address_is_told_and_not_run(
 ) -> None:
     get = auditor.client.get
     assert get("/audit", params={"since": "yesterday"}).status_code == 422
+    turned = get("/audit", params={"since": "2026-02-01", "until": "2026-01-31"}).text
+    assert "the first day is after the last" in turned
     assert get("/audit", params={"before": "-1"}).status_code == 422
     shown = get("/audit", params={"actor": "<script>alert(1)</script>"})
     assert shown.status_code == 200
