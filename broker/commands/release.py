@@ -92,7 +92,7 @@ def release_affected(study_id: str, home: HomeOption, as_json: JsonOption = Fals
     from broker.policy import Action
 
     broker = services(home)
-    rows = broker.releases.affected(granted(broker, Action.READ_AFFECTED, study_id))
+    rows, _ = broker.releases.affected(granted(broker, Action.READ_AFFECTED, study_id))
     found = [one.model_dump(mode="json", exclude={"version"}) for one in rows]
     lines = [_affected_line(one) for one in found]
     show(as_json, found, "\n".join(lines) or "Nothing that was given out is affected.")

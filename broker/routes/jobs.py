@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from broker.policy import Action, Grant
 from broker.routes.common import May, OnceKey, Services
@@ -40,10 +40,13 @@ def releases(
 
 @router.get("/affected")
 def affected(
-    grant: Annotated[Grant, Depends(May(Action.READ_AFFECTED))], broker: Services
+    grant: Annotated[Grant, Depends(May(Action.READ_AFFECTED))],
+    broker: Services,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> list[AffectedState]:
     """Return what was given out and holds records that were withdrawn since, newest first."""
-    return broker.releases.affected(grant)
+    return broker.releases.affected(grant, number=page, size=limit)[0]
 
 
 @router.get("/releases/{release_id}")

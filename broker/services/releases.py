@@ -23,6 +23,7 @@ from broker import audit
 from broker.policy import Grant
 from broker.registered import RegisteredStudy
 from broker.services import uses
+from broker.services.affected import affected
 from broker.services.once import made_before, remember
 from broker.store import jobs, overviews, releases, runs, studies
 from broker.store.engine import Connection, Database
@@ -147,27 +148,16 @@ class Releases:
                 )
             return release_state(connection, row, grant)
 
-    def affected(self, grant: Grant) -> list[AffectedState]:
+    def affected(
+        self, grant: Grant, *, number: int = 1, size: int | None = None
+    ) -> tuple[list[AffectedState], int]:
         """
-        Return every release, question and delivery of which records were withdrawn since, newest
-        first, with how many by party and since when. Of READ_AFFECTED.
+        Return page `number`, from 1, of `size` of the releases, questions and deliveries of which
+        records were withdrawn since, newest first, with how many by party and since when; and how
+        many these are in all. size: None for all of them. Of READ_AFFECTED.
         """
         with self.database.read() as connection:
-            return [
-                AffectedState.model_validate(
-                    {
-                        "id": row.id,
-                        "kind": row.kind,
-                        "run_id": row.run_id,
-                        "made_at": row.finished_at,
-                        "withdrawn": {party: n for party, (n, _) in found.items()},
-                        "since": {party: at for party, (_, at) in found.items()},
-                        "pins": releases.pins_of(connection, row.id),
-                    }
-                )
-                for row in releases.given_out(connection, grant.study.id)
-                if (found := releases.affected_of(connection, row.id))
-            ]
+            return affected(connection, grant.study.id, number=number, size=size)
 
     def state(self, grant: Grant, job_id: str) -> JobState:
         """Return how far a release, question or delivery is. Raises NotFound."""

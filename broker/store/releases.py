@@ -7,14 +7,25 @@ A job is given out once it is done: releases, questions and deliveries, from whi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from broker.store import jobs, overviews
 from broker.store.governance import newest_opt_outs
 from broker.store.studies import DESTROYED
 from broker.store.tables import affected, dataset, job, pin
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A job that gave out records, without what it made. finished_at: Unix seconds."""
+
+    id: str
+    kind: str
+    run_id: str
+    finished_at: int | None
+
 
 GIVING = ("release", "question", "delivery")
 """Kinds of jobs that give out IDs."""
@@ -125,6 +136,41 @@ def affected_of(connection: Connection, job_id: str) -> dict[str, tuple[int, int
     return {row.party: (row.records, row.since) for row in connection.execute(wanted)}
 
 
+def affected_page(
+    connection: Connection, study_id: str, *, start: int, most: int
+) -> list[Given]:
+    """
+    Return `most` from the `start`th on of the study's jobs that gave out records which were
+    withdrawn since, newest first.
+    """
+    columns = (job.c[name] for name in Given.__dataclass_fields__)
+    wanted = select(*columns).where(_is_affected(study_id))
+    ordered = wanted.order_by(job.c.finished_at.desc(), job.c.id).offset(start).limit(most)
+    return [Given(**row) for row in connection.execute(ordered).mappings()]
+
+
+def how_many_affected(connection: Connection, study_id: str) -> int:
+    """Return how many jobs `affected_page` goes over."""
+    counted = select(func.count()).select_from(job).where(_is_affected(study_id))
+    return connection.execute(counted).scalar_one()
+
+
+def _is_affected(study_id: str) -> ColumnElement[bool]:
+    given = (job.c.kind.in_(GIVING)) & (job.c.state == "done")
+    return (job.c.study_id == study_id) & given & job.c.id.in_(select(affected.c.job_id))
+
+
+def affected_among(
+    connection: Connection, ids: Collection[str]
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return `affected_of` for each of these jobs that has any."""
+    a = affected.c
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for row in connection.execute(select(affected).where(a.job_id.in_(ids)).order_by(a.party)):
+        found.setdefault(row.job_id, {})[row.party] = (row.records, row.since)
+    return found
+
+
 def set_pin(
     connection: Connection, job_id: str, party: str, name: str, *, holds: bool, now: int
 ) -> bool:
@@ -141,8 +187,17 @@ def set_pin(
 
 def pins_of(connection: Connection, job_id: str) -> dict[str, tuple[str, ...]]:
     """Return by party what uses a release, by name."""
-    wanted = select(pin.c.party, pin.c.name).where(pin.c.job_id == job_id)
-    found: dict[str, list[str]] = {}
-    for row in connection.execute(wanted.order_by(pin.c.party, pin.c.name)):
-        found.setdefault(row.party, []).append(row.name)
-    return {party: tuple(names) for party, names in found.items()}
+    return pins_among(connection, [job_id]).get(job_id, {})
+
+
+def pins_among(
+    connection: Connection, ids: Collection[str]
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return `pins_of` for each of these jobs that has any."""
+    p = pin.c
+    wanted = select(p.job_id, p.party, p.name).where(p.job_id.in_(ids))
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for row in connection.execute(wanted.order_by(p.party, p.name)):
+        of = found.setdefault(row.job_id, {})
+        of[row.party] = (*of.get(row.party, ()), row.name)
+    return found

@@ -74,9 +74,11 @@ def releases(visit: Reading, number: Number = 1) -> Response:
 
 
 @router.get("/affected")
-def affected(visit: Affected) -> Response:
-    """List what was given out and holds records that were withdrawn since."""
-    return page(visit, "affected.html", found=visit.broker.releases.affected(visit.grant))
+def affected(visit: Affected, number: Number = 1) -> Response:
+    """List what was given out and holds records that were withdrawn since, newest first."""
+    found, every = visit.broker.releases.affected(visit.grant, number=number, size=_SIZE)
+    pages = max(1, -(-every // _SIZE))
+    return page(visit, "affected.html", found=found, every=every, number=number, pages=pages)
 
 
 @router.post("")
