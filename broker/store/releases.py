@@ -17,6 +17,7 @@ from broker.store.governance import newest_opt_outs
 from broker.store.studies import DESTROYED
 from broker.store.tables import affected, dataset, job, pin
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """A job that gave out records, without what it made. finished_at: Unix seconds."""
@@ -136,9 +137,7 @@ def affected_of(connection: Connection, job_id: str) -> dict[str, tuple[int, int
     return {row.party: (row.records, row.since) for row in connection.execute(wanted)}
 
 
-def affected_page(
-    connection: Connection, study_id: str, *, start: int, most: int
-) -> list[Given]:
+def affected_page(connection: Connection, study_id: str, *, start: int, most: int) -> list[Given]:
     """
     Return `most` from the `start`th on of the study's jobs that gave out records which were
     withdrawn since, newest first.
