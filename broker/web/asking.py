@@ -6,6 +6,7 @@ The reading key is made in the browser; only its public half comes here (ADR 32)
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -15,6 +16,7 @@ from broker.policy import Action, require_id
 from broker.services.questions import two_sides
 from broker.web.concept_help import Act, help_for, names_in
 from broker.web.question_form import KINDS, Checked, QuestionForm, checked
+from broker.web.question_places import place
 from broker.web.question_view import is_researcher
 from broker.web.rendering import page, see_other
 from broker.web.stewards import read_day
@@ -63,9 +65,14 @@ def _shown(
     """Show the form, or for a script only what it comes to, or the criterion it changed."""
     spec = found.spec if found else None
     if visit.partial and Act.of(visit.text("act")) is None:
-        own = bool(form.text)
-        named = names_in(visit, spec)
-        return page(visit, "question_preview.html", found=found, named=named, own_file=own)
+        return page(
+            visit,
+            "question_preview.html",
+            found=found,
+            named=names_in(visit, spec),
+            own_file=bool(form.text),
+            place=partial(place, form),
+        )
     imaging, enclave = two_sides(visit.grant.study)
     concepts = help_for(visit, form.rows["concept"])
     return page(
@@ -78,6 +85,7 @@ def _shown(
         imaging=imaging,
         found=found,
         own_file=bool(form.text),
+        place=partial(place, form),
         refusal=refusal,
         act=visit.text("act"),
         kinds=KINDS,

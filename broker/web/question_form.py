@@ -71,6 +71,11 @@ class QuestionForm:
         """Return what a single field holds."""
         return self.values.get(name, "")
 
+    def filled(self, kind: str) -> list[int]:
+        """Return which rows of a kind are in the file, from 0: those that nobody filled are not."""
+        lines = {"feature": _feature, "concept": _concept}[kind]
+        return [at for at, row in enumerate(self.rows[kind]) if any(True for _ in lines(row))]
+
     @property
     def toml(self) -> str:
         """The specification's text."""

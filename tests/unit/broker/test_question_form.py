@@ -14,6 +14,7 @@ from starlette.types import Message
 from broker.web.concept_help import ConceptHelp
 from broker.web.forms import read_form
 from broker.web.question_form import KINDS, QuestionForm, checked
+from broker.web.question_places import place
 from linkage.cohort.spec import CohortSpec, parse_spec
 
 FULL = {
@@ -150,6 +151,32 @@ def test_what_is_typed_wrong_is_named(field: str, value: str, told: str) -> None
     faults = checked(posted(**FULL | {field: value}).toml).faults
     assert any(told in str(fault) for fault in faults)
     assert all(fault.hint for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "label"),
+    [
+        ("modality", "XRAY", "Modality"),
+        ("thickness_min", "thin", "Slice thickness"),
+        ("title", "", "Title"),
+        ("age_min", "old", "Age"),
+        ("feature-2-min", "abc", "Feature 3, value from"),
+        ("concept-3-days", "-3", "Criterion 4, days from the image"),
+        ("concept-3-ids", "C34.1", "Criterion 4, concept numbers"),
+    ],
+)
+def test_a_mistake_is_named_as_the_form_names_its_field(field: str, value: str, label: str) -> None:
+    """Rows that nobody filled are not in the file, and count in the form."""
+    written = {"title": "x", "purpose": "y", "modality": "CT", "sex": "F"}
+    written |= {"feature-0-finding": "", "feature-1-finding": "a", "feature-2-finding": "nodule"}
+    written |= {"concept-0-ids": "", "concept-1-ids": "", "concept-2-ids": "1"}
+    written |= {"concept-3-ids": "2", "concept-3-when": "before", "concept-3-domain": "drug"}
+    written["concept-2-domain"] = "drug"
+    form = posted(**written | {field: value})
+    faults = checked(form.toml).faults
+    assert label in [place(form, getattr(fault, "key", "")) for fault in faults], faults
+    pasted = posted(text="[imaging]")
+    assert place(pasted, "imaging.modality") == ""
 
 
 def test_rows_come_and_go() -> None:
