@@ -323,9 +323,9 @@ def _signing_keys(found: Mapping[str, Any]) -> KeySet:
         if not isinstance(one, Mapping) or one.get("use", "sig") != "sig":
             continue
         operations = one.get("key_ops", "verify")
-        if "verify" not in ([operations] if isinstance(operations, str) else operations):
-            continue
         try:
+            if "verify" not in ([operations] if isinstance(operations, str) else operations):
+                continue
             # The public half alone, whatever else is there.
             plain = {name: one[name] for name in _KEY_FIELDS if name in one}
             made.append(JWKRegistry.import_key(plain))

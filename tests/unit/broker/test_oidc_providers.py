@@ -248,7 +248,8 @@ def test_a_key_for_encryption_signs_nothing(
     tmp_path: Path, database: Database, keycloak: TestProvider
 ) -> None:
     rule = ClaimRule(claim="groups", value="linkage-auditors", role="auditor")
-    for fields in ({"use": "enc"}, {"key_ops": ["encrypt"]}, {"key_ops": []}):
+    odd: tuple[dict[str, Any], ...] = ({"key_ops": None}, {"key_ops": 7})
+    for fields in ({"use": "enc"}, {"key_ops": ["encrypt"]}, {"key_ops": []}, *odd):
         keycloak.key_fields = fields
         with pytest.raises(NotAuthenticated, match="does not hold"):
             arrive(here(tmp_path, database, keycloak, rule))
