@@ -66,8 +66,6 @@ class S3:
             "url": f"s3://{self.bucket}/broker",
             "endpoint": self.endpoint,
             "credentials_file": Path("s3-credentials"),
-            "connect_seconds": 1.0,
-            "silent_seconds": 2.0,
             "attempts": 2,
         }
         return BlobSettings.model_validate(fields | changed)
@@ -81,7 +79,7 @@ class S3:
         config.write_text(
             f'{config.read_text()}\n[blobs]\nurl = "s3://{self.bucket}/broker"\n'
             f'endpoint = "{self.endpoint}"\ncredentials_file = "s3-credentials"\n'
-            "attempts = 2\nconnect_seconds = 1\nsilent_seconds = 5\n"
+            "attempts = 2\n"
         )
 
 

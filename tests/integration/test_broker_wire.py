@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -98,18 +98,16 @@ def test_what_is_no_http_is_refused(world: World, data: bytes) -> None:
 
 def test_a_head_without_end_is_cut_off(world: World) -> None:
     """In pieces, as over a network; a few large headers do no harm."""
+    pieces = [b"X: " + b"a" * 4000 + b"\r\n"] * (2 + wire.HEAD_BYTES // 4000)
     place = urlsplit(world.url)
-    with socket.create_connection((place.hostname, place.port), timeout=10) as caller:
-        caller.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+    with socket.create_connection((place.hostname, place.port), timeout=60) as caller:
         heard = b""
-        for _ in range(100):
-            try:
-                caller.sendall(b"X: " + b"a" * 4000 + b"\r\n")
-                caller.settimeout(0.01)
-                heard += caller.recv(65_536)
-                break
-            except TimeoutError:
-                continue
+        with suppress(ConnectionResetError, BrokenPipeError):
+            for piece in (b"GET /health HTTP/1.1\r\nHost: x\r\n", *pieces):
+                caller.sendall(piece)
+        with suppress(ConnectionResetError):  # what was sent after the answer is not read
+            while more := caller.recv(65_536):
+                heard += more
     assert statuses(heard) == [400]
 
 
@@ -137,7 +135,8 @@ def test_who_waits_for_leave_to_send_is_refused_unsent(world: World, token: byte
     assert statuses(said(world.url, head % world.path.encode() + rest % token)) == [404]
 
 
-# Time, at a server of its own with shorter times.
+# Time, at a server of its own with shorter times; a busy machine may still stop for a second.
+HEAD, STRANGER, SILENT = 2.0, 4.0, 2.0
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,9 +153,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.4)
-    monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.8)
-    monkeypatch.setattr(limits, "SILENT_SECONDS", 0.4)
+    monkeypatch.setattr(wire, "HEAD_SECONDS", HEAD)
+    monkeypatch.setattr(limits, "STRANGER_SECONDS", STRANGER)
+    monkeypatch.setattr(limits, "SILENT_SECONDS", SILENT)
     app = limits.Outermost(echo, json_bytes=100_000, known=lambda headers: None)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -190,10 +189,9 @@ def test_nobody_is_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> No
             (raw, [408]),
             (raw.replace(b"/ ", b"/refuse "), [404]),
         ):
-            started = time.monotonic()
-            assert statuses(said(url, data, 5)) == expected, data
-            assert time.monotonic() - started < 3
-        heard = said(url, raw, 5)
+            # It is the server that ends it: `said` raises where nothing comes for a minute.
+            assert statuses(said(url, data, 60)) == expected, data
+        heard = said(url, raw, 60)
         assert b"too-slow" in heard
         assert statuses(said(url, HEALTH)) == [200]
 
@@ -204,10 +202,11 @@ def test_a_strangers_body_may_not_trickle(monkeypatch: pytest.MonkeyPatch) -> No
 
         def trickle(count: int) -> Iterator[bytes]:
             for _ in range(count):
-                time.sleep(0.15)
+                time.sleep(SILENT / 8)
                 yield b"x"
 
-        assert httpx.put(url, content=trickle(12)).text == "12"
-        assert httpx.post(url, content=trickle(3)).text == "3"
+        longer = int(STRANGER / (SILENT / 8)) + 2
+        assert httpx.put(url, content=trickle(longer), timeout=60).text == str(longer)
+        assert httpx.post(url, content=trickle(3), timeout=60).text == "3"
         with pytest.raises(httpx.HTTPError):
-            httpx.post(url, content=trickle(40)).raise_for_status()
+            httpx.post(url, content=trickle(3 * longer), timeout=60).raise_for_status()
