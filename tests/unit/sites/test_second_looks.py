@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import time
@@ -359,17 +360,18 @@ def test_watching_answers_and_ends_by_ctrl_c(
     asked = ask(broker, site, all_ids())
     command = [program("linkage-site"), "answer", "--site", str(folder / "site.toml")]
     watching = subprocess.Popen(
-        [*command, "--watch", "5", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--watch", "600", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    deadline = time.monotonic() + 90
-    while not asked.answers and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
+    assert watching.stdout is not None
+    line = watching.stdout.readline()  # told once it is answered; then it waits
     watching.send_signal(signal.SIGINT)
-    out, err = watching.communicate(timeout=60)
+    rest, err = watching.communicate(timeout=120)
     assert watching.returncode == 130, err
-    (line,) = out.splitlines()
     assert json.loads(line)["second_looks"][0]["state"] == "answered"
+    assert (len(asked.answers), rest) == (1, b"")
 
 
 @pytest.mark.threat("T14")
