@@ -41,6 +41,7 @@ from sites.cohort.saved import open_saved
 from sites.count_ledger import ledger_of
 from sites.counted import send_counts
 from sites.ended import remember_ended
+from sites.forgotten import require_remembered
 from sites.kept_cohorts import remember, remember_people
 from sites.link_quality import link_quality_of
 from sites.questions import require_approved, require_delivering, require_usable
@@ -59,13 +60,24 @@ def count(session: Session, question_id: str) -> Counts:
     Answer a question with suppressed counts, and seal them to whoever may read them.
 
     Raises NotFound while the imaging party has not answered, SiteRefused at another party,
-    PackageRefused for a question that its hash does not commit to, Conflict for one that has ended.
+    PackageRefused for a question that its hash does not commit to, Conflict for one that has ended,
+    and where the ledger has forgotten answers (sites.forgotten).
     """
     question = session.broker.question(session.study_id, question_id)
     require_shown(question)
     require_terms(session, question.use)
     require_usable(question)
-    criteria = _clinical(session, question)
+    _clinical(session, question)
+    require_remembered(session, question_id, enter)
+    counts = enter(session, question)
+    send_counts(session, question, counts.to_json())
+    return counts
+
+
+def enter(session: Session, question: QuestionState) -> Counts:
+    """Answer a question and enter that in the ledger; send nothing. Raises as `count`."""
+    require_shown(question)
+    criteria, question_id = _clinical(session, question), question.question_id
     _, opened = session.receive(QUESTION_IDS, subject=question_id)
     table = idtables.unpack(opened, idtables.QUESTION_IDS)
     _, packed = session.receive(QUESTION_ANSWER, subject=question_id, sender=imaging_of(session))
@@ -93,7 +105,6 @@ def count(session: Session, question_id: str) -> Counts:
         )
     if answer.days and answer.days.cut:
         counts = replace(counts, notes=(*counts.notes, _CUT))
-    send_counts(session, question, counts.to_json())
     return counts
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from linkage.cohort.spec import clinical_criteria
 from linkage.cohort.spec_words import clinical_in_words
 from linkage.commitments import require_shown
-from linkage.errors import DeliveryFaulty, NotAllowed, NotFound, PackageRefused
+from linkage.errors import Conflict, DeliveryFaulty, NotAllowed, NotFound, PackageRefused
 from linkage.messages import COHORT_REPORT, READER, QuestionState
 from linkage.sealing import Context, unseal
 from sites.answers import enclave_of
@@ -35,11 +35,13 @@ from sites.cohort.saved import SavedCohort, open_saved
 from sites.cohort.shared_report import OTHER, SharedCohort, shared_report
 from sites.count_ledger import ledger_of
 from sites.counted import BLOCK, knows_reader, own_counts
+from sites.enclave import enter
 from sites.ended import remember_ended
+from sites.forgotten import require_remembered
 from sites.kept_cohorts import remembered, remembered_people
 from sites.link_quality import link_quality_of
-from sites.outbox import send_once
-from sites.questions import require_approved, require_delivering
+from sites.outbox import send_once, was_sent
+from sites.questions import require_approved, require_delivering, require_epoch
 from sites.session import Session
 from sites.terms import require_terms
 
@@ -69,9 +71,11 @@ def share(session: Session, question_id: str, folder: Path | None = None) -> Sha
     folder: the delivered cohort; default: where the agent built it. What was shared before is sent
     again as it was. Raises NotAllowed unless this party's steward approved the question, or where
     the reader is not known here; NotFound where no cohort was joined; DeliveryFaulty where the
-    folder is another delivery's or was changed; Conflict where the question has ended.
+    folder is another delivery's or was changed; Conflict where the question has ended, its epoch is
+    over, or the ledger has forgotten answers (sites.forgotten).
     """
     question, delivery_id = _shareable(session, question_id)
+    require_remembered(session, delivery_id, enter)
     report = _report(session, question, folder, keep=True)
     packed = _packed(question, delivery_id, report)
     sent = send_once(
@@ -126,12 +130,28 @@ def _shareable(session: Session, question_id: str) -> tuple[QuestionState, str]:
     require_delivering(session)
     if question.delivery_id is None:
         raise NotFound("no delivery of this question was ordered", hint="linkage-cohort deliver")
+    _require_its_epoch(session, question)
     if question.reader is None or not knows_reader(session, question):
         raise NotAllowed(
             "whose reading key this question names is not known here",
             hint="hand the researcher report.html after your own review; or have it asked anew",
         )
     return question, question.delivery_id
+
+
+def _require_its_epoch(session: Session, question: QuestionState) -> None:
+    """Before the ledger is charged: the broker takes no report of an epoch that is over."""
+    if was_sent(session, f"{COHORT_REPORT}.{READER}", question.delivery_id or ""):
+        return
+    try:
+        require_epoch(session, question)
+    except Conflict as fault:
+        raise Conflict(
+            f"a report is shared in the epoch of its question, and {fault.message}",
+            hint="what was shared before stays. Have the question asked, approved and delivered"
+            " anew (linkage-cohort request), and share that; or hand the researcher report.html"
+            " after your own review, and share none besides",
+        ) from None
 
 
 def _report(

@@ -1,4 +1,7 @@
-"""`linkage-site counts, join`: the enclave's part in cohort questions and deliveries."""
+"""
+`linkage-site counts, counted, accept-forgotten, join`: the enclave's part in cohort questions and
+deliveries.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,7 @@ def counted(
     site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Enclave: list the questions that were counted here, and what was shown of them."""
+    from sites import forgotten
     from sites.count_ledger import ledger_of, listed
     from sites.session import session_of
 
@@ -54,11 +58,32 @@ def counted(
             folder = session.vault.folder / "kept" / "counts"
             would("list the ledger of counts", {"folder": folder}, as_json=as_json)
             return
-        rows = listed(ledger_of(session))
+        rows = listed(ledger_of(session)) + forgotten.listed(session)
     if as_json or not rows:
         show("No question was counted here yet", {}, as_json=as_json, data=rows)
     for one in [] if as_json else rows:
         show(one.pop("question"), one)
+
+
+@told
+def accept_forgotten(
+    site: SiteFile = Path("site.toml"), dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Enclave: go on counting though answers are lost; what can be is entered again first."""
+    from sites.enclave import enter
+    from sites.forgotten import accept, forgotten
+    from sites.session import session_of
+
+    with session_of(site) as session:
+        if dry_run:
+            missing: dict[str, object] = {
+                one.subject: one.question.title for one in forgotten(session)
+            }
+            would("enter again, or accept as lost", missing, as_json=as_json)
+            return
+        lost: dict[str, object] = {one.subject: one.why for one in accept(session, enter)}
+    lost = lost or {"nothing is lost": "all was entered again"}
+    show("Accepted: counting goes on", lost, as_json=as_json)
 
 
 @told
