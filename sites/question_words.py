@@ -111,7 +111,8 @@ def commands(one: QuestionState, session: Session, site: Path) -> Rows:
     if one.stopped and mine not in ("deny", "revoke"):
         return rows
     if one.delivery_id is None and mine != "approve":
-        if one.counted:
+        # An imaging commons that answered has said yes to counts; its site file may have.
+        if one.counted or (one.answered and one.imaging is not None):
             rows["yes"] = f"linkage-cohort approve {name} [--until DATE]"
         else:
             rows["yes, to counts alone"] = f"linkage-site allow {name}"

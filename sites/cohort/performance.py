@@ -113,7 +113,8 @@ def _score(path: Path, row: int, text: str | None) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _bad(path, row, "score", "is no number", "an empty score means: no prediction")
+        hint = "a number such as 0.87, without a sign; empty means: no prediction"
+        raise _bad(path, row, "score", "is no number", hint)
     return value
 
 
