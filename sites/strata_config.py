@@ -53,5 +53,5 @@ def marks_told(study: Sequence[Stratum], sent: Sequence[Stratum | Marked]) -> di
         said = f"{', '.join(one.id for one in sent)}; epsilon {together:g} together"
     else:
         asked = ", ".join(one.id for one in study)
-        said = f"none; the study would take {asked}, this site does not say [strata] send = true"
+        said = f"none: [strata] send is not true here; the study would take {asked}"
     return {"marks of groups": said}

@@ -17,7 +17,7 @@ from tests.studies import vault_of
 from tests.unit.sites.test_strata import EVERYONE, source
 
 CUSTODIANS = EVERYONE.signed.pin(CUSTODIAN).fingerprint
-NO = "none; the study would take sex, birth-decade, race, this site does not say"
+NO = "none: [strata] send is not true here; the study would take sex, birth-decade, race"
 YES = "sex, birth-decade, race; epsilon 3.5 together"
 
 
