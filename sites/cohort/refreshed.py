@@ -127,6 +127,16 @@ def changes(
     }
 
 
+def why_hidden(found: Mapping[str, Any]) -> str:
+    """Return in words why changes are not shown, "" where they are."""
+    if HIDDEN not in (found["gone"], found["new"]):
+        return ""
+    return (
+        f"1 to {found['minimum_cell'] - 1} persons are new, or gone: beside both reports the one"
+        " number would give the other away"
+    )
+
+
 def gone_and_new(gone: int, new: int, rule: CellRule) -> tuple[Shown, Shown]:
     """
     Return both as they may be read: neither where one of them is few people.

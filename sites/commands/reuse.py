@@ -67,6 +67,7 @@ def refresh(
     as_json: AsJson = False,
 ) -> None:
     """Enclave: join a newer delivery of a saved cohort, and tell what changed, suppressed."""
+    from sites.cohort.refreshed import why_hidden
     from sites.cohort.saved import open_saved
     from sites.refreshing import check
     from sites.refreshing import refresh as join_newer
@@ -83,6 +84,7 @@ def refresh(
         "new": found["new"],
         "gone": found["gone"],
         "in both": found["in_both"],
+        **({"why hidden": why} if (why := why_hidden(found)) else {}),
         "folder": out,
     }
     show("Cohort refreshed", rows, as_json=as_json, data=found)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sites.cohort.disclosure import HIDDEN, CellRule
-from sites.cohort.refreshed import changes, gone_and_new, hold_back, shown_figures
+from sites.cohort.refreshed import changes, gone_and_new, hold_back, shown_figures, why_hidden
 from sites.cohort.report import report_of
 from sites.cohort.saved import open_saved
 
@@ -93,6 +93,8 @@ def test_few_who_are_gone_are_not_told_with_their_reasons(tmp_path: Path) -> Non
     found = changes(before, after, same, still_sent=5)
     assert (found["gone"], found["new"], found["gone_because"]) == (HIDDEN, HIDDEN, None)
     assert found["in_both"] == HIDDEN
+    assert why_hidden(found).startswith("1 to 10 persons are new, or gone")
+    assert why_hidden(found | {"gone": 20, "new": 30}) == ""
 
 
 def test_a_held_back_report_still_makes_a_page() -> None:
