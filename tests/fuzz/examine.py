@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker_world import HTTP, World
-from tests.fuzz.world import CALLERS, known
+from tests.fuzz.world import PEOPLE_AS, PROGRAMS, known, person
 
 PROGRAM = str(Path(sys.executable).with_name("schemathesis"))
 HOOKS = Path(__file__).with_name("hooks.py")
-_PREPARED: dict[str, dict[str, tuple[str, Mapping[str, list[Any]]]]] = {}
+_PREPARED: dict[str, Mapping[str, Prepared]] = {}
 _REFUSALS = ["401", "403", "404", "405", "408", "409", "413", "422", "429"]
 _PROBABILITY = 0.8
 """How often a path names something that is there."""
@@ -72,9 +72,10 @@ def examine(
     None: every phase once. every: of the cases of the phase coverage, send every so many.
     """
     out.mkdir(parents=True, exist_ok=True)
-    token, there = prepared(world)[caller]
+    who = prepared(world)[caller]
+    there = who.there
     config, report = out / f"{caller}.toml", out / f"{caller}.json"
-    config.write_text(settings(there, token, examples, seconds, seed, report))
+    config.write_text(settings(who, examples, seconds, seed, report))
     environment = os.environ | {
         "FUZZ_CALLER": caller,
         "FUZZ_OPEN": " ".join(open_addresses(world)),
@@ -95,21 +96,51 @@ def examine(
     return Found(caller, json.loads(report.read_text()), text)
 
 
-def prepared(world: World) -> Mapping[str, tuple[str, Mapping[str, list[Any]]]]:
+@dataclass(frozen=True, slots=True)
+class Prepared:
     """
-    Return everybody's access token and what is there for them. All at once: what a fuzzer tries at
-    the doors gets this machine's address locked out for a while.
+    A caller: its lines in schemathesis.toml, and by its name in paths, what is there for it.
+    """
+
+    lines: tuple[str, ...]
+    there: Mapping[str, list[Any]]
+
+
+def prepared(world: World) -> Mapping[str, Prepared]:
+    """
+    Return everybody. All at once: what a fuzzer tries at the doors gets this machine's address
+    locked out for a while.
     """
     if world.url not in _PREPARED:
         _PREPARED.clear()
+        ways = {"stranger": ()} | {name: _by_token(world, name) for name in PROGRAMS[1:]}
+        ways |= {name: _by_session(world, name) for name in PEOPLE_AS}
         _PREPARED[world.url] = {
-            caller: (
-                "" if caller == "stranger" else sign_in(world, caller),
-                {name: values for name, values in known(world, caller).items() if values},
+            caller: Prepared(
+                lines, {name: values for name, values in known(world, caller).items() if values}
             )
-            for caller in CALLERS
+            for caller, lines in ways.items()
         }
     return _PREPARED[world.url]
+
+
+def _by_token(world: World, caller: str) -> tuple[str, ...]:
+    return ("[auth.openapi.token]", f'bearer = "{sign_in(world, caller)}"')
+
+
+def _by_session(world: World, caller: str) -> tuple[str, ...]:
+    """A person's cookie; ending the session would end the examination."""
+    made = person(world, caller)
+    [cookie] = made.client.cookies.jar
+    return (
+        "[headers]",
+        f'linkage-csrf = "{made.csrf}"',
+        "[auth.openapi.session]",
+        f'api_key = "{cookie.value}"',
+        "[[operations]]",
+        'include-path = "/v1/session/end"',
+        "enabled = false",
+    )
 
 
 def sign_in(world: World, caller: str) -> str:
@@ -123,15 +154,9 @@ def open_addresses(world: World) -> list[str]:
     return [p for p, ways in paths.items() if not all("security" in one for one in ways.values())]
 
 
-def settings(
-    there: Mapping[str, list[Any]],
-    token: str,
-    examples: int,
-    seconds: int | None,
-    seed: int,
-    report: Path,
-) -> str:
-    """Return the text of schemathesis.toml. there: by its name in paths, what is there."""
+def settings(who: Prepared, examples: int, seconds: int | None, seed: int, report: Path) -> str:
+    """Return the text of schemathesis.toml."""
+    there = who.there
     lines = [
         f"seed = {seed}",
         *([f"max-time = {seconds}"] if seconds else []),
@@ -155,6 +180,4 @@ def settings(
     for name in there:
         drawn = f'{{ dictionary = "{name}", probability = {_PROBABILITY} }}'
         lines.append(f'"path.{name}" = {drawn}')
-    if token:
-        lines += ["[auth.openapi.token]", f'bearer = "{token}"']
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *who.lines]) + "\n"
