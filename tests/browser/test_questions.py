@@ -81,6 +81,8 @@ def test_a_question_is_asked_decided_and_counted(
         hers.look("question-new")
         page.get_by_label("Modality").fill("XR")
         expect(page.locator("#preview")).to_contain_text("is not a DICOM modality")
+        expect(page.locator("#preview")).to_contain_text("Title: nothing yet")
+        expect(page.locator("#preview .notice")).not_to_contain_text("cohort.title")
         fill(page)
         expect(page.locator("#preview")).to_contain_text("modality is CT or MR")
         expect(page.locator("#preview")).to_contain_text(f"has a condition {CONDITION}")
@@ -292,6 +294,8 @@ def test_nobody_else_decides_and_a_denial_wants_the_name(
         button.click()
         expect(page.get_by_role("heading", name="A decision on the way")).to_be_visible()
         expect(page.locator(".bar").get_by_text("ended")).to_be_visible(timeout=180_000)
+        expect(page.locator("#delivery")).to_contain_text("None is ordered, and none can be")
+        expect(page.locator("#delivery .command")).to_have_count(0)
         seen.look("question-revoked")
     unnamed = ines.client.post(
         f"{path}/decide", data={"csrf": ines.csrf, "decision": "deny", "spec_hash": "0" * 64}
