@@ -40,6 +40,7 @@ from linkage.matching.dataset import Shape
 from linkage.matching.field_weights import weigh_looks
 from linkage.matching.look_cover import Draw, forms_of
 from linkage.matching.looked_at import LookWeights
+from linkage.matching.missed import Rules
 from linkage.matching.review_cases import pool_to_arrow, pooled
 from linkage.matching.reviewed import over
 from linkage.matching.second_look import (
@@ -203,8 +204,8 @@ class SecondLooker:
         levels = compare(chosen, answers)
         after = before
         if any(level.answered.any() for level in levels):
-            known = _weighed(chosen, levels, run.shapes, before)
             rules = {rule.id: rule.fields for rule in run.study.config.match_key}
+            known = _weighed(chosen, levels, run.shapes, before, rules)
             after = weights.weigh(
                 run.shapes,
                 chunks,
@@ -335,10 +336,14 @@ def pairs_of(known: LookWeights) -> dict[tuple[str, str], links.Pairs]:
 
 
 def _weighed(
-    looks: Looks, levels: Sequence[LookLevels], shapes: Sequence[Shape], before: Weights
+    looks: Looks,
+    levels: Sequence[LookLevels],
+    shapes: Sequence[Shape],
+    before: Weights,
+    rules: Rules,
 ) -> LookWeights:
     expected = {c.parties: float(c.probability.sum()) for c in before.comparisons}
-    return weigh_looks(looks, levels, shapes, expected)
+    return weigh_looks(looks, levels, shapes, expected, rules)
 
 
 def _estimates(made: Weights) -> dict[str, Any]:

@@ -16,7 +16,12 @@ expectation maximisation from the first model's N and from the priors below, whi
 PRIOR_PAIRS pairs and carry small studies.
 
 What the first model knew of the pair is not added: its z and its keys are functions of the same
-fields, and would be counted twice. It has chosen the pair and given N.
+fields, and would be counted twice. It has chosen the pair and given N. But where all fields of a
+match-key rule are equal and all others differ, fields tell nothing in favour that the key had not
+told, and the first model knows from the sites how many people share such a key: no look makes
+these pairs surer (`_told_by_key`). They are often two of one household.
+
+Values that are DIFFERENT and yet FAINT have shares of their own: nicknames look so.
 
 Sources: Fellegi and Sunter 1969, doi:10.1080/01621459.1969.10501049 (m, u); Winkler 1988 (EM).
 """
@@ -31,9 +36,12 @@ import numpy.typing as npt
 from linkage.matching.dataset import Shape
 from linkage.matching.dice import Floats
 from linkage.matching.looked_at import LookedAt, LookWeights
+from linkage.matching.missed import Rules
 from linkage.matching.second_look import Level, LookLevels, LookPairs, Looks
 
-LEVELS = len(Level)
+DIFFERENT, FAINT, ALIKE, CLOSE, EQUAL = range(1, 6)
+"""What two values show; 0 where one is missing. Numbers of the columns of all shares, from 1."""
+GRADES = 5
 PRIOR_PAIRS = 10.0
 RELATIVES = 0.3
 """Relatives whom a record has in the other dataset, for each match: a first guess."""
@@ -41,8 +49,9 @@ MOST_MATCHED = 0.95
 ROUNDS = 100
 SETTLED = 1e-6
 
-# Shares of DIFFERENT, ALIKE, CLOSE and EQUAL where both records have the field.
-_MATCH = (0.05, 0.03, 0.04, 0.88)
+# Shares where both records have the field: of matches at each grade, of strangers and relatives at
+# DIFFERENT (FAINT among it), ALIKE, CLOSE and EQUAL.
+_MATCH = (0.03, 0.02, 0.03, 0.04, 0.88)
 CHANCE: Mapping[str, tuple[float, float, float, float]] = {
     "first_name": (0.988, 0.006, 0.001, 0.005),
     "middle_name": (0.89, 0.05, 0.03, 0.03),
@@ -71,6 +80,20 @@ _RELATIVE: Mapping[str, tuple[float, float, float, float]] = {
     "email": (0.85, 0.06, 0.04, 0.05),
     "street": (0.20, 0.03, 0.07, 0.70),
 }
+# Of those that are DIFFERENT the share that is FAINT: strangers, and relatives.
+_FAINT: Mapping[str, tuple[float, float]] = {
+    "first_name": (0.05, 0.065),
+    "middle_name": (0.003, 0.003),
+    "last_name": (0.08, 0.08),
+    "date_of_birth": (0.09, 0.16),
+    "sex": (1e-6, 1e-6),
+    "ssn": (0.15, 0.05),
+    "zip": (0.09, 0.09),
+    "phone": (0.75, 0.75),
+    "email": (0.085, 0.5),
+    "street": (0.065, 0.1),
+}
+_INITIAL = ("middle_name", "initial")
 LEAST_CHANCE = 1e-7
 """No site can make a level rarer than this, whatever it says."""
 
@@ -80,33 +103,45 @@ def weigh_looks(
     levels: Sequence[LookLevels],
     shapes: Sequence[Shape],
     expected: Mapping[tuple[str, str], float],
+    rules: Rules | None = None,
 ) -> LookWeights:
     """
     Return the log weight of every pair that both sites answered.
 
     levels: as `compare` gave them. expected: by comparison, the matches that the first model
-    expects.
+    expects. rules: fields of the match-key rules, as the study file names them.
     """
-    people = {s.party: s.people for s in shapes}
-    found = {}
+    of = {s.party: s for s in shapes}
+    known, found = rules or {}, {}
     for pairs, level in zip(looks.comparisons, levels, strict=True):
-        sizes = (people[pairs.parties[0]], people[pairs.parties[1]])
-        found[pairs.parties] = _weighed(pairs, level, sizes, expected[pairs.parties])
+        one, other = (of[party] for party in pairs.parties)
+        shared = [key for key in one.keys if key in other.keys and key in known]
+        found[pairs.parties] = _weighed(
+            pairs,
+            level,
+            (one.people, other.people),
+            expected[pairs.parties],
+            [known[key] for key in shared],
+        )
     return LookWeights(found)
 
 
 def _weighed(
-    pairs: LookPairs, level: LookLevels, people: tuple[int, int], expected: float
+    pairs: LookPairs,
+    level: LookLevels,
+    people: tuple[int, int],
+    expected: float,
+    rules: Sequence[Sequence[str]],
 ) -> LookedAt:
     asked = level.answered
-    shown, weight = level.levels[asked], pairs.stands_for[asked]
+    shown, weight = _grades(level)[asked], pairs.stands_for[asked]
     matches = max(expected, 0.5)
     strangers = 1.0
     for count in people:
         strangers *= max(1.0, count * (1 - min(MOST_MATCHED, matches / max(1, count))))
     u = _log_likelihood(shown, _chance(pairs.fields, level.chance))
-    m_prior = np.array([_MATCH for _ in pairs.fields]).reshape(-1, LEVELS - 1)
-    r_prior = np.array([_RELATIVE[f] for f in pairs.fields]).reshape(-1, LEVELS - 1)
+    m_prior = np.array([_MATCH for _ in pairs.fields]).reshape(-1, GRADES)
+    r_prior = _finer([np.array(_RELATIVE[f]) for f in pairs.fields], pairs.fields, kind=1)
     relatives, m_shares, r_shares = RELATIVES * matches, m_prior, r_prior
     for_match = against = np.zeros(len(shown))
     for _ in range(ROUNDS):
@@ -122,21 +157,58 @@ def _weighed(
         relatives = (seen + PRIOR_PAIRS * RELATIVES) / (matches + PRIOR_PAIRS) * matches
         if np.abs(for_match - against - before).max(initial=0.0) < SETTLED:
             break
-    return LookedAt(pairs.left[asked], pairs.right[asked], for_match - against)
+    told = _told_by_key(pairs.fields, shown, rules)
+    return LookedAt(pairs.left[asked], pairs.right[asked], for_match - against, no_more=told)
+
+
+def _told_by_key(
+    fields: Sequence[str], shown: npt.NDArray[np.uint8], rules: Sequence[Sequence[str]]
+) -> npt.NDArray[np.bool_]:
+    """
+    Return which pairs agree on all that a rule takes, and differ in everything else: bool[P].
+
+    Of parts of fields only the initial of a middle name shows in a look.
+    """
+    told = np.zeros(len(shown), np.bool_)
+    for rule in rules:
+        taken = {field: part for field, _, part in (name.partition(":") for name in rule)}
+        if not all(f in fields and (not p or (f, p) == _INITIAL) for f, p in taken.items()):
+            continue
+        here = np.ones(len(shown), np.bool_)
+        for field, column in zip(fields, shown.T, strict=True):
+            if field in taken:
+                here &= column >= (ALIKE if taken[field] else EQUAL)
+            else:
+                here &= column == DIFFERENT
+        told |= here
+    return told
+
+
+def _grades(level: LookLevels) -> npt.NDArray[np.uint8]:
+    """Return what every asked pair shows, DIFFERENT cut in two: uint8[P, fields]."""
+    finer = level.levels + (level.levels >= Level.ALIKE) + level.faint
+    return np.asarray(finer, dtype=np.uint8)
+
+
+def _finer(rows: Sequence[Floats], fields: Sequence[str], *, kind: int) -> Floats:
+    """Return shares with DIFFERENT cut in two, each row summing to 1. kind: column of _FAINT."""
+    shares = np.array(rows, dtype=np.float64).reshape(len(fields), GRADES - 1)
+    faint = np.array([_FAINT[f][kind] for f in fields])
+    differ = shares[:, :1] * np.stack([1 - faint, faint], axis=1)
+    made = np.maximum(np.concatenate([differ, shares[:, 1:]], axis=1), LEAST_CHANCE)
+    return np.asarray(made / made.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _chance(fields: Sequence[str], said: Mapping[str, Floats]) -> Floats:
     """Return u: what the sites said of a field, else CHANCE."""
-    rows = [np.maximum(said.get(f, np.array(CHANCE[f])), LEAST_CHANCE) for f in fields]
-    shares = np.array(rows, dtype=np.float64).reshape(len(fields), LEVELS - 1)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True), dtype=np.float64)
+    return _finer([said.get(f, np.array(CHANCE[f])) for f in fields], fields, kind=0)
 
 
 def _shares(shown: npt.NDArray[np.uint8], weight: Floats, prior: Floats) -> Floats:
     """Return the shares of the levels, MISSING left out, on top of PRIOR_PAIRS of the prior."""
     counts = PRIOR_PAIRS * prior
     for field, column in enumerate(shown.T):
-        counts[field] += np.bincount(column, weight, LEVELS)[Level.DIFFERENT :]
+        counts[field] += np.bincount(column, weight, GRADES + 1)[DIFFERENT:]
     shares: Floats = counts / counts.sum(axis=1, keepdims=True)
     return shares
 

@@ -8,7 +8,7 @@ which uses them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,19 @@ class LookedAt:
     Pairs of one comparison whose weight a look replaces: P parallel rows, each pair once.
 
     left, right: uint32[P], record rows. log_weight: float64[P], log odds before competition.
+    no_more: bool[P], pairs that a look makes less likely, but never more; none if left out.
     Raises MatchingFailed where lengths differ, a pair comes twice, or a weight is not finite.
     """
 
     left: npt.NDArray[np.uint32]
     right: npt.NDArray[np.uint32]
     log_weight: Floats
+    no_more: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
-        if not len(self.left) == len(self.right) == len(self.log_weight):
+        if not len(self.no_more):
+            object.__setattr__(self, "no_more", np.zeros(len(self.left), np.bool_))
+        if not len(self.left) == len(self.right) == len(self.log_weight) == len(self.no_more):
             raise MatchingFailed("the weights of a second look do not fit its pairs")
         if not np.isfinite(self.log_weight).all():
             raise MatchingFailed("a second look has a weight that is not finite")
@@ -58,9 +62,14 @@ def replaced(pairs: Pairs, looked: LookedAt | None) -> Pairs:
     codes = _code(pairs.left, pairs.right)
     new = _code(looked.left, looked.right)
     kept = ~np.isin(codes, new)
+    weight = looked.log_weight.copy()
+    held = np.flatnonzero(looked.no_more & np.isin(new, codes))
+    order = np.argsort(codes)
+    place = order[np.searchsorted(codes, new[held], sorter=order)]
+    weight[held] = np.minimum(weight[held], pairs.log_weight[place])
     left = np.concatenate([pairs.left[kept], looked.left.astype(np.int64)])
     right = np.concatenate([pairs.right[kept], looked.right.astype(np.int64)])
-    log_weight = np.concatenate([pairs.log_weight[kept], looked.log_weight])
+    log_weight = np.concatenate([pairs.log_weight[kept], weight])
     order = np.lexsort((right, left))
     return replace(pairs, left=left[order], right=right[order], log_weight=log_weight[order])
 

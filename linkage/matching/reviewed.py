@@ -152,6 +152,7 @@ def over(looked: LookWeights | None, reviewed: LookWeights) -> LookWeights | Non
             np.concatenate([old.left[kept], new.left]),
             np.concatenate([old.right[kept], new.right]),
             np.concatenate([old.log_weight[kept], new.log_weight]),
+            no_more=np.concatenate([old.no_more[kept], new.no_more]),
         )
     return LookWeights(made)
 

@@ -37,6 +37,12 @@ LEAST_DECOYS = 200
 """Decoys of a comparison, where it has as many: fewer teach too little about its fields."""
 CLOSE, ALIKE = 0.6, 0.4
 """Dice coefficients from which two filters are close, and alike; unrelated values have .06."""
+FAINT = 0.22
+"""
+Dice coefficient from which filters that are DIFFERENT still share more than chance lets them: jim
+and james have a quarter of their bits from the formal name alone. One in twenty unrelated first
+names does (docs/second-look.md).
+"""
 
 
 class Reason(IntEnum):
@@ -114,6 +120,7 @@ class LookLevels:
     What the answers say of one comparison's pairs, in the order of its LookPairs.
 
     levels: uint8[P, fields], see Level; MISSING where either side has none.
+    faint: bool[P, fields], where two values are DIFFERENT and share FAINT or more.
     answered: bool[P], whether both sites answered. chance: by field, float64[4], shares of random
     pairs at DIFFERENT, ALIKE, CLOSE and EQUAL, as both sites say; without fields of which they do
     not.
@@ -121,6 +128,7 @@ class LookLevels:
 
     parties: tuple[str, str]
     levels: npt.NDArray[np.uint8]
+    faint: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
     chance: Mapping[str, Floats]
 
@@ -279,6 +287,7 @@ def _levels(
     ).reshape(len(pairs), 2)
     answered = (rows[:, 0] >= 0) & (rows[:, 1] >= 0)
     levels = np.zeros((len(pairs), len(pairs.fields)), np.uint8)
+    faint = np.zeros(levels.shape, np.bool_)
     for number, field in enumerate(pairs.fields):
         if not answered.any():
             break
@@ -290,7 +299,8 @@ def _levels(
         common = np.bitwise_count(one.values[i] & other.values[j]).sum(axis=1, dtype=np.int64)
         both = one.present[i] & other.present[j]
         levels[answered, number] = np.where(both, levels_of(common), Level.MISSING)
-    return LookLevels(pairs.parties, levels, answered, _chances(pairs, answers))
+        faint[answered, number] = both & is_faint(common)
+    return LookLevels(pairs.parties, levels, faint, answered, _chances(pairs, answers))
 
 
 def _chances(pairs: LookPairs, answers: Mapping[str, Answers]) -> dict[str, Floats]:
@@ -312,6 +322,12 @@ def levels_of(common: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         int(Level.DIFFERENT),
     )
     return level.astype(np.uint8)
+
+
+def is_faint(common: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether two filters with `common` bits in common are DIFFERENT, but not by chance."""
+    dice = common / BITS_SET
+    return np.asarray((dice >= FAINT) & (dice < ALIKE))
 
 
 def looks_to_arrow(looks: Looks) -> pa.Table:

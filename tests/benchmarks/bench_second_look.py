@@ -36,7 +36,7 @@ from linkage.matching.second_look import Limits, LookLevels, Looks, choose, comp
 from linkage.matching.solve import solve
 from linkage.matching.weights import Weights, weigh
 from linkage.study import load_study
-from tests.integration.test_matching_quality import DATES, FILES, STUDY, datasets
+from tests.integration.test_matching_quality import DATES, FILES, STUDY, datasets, rules
 
 Figures = Mapping[tuple[str, str], tuple[float, float, float, float, float]]
 
@@ -78,7 +78,8 @@ def looked(
     shapes = tuple(shape_of(one) for one in made)
     finder = Finder({one.party: one for one in made}.__getitem__, seed=1)
     found = [finder.find(chunk) for chunk in plan(shapes)]
-    before = weigh(shapes, found)
+    fields = rules()
+    before = weigh(shapes, found, rules=fields)
     shared = {
         c.parties: fields_between(study, *c.parties, limits.fields) for c in before.comparisons
     }
@@ -106,8 +107,8 @@ def looked(
     ]
     expected = {c.parties: float(c.probability.sum()) for c in before.comparisons}
     levels = compare(chosen, answers)
-    looks = weigh_looks(chosen, levels, shapes, expected)
-    after = weigh(shapes, found, looks=looks)
+    looks = weigh_looks(chosen, levels, shapes, expected, fields)
+    after = weigh(shapes, found, rules=fields, looks=looks)
     return Looked(shapes, found, before, after, chosen, levels, looks)
 
 
