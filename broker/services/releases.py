@@ -12,7 +12,7 @@ import datetime as dt
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -41,6 +41,7 @@ from linkage.storage_messages import AffectedState
 T = TypeVar("T")
 WAITING, DENIED = "waiting", "denied"
 Among = Sequence[jobs.JobRow] | None
+OfRun = tuple[runs.RunRow | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class Releases:
             known = [row.id for row in light if _concerns(row, grant)]
             wanted = known[(number - 1) * size : number * size]
             rows = [existing(connection, grant, release_id) for release_id in wanted]
-            shown = [release_state(connection, row, grant, light) for row in rows]
+            made_of = {one: _of_run(connection, one) for one in {row.run_id for row in rows}}
+            shown = [release_state(connection, row, grant, light, made_of) for row in rows]
         return shown, len(known)
 
     def one(self, grant: Grant, release_id: str) -> ReleaseState:
@@ -296,19 +298,22 @@ def require_usable(
 
 
 def release_state(
-    connection: Connection, row: jobs.JobRow, grant: Grant, among: Among = None
+    connection: Connection,
+    row: jobs.JobRow,
+    grant: Grant,
+    among: Among = None,
+    made_of: Mapping[str, OfRun] | None = None,
 ) -> ReleaseState:
     """
-    Return a release as the caller may see it: counts and pins of its own, unless an admin. among:
-    all releases of the study, where they are read already.
+    Return a release as the caller may see it: counts and pins of its own, unless an admin. among,
+    made_of: all releases of the study, and runs by id, where they are read already.
     """
     study, viewer = grant.study, None if grant.is_admin else grant.viewer
     terms, done = terms_of(study, row), row.state == "done"
     every = releases.of_audience(connection, row.study_id, terms.audience, among) if done else []
     current = done and every[-1].id == row.id
     gone = releases.affected_of(connection, row.id)
-    run = runs.find(connection, row.run_id)
-    report = run.read_report() if run else {}
+    run, precision, recall = (made_of or {}).get(row.run_id) or _of_run(connection, row.run_id)
     consents = _consents(connection, row)
     counts = json.loads(row.made)["records"] if row.made else _in_run(connection, study, run)
     pins = releases.pins_of(connection, row.id)
@@ -327,8 +332,8 @@ def release_state(
             "newest": _newest_usable(connection, row, among)
             if done and not (current and not gone)
             else "",
-            "precision": quality(report.get("estimated_precision")) if told else "",
-            "recall": quality(report.get("estimated_recall")) if told else "",
+            "precision": quality(precision) if told else "",
+            "recall": quality(recall) if told else "",
             "records": _own(counts, viewer),
             "needs": [p.id for p in study.config.party if p.id not in agreed] if waits else [],
             "consents": consents,
@@ -342,6 +347,12 @@ def release_state(
             "made_at": row.finished_at if done else None,
         }
     )
+
+
+def _of_run(connection: Connection, run_id: str) -> OfRun:
+    run = runs.find(connection, run_id)
+    report = run.read_report() if run else {}
+    return run, report.get("estimated_precision"), report.get("estimated_recall")
 
 
 def _consents(connection: Connection, row: jobs.JobRow) -> dict[str, ReleaseConsent]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
@@ -46,7 +47,13 @@ def given_out(connection: Connection, study_id: str) -> list[jobs.JobRow]:
 
 def audience_of(row: jobs.JobRow) -> tuple[str, ...]:
     """Return the parties that a release is for, ascending."""
-    return tuple(sorted(json.loads(row.request)["audience"]))
+    return _audience(row.request)
+
+
+@lru_cache(maxsize=4_096)
+def _audience(request: str) -> tuple[str, ...]:
+    # A page looks at every release of its study, most of which were asked for in the same words.
+    return tuple(sorted(json.loads(request)["audience"]))
 
 
 def of_audience(
