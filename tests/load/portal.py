@@ -2,13 +2,13 @@
 How long the server takes for each page of the portal over a broker that has gone on for years:
 `python -m tests.load.portal [--database both]`, `make bench-portal`.
 
-50 studies, 500 runs, a million records, a review of 10,000 pairs, 20,000 audit entries; one run is
-of twelve parties, with all the sets that these can make. Every page that the application has is
-fetched as each role that may see it, over HTTP on loopback, one request
-after the other, so a time holds the whole way there and back; `cpu` is what the server's processor
-did for one of them, which other programs beside it hardly change. Progress on standard error; on
-standard output one line of JSON: milliseconds by page. Exit code 0 if 95 % of each page's answers
-took less than 100 ms, but for the run of twelve and what counts links; else 1.
+What is in the broker: tests.load.portal_world. Every page that the application has is fetched as
+each role that may see it, and so are the parts that a page fetches by itself and the search for
+concepts, over HTTP on loopback, one request after the other: a time holds the whole way there and
+back; `cpu` is what the server's processor did for one of them, which other programs beside it
+hardly change. Progress on standard error; on standard output one line of JSON: milliseconds by
+page. Exit code 0 if 95 % of each page's answers took less than 100 ms, else 1. Downloads are no
+pages: they are timed, and not judged.
 """
 
 from __future__ import annotations
@@ -19,41 +19,52 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
-from itertools import combinations
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
+import httpx
 import typer
 
-from broker import audit
-from broker.container import Broker
-from broker.store import bulk, reviews, runs
-from broker.store.reviews import CaseRow, DecisionRow, ReviewRow
-from broker.store.tables import link, membership, person
 from broker.web.pages import addresses
-from tests.broker_world import World, make_world, packages, running
+from tests.broker_world import make_world, running
 from tests.drill.stand import postgres
+from tests.load.portal_world import FIRST, NEXT, OF_TWELVE, UNDER_WAY, furnish, under_way
 from tests.people import Person, signed_in
-from tests.protocol.worlds import beside
-from tests.questions import question
 
 LIMIT_MS = 100
-STUDIES, RUNS, RECORDS, PAIRS, ENTRIES, QUESTIONS = 50, 500, 1_000_000, 10_000, 20_000, 40
-TWELVE, CHANGED = 12, 100_000
-OF_TWELVE = f"run-{STUDIES:016x}"
-"""The run of twelve parties: larger than what the limit is for; so are all links of a million
-records, which a page counts by itself."""
 ROLES = ("admin", "auditor", "steward:STUDY:imaging", "researcher:STUDY", "reviewer:STUDY")
-_AGREEMENTS = ("equal", "similar", "different", "missing")
+_FILE = ".jsonl"
+_HTMX = {"hx-request": "true"}
+SEARCHES = ("disease", "xanlo", "left of zy", "a", "zzqx", "99999", "00012345")
+"""A word of most names, of some, three, a letter, one of no name, an id and a code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One thing that a page's reader asks for. form: posted, else it is fetched."""
+
+    path: str
+    name: str = ""
+    form: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False
+
+    def of(self, who: Person) -> httpx.Response:
+        """Ask for it as somebody."""
+        headers = _HTMX if self.partial else {}
+        if self.form:
+            return who.client.post(self.path, data={**self.form, "csrf": who.csrf}, headers=headers)
+        return who.client.get(self.path, headers=headers)
+
+    def __str__(self) -> str:
+        return f"{self.path}{' ' if self.name else ''}{self.name}{', part' * self.partial}"
 
 
 def main(
     database: Annotated[str, typer.Option(help="sqlite, postgresql or both.")] = "both",
-    times: Annotated[int, typer.Option(help="Each page is fetched so often by each role.")] = 40,
+    times: Annotated[int, typer.Option(help="Each page is fetched so often by each role.")] = 20,
 ) -> None:
     """Measure every page."""
     named = ("sqlite", "postgresql") if database == "both" else (database,)
@@ -63,7 +74,7 @@ def main(
         f"{name} {page}": one["p95"]
         for name, pages in found.items()
         for page, one in pages.items()
-        if one["p95"] >= LIMIT_MS and not page.endswith(OF_TWELVE) and "/compare/links" not in page
+        if one["p95"] >= LIMIT_MS and not page.endswith(_FILE)
     }
     if slow:
         print(f"slower than {LIMIT_MS} ms: {slow}", file=sys.stderr)
@@ -82,6 +93,7 @@ def measure(database: str, times: int) -> dict[str, dict[str, float]]:
         worker = world.processes.pop()
         worker.terminate()
         worker.wait(60)
+        under_way(world, FIRST)
         people = {
             role.partition(":")[0]: signed_in(
                 world.home, world.url, role.partition(":")[0], role.replace("STUDY", world.study_id)
@@ -89,21 +101,21 @@ def measure(database: str, times: int) -> dict[str, dict[str, float]]:
             for role in ROLES
         }
         found = {}
-        for page in pages(names):
+        for asked in everything(names):
             for role, who in people.items():
-                if who.client.get(page).status_code == 200:
-                    one = fetch(who, page, times, server=world.processes[0].pid)
-                    found[f"{role} {page.replace(world.study_id, 'STUDY')}"] = one
-                    print(f"{database} {role} {page}: {one}", file=sys.stderr)
+                if asked.of(who).status_code == 200:
+                    one = fetch(who, asked, times, server=world.processes[0].pid)
+                    found[f"{role} {asked}".replace(world.study_id, "STUDY")] = one
+                    print(f"{database} {role} {asked}: {one}", file=sys.stderr)
         return found
 
 
-def fetch(who: Person, page: str, times: int, *, server: int) -> dict[str, float]:
-    """Fetch a page so many times; return milliseconds and the size of its answer."""
+def fetch(who: Person, asked: Asked, times: int, *, server: int) -> dict[str, float]:
+    """Ask so many times; return milliseconds and the size of its answer."""
     took, size, before = [], 0, busy(server)
     for _ in range(times):
         began = time.perf_counter()
-        size = len(who.client.get(page).content)
+        size = len(asked.of(who).content)
         took.append((time.perf_counter() - began) * 1000)
     cut = statistics.quantiles(took, n=20, method="inclusive")
     spent = (busy(server) - before) / times
@@ -121,141 +133,36 @@ def busy(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-def pages(names: dict[str, str]) -> Iterator[str]:
-    """Yield the address of every page that is fetched with GET."""
+def everything(names: Mapping[str, str]) -> Iterator[Asked]:
+    """Yield every page that is fetched, as it is and as who has much to read comes to it."""
     for method, template in addresses():
         if method == "GET" and not template.startswith(("/sign-in", "/invitation")):
             path = "/".join(names.get(part, part) for part in template.split("/"))
-            both = "/runs/compare" in path
-            yield f"{path}?a={names['{run_id}']}&b={names['other']}" if both else path
-            if template.endswith("/runs/{run_id}"):
-                yield path.replace(names["{run_id}"], names["twelve"])
-
-
-def furnish(world: World) -> dict[str, str]:
-    """Fill the broker; return what each name in an address's template stands for."""
-    for package in packages(world).values():
-        world.upload(package)
-    done = world.run()
-    assert done["state"] == "done", done["failure"]
-    studies = [world] + [beside(world, f"study-{n:02}") for n in range(1, STUDIES)]
-    admin = world.actor("admin")
-    asked = ""
-    for number in range(QUESTIONS):
-        body = question(done["run_id"], title=f"Question {number}", purpose="To measure")
-        answer = admin.post(f"{world.path}/questions", body).raise_for_status()
-        asked = answer.json()["job_id"]
-    broker = Broker.at(world.home)
-    _runs(broker, done["run_id"], [one.study_id for one in studies])
-    _records(broker, world.study_id)
-    _review(broker, world.study_id, done["run_id"])
-    with broker.database.change() as connection:
-        for number in range(ENTRIES):
-            audit.record(
-                connection,
-                actor="person/somebody",
-                action="run queued",
-                study_id=studies[number % STUDIES].study_id,
-                subject=f"run-{number:016x}",
-                detail={"seed": str(number), "software": "0.1.0"},
-            )
-    broker.database.close()
-    return {
-        "{study_id}": world.study_id,
-        "{run_id}": done["run_id"],
-        "{review_id}": done["run_id"],
-        "{question_id}": asked,
-        "{account}": "admin",
-        # That of a run in the same study, which comes next: see `_runs`.
-        "other": f"run-{0:016x}",
-        "twelve": OF_TWELVE,
-    }
-
-
-def _runs(broker: Broker, like: str, study_ids: list[str]) -> None:
-    with broker.database.change() as connection:
-        row = runs.find(connection, like)
-        assert row is not None
-        for number in range(RUNS - 1):
-            study_id = study_ids[number % len(study_ids)]
-            made = replace(
-                row,
-                id=f"run-{number:016x}",
-                study_id=study_id,
-                seed=row.seed + number + 1,
-                sequence=number + 2,
-                started_at=row.started_at - RUNS + number,
-            )
-            runs.add(connection, _of_twelve(made) if number == STUDIES else made)
-
-
-def _of_twelve(row: runs.RunRow) -> runs.RunRow:
-    """Return a run as one of twelve datasets, which have persons in all their combinations."""
-    report = json.loads(row.report or "{}")
-    names = [f"hospital-{n:02}" for n in range(1, TWELVE + 1)]
-    compared, drawn = report["comparisons"][0], np.random.default_rng(9)
-    report["records"] = report["people"] = dict.fromkeys(names, 100_000)
-    report["comparisons"] = [compared | {"parties": both} for both in combinations(names, 2)]
-    report["overlaps"] = {
-        "+".join(inside): int(drawn.integers(1, 10_000))
-        for size in range(1, TWELVE + 1)
-        for inside in combinations(names, size)
-    }
-    return replace(row, report=json.dumps(report))
-
-
-def _records(broker: Broker, study_id: str) -> None:
-    drawn = np.random.default_rng(7)
-    names = drawn.integers(0, 256, (RECORDS, 16), dtype=np.uint8)
-    half = RECORDS // 2
-    who = np.concatenate([names[:half], names[:half]])
-    uploaders = ["imaging"] * half + ["enclave"] * half
-    shared: dict[str, Any] = {"study_id": study_id, "since": 1, "until": None}
-    with broker.database.change() as connection:
-        persons = {"person_id": names[:half], "merged_into": None, "split_from": None}
-        bulk.insert(connection, person, half, shared | persons)
-        members = {"uploader": uploaders, "pseudonym": names, "person_id": who}
-        bulk.insert(connection, membership, RECORDS, shared | members)
-        how = {"tier": "keys", "model": 2}
-        # The next run took some of the links back, and found others.
-        for at, until in ((slice(CHANGED), 2), (slice(CHANGED, half), None)):
-            left, right = names[:half][at], names[half:][at]
-            ties = {"left_pseudonym": left, "right_pseudonym": right, "until": until}
-            bulk.insert(connection, link, len(left), shared | ties | how)
-        news = {"left_pseudonym": names[:CHANGED], "right_pseudonym": names[1 : CHANGED + 1]}
-        bulk.insert(connection, link, CHANGED, shared | news | how | {"since": 2})
-
-
-def _review(broker: Broker, study_id: str, run_id: str) -> None:
-    drawn = np.random.default_rng(8)
-    fields = ("first_name", "last_name", "date_of_birth", "sex")
-    cases = [
-        CaseRow(
-            run_id=run_id,
-            case_id=f"{number:032x}",
-            one="imaging",
-            other="enclave",
-            fields=json.dumps({name: str(drawn.choice(_AGREEMENTS)) for name in fields}),
-        )
-        for number in range(PAIRS)
-    ]
-    now = int(time.time())
-    with broker.database.change() as connection:
-        row = ReviewRow(
-            run_id=run_id, study_id=study_id, state=reviews.OPEN, reviewers="[]", opened_at=now
-        )
-        reviews.add(connection, row)
-        reviews.add_cases(connection, cases)
-        for number in range(0, PAIRS, 2):
-            decision = DecisionRow(
-                run_id=run_id,
-                case_id=cases[number].case_id,
-                reading=1,
-                reviewer="person/another",
-                answer="same",
-                decided_at=now,
-            )
-            reviews.add_decision(connection, decision)
+            if "/runs/compare" in path:
+                path += f"?a={FIRST}&b={NEXT}"
+            elif path.endswith("/live"):
+                path = path.replace(names["{run_id}"], UNDER_WAY)
+            yield Asked(path)
+    study = f"/studies/{names['{study_id}']}"
+    for path, name in (
+        (f"/runs/{OF_TWELVE}", "of twelve parties"),
+        (f"/runs/{OF_TWELVE}?pair=hospital-03%2Bhospital-07", "two of twelve parties"),
+        (f"/runs/{UNDER_WAY}", "under way"),
+        (f"/runs/compare?a={FIRST}&b={OF_TWELVE}", "with one of twelve parties"),
+        (f"/runs?before={FIRST}", "the last page"),
+        (f"/reviews/{NEXT}", "a closed review"),
+        ("/releases?page=20", "a later page"),
+        ("/releases/affected?page=20", "a later page"),
+        ("/questions?page=3", "a later page"),
+    ):
+        yield Asked(study + path, name)
+    for path in ("/admin/people?page=5", "/admin/people?find=person-1", "/audit?action=run+queued"):
+        yield Asked(path)
+    yield Asked(f"{study}/runs/compare/links?a={FIRST}&b={NEXT}", "", {}, partial=True)
+    for words in SEARCHES:
+        form = {"act": "find-concept-0", "title": "Lungs", "concept-0-find": words}
+        for partial in (True, False):
+            yield Asked(f"{study}/questions/new", f"search: {words}", form, partial=partial)
 
 
 if __name__ == "__main__":
