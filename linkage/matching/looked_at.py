@@ -55,7 +55,8 @@ def replaced(pairs: Pairs, looked: LookedAt | None) -> Pairs:
     """
     Return the pairs with the weights of the look where it has one, in order of left, right row.
 
-    A pair that was no candidate is one from now on.
+    Where the look says no_more, the smaller of both weights counts. A pair that was no candidate is
+    one from now on.
     """
     if looked is None or not len(looked.left):
         return pairs
