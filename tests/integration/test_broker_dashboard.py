@@ -5,6 +5,7 @@ scrapes. Skipped where it is not installed (Debian: `apt-get install prometheus`
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ SILENT = ("linkage_runs_in_stage", "linkage_run_stage_age_seconds", "linkage_fai
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prometheus that has scraped a broker five times."""
+    """The address of a Prometheus that has scraped a broker before and after a run."""
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     with monitored(tmp_path_factory.mktemp("monitored")) as made:
         config = folder / "prometheus.yml"
@@ -50,7 +51,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_for(lambda: scrapes(url) >= 5, 60)
+            wait_for(lambda: scrapes(url) >= 2, 60)
+            # What is shown by its rise has to rise while somebody looks.
+            done = made.world.run(precision=0.9)  # the same again would be the same run
+            assert done["state"] == "done", done["failure"]
+            before = scrapes(url)
+            wait_for(lambda: scrapes(url) >= before + 2, 60)
             yield url
         finally:
             process.terminate()
@@ -60,7 +66,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def configuration(ports: dict[str, int]) -> str:
     """As docs/operations.md has it, but for how often."""
     return (
-        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+        "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n"
         f"rule_files: [{ALERTS_FILE}]\n"
         "scrape_configs:\n"
         f"  - job_name: linkage-broker\n"
@@ -81,7 +87,7 @@ def asked(url: str, query: str) -> list[dict[str, Any]]:
 def scrapes(url: str) -> int:
     """How often both processes were scraped, at the least; 0 while nobody answers."""
     try:
-        found = asked(url, 'count_over_time(up{job=~"linkage-.*"}[1m])')
+        found = asked(url, 'sum_over_time(up{job=~"linkage-.*"}[1h])')
     except (httpx.HTTPError, ValueError):
         return 0
     return min((int(one["value"][1]) for one in found), default=0) if len(found) == 2 else 0
@@ -91,8 +97,8 @@ def scrapes(url: str) -> int:
 def test_a_query_of_the_dashboard_gives_numbers(prometheus: str, query: str) -> None:
     found = asked(prometheus, query)
     if not any(name in query for name in SILENT):
-        assert found, query
-        assert all(float(one["value"][1]) == float(one["value"][1]) for one in found), "NaN"
+        # Of an address or a step that nobody asked for of late there is no time: NaN.
+        assert any(not math.isnan(float(one["value"][1])) for one in found), query
 
 
 def test_the_alerts_are_sound_and_silent(prometheus: str, tmp_path: Path) -> None:
