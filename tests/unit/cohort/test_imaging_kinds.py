@@ -124,6 +124,22 @@ HUB = {
 }
 
 
+def test_the_hub_s_own_names_and_templates(tmp_path: Path) -> None:
+    nodes = {
+        "subject": "*type\t*submitter_id\tPatientID\nsubject\tsub-1\tLUNG-1\n",
+        "imaging_study": "*type\t*submitter_id\t*subjects.submitter_id\tStudyInstanceUID\t"
+        "loinc_system\nimaging_study\tst-1\tsub-1\t1.2\tChest\n",
+        "imaging_series": "*type\t*submitter_id\timaging_studies.submitter_id\tSeriesInstanceUID\t"
+        "Modality\tContrast\tContrastBolusAgent\n"
+        "imaging_series\tse-1\tst-1\t1.2.1\tCT\tyes\t\n",
+    }
+    for name, content in nodes.items():
+        (tmp_path / f"{name}-template.tsv").write_text(content, encoding="utf-8")
+    asked = ImagingCriteria.model_validate({"contrast": True, "anatomic_site": "chest"})
+    answer = evaluate(ImagingConfig(kind="hub", path=tmp_path), asked)
+    assert answer.record_ids == ("LUNG-1",)
+
+
 def test_hub_exports(tmp_path: Path) -> None:
     for name, content in HUB.items():
         (tmp_path / f"{name}.tsv").write_text(content, encoding="utf-8")
@@ -137,5 +153,7 @@ def test_hub_exports(tmp_path: Path) -> None:
     assert other["series"]["object_id"].to_pylist() == [None]
     assert other["series"]["study_description"].to_pylist() == [None], "it held the PatientID"
     assert other["files"]["object_id"].to_pylist() == ["dg.HUB/2", "dg.HUB/3"]
+    with pytest.raises(SourceRefused, match="no column for 'kvp'"):
+        evaluate(config, ImagingCriteria.model_validate({"kvp": {"min": 100}}))
     two = ImagingConfig(kind="hub", path=tmp_path, record_id=("datasets.submitter_id", "PatientID"))
     assert evaluate(two, ImagingCriteria(modality=["MR"])).record_ids == ("ds-lung/LUNG-2",)
