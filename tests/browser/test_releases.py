@@ -186,6 +186,11 @@ def test_the_admin_cancels_a_release_that_waits_by_its_name(
     log = world.actor("admin").get("/v1/audit", limit=1000).json()
     ended = [e["actor"] for e in log if e["action"] == "release cancelled"]
     assert ended[-1] == f"person/{admin.name}"
+    # A steward whose page is older than that is told so at once.
+    late = {"csrf": steward.csrf, "terms": release.terms.hash, "decision": "approve"}
+    told = steward.client.post(f"{AT}/{release.release_id}/decision", data=late)
+    assert (told.status_code, "nothing is decided any more" in told.text) == (409, True)
+    assert "Back to the page" in told.text
 
 
 def test_who_is_no_steward_of_a_party_decides_nothing(world: World) -> None:

@@ -1,7 +1,7 @@
 // A session may end under somebody who types. What was typed stays: that person signs in in another
 // tab, and goes on here. For pages with forms that take long to fill in.
 const told = document.getElementById("told");
-const person = document.querySelector(".me a").textContent.trim();
+export const person = document.querySelector(".me a").textContent.trim();
 let over = false;
 
 // Is there something in a field that its page did not come with? All of a form to keep counts: it

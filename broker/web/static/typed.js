@@ -1,8 +1,8 @@
 // A page that renews itself loads anew where its forms change. Not under somebody who types: then it
 // says that it has changed, and what was typed is there again after loading. It stays in this tab.
-import { typed } from "./session.js";
+import { person, typed } from "./session.js";
 
-const KEPT = `typed:${window.location.pathname}`;
+const KEPT = `typed:${person}:${window.location.pathname}`; // nobody else gets it who signs in here
 const told = document.getElementById("changed");
 
 // Loads the page anew. A name that confirms something is typed anew, too.
