@@ -134,7 +134,8 @@ class Proposals:
     def asks(self, grant: Grant) -> list[ProposalState]:
         """Return the newest asks of which no question came yet, as `all`; newest first."""
         caller, study_id = grant.caller, grant.study.id
-        stewards = [r.party for r in caller.roles if (r.kind, r.study_id) == ("steward", study_id)]
+        mine = [one for one in caller.roles if (one.kind, one.study_id) == ("steward", study_id)]
+        stewards = [one.party or "" for one in mine]
         parties = None if grant.is_admin else stewards if caller.person else [caller.name]
         with self.database.read() as connection:
             rows = proposals.asks(
