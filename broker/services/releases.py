@@ -12,7 +12,7 @@ import datetime as dt
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -25,6 +25,7 @@ from broker.registered import RegisteredStudy
 from broker.services import uses
 from broker.services.affected import affected
 from broker.services.once import made_before, remember
+from broker.services.release_facts import Facts
 from broker.store import jobs, overviews, releases, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.errors import Conflict, NotAllowed, NotFound
@@ -41,7 +42,6 @@ from linkage.storage_messages import AffectedState
 T = TypeVar("T")
 WAITING, DENIED = "waiting", "denied"
 Among = Sequence[jobs.JobRow] | None
-OfRun = tuple[runs.RunRow | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,10 @@ class Releases:
             known = [row.id for row in light if _concerns(row, grant)]
             wanted = known[(number - 1) * size : number * size]
             rows = [existing(connection, grant, release_id) for release_id in wanted]
-            made_of = {one: _of_run(connection, one) for one in {row.run_id for row in rows}}
-            shown = [release_state(connection, row, grant, light, made_of) for row in rows]
+            audiences = {terms_of(grant.study, row).audience for row in rows}
+            newest = [_newest(connection, grant.study.id, one, light) for one in audiences]
+            facts = Facts.of(connection, rows, newest)
+            shown = [release_state(connection, row, grant, light, facts) for row in rows]
         return shown, len(known)
 
     def one(self, grant: Grant, release_id: str) -> ReleaseState:
@@ -302,21 +304,20 @@ def release_state(
     row: jobs.JobRow,
     grant: Grant,
     among: Among = None,
-    made_of: Mapping[str, OfRun] | None = None,
+    facts: Facts | None = None,
 ) -> ReleaseState:
     """
     Return a release as the caller may see it: counts and pins of its own, unless an admin. among,
-    made_of: all releases of the study, and runs by id, where they are read already.
+    facts: all releases of the study, and what those of a page have, where they are read already.
     """
     study, viewer = grant.study, None if grant.is_admin else grant.viewer
     terms, done = terms_of(study, row), row.state == "done"
-    every = releases.of_audience(connection, row.study_id, terms.audience, among) if done else []
-    current = done and every[-1].id == row.id
-    gone = releases.affected_of(connection, row.id)
-    run, precision, recall = (made_of or {}).get(row.run_id) or _of_run(connection, row.run_id)
+    newest = _newest(connection, row.study_id, terms.audience, among) if done else row.id
+    facts = facts or Facts.of(connection, [row], [newest])
+    gone = facts.gone.get(row.id, {})
+    run, precision, recall = facts.made[row.run_id]
     consents = _consents(connection, row)
     counts = json.loads(row.made)["records"] if row.made else _in_run(connection, study, run)
-    pins = releases.pins_of(connection, row.id)
     waits = row.state == WAITING
     agreed = {party for party, one in consents.items() if one.decision == "approve"}
     # Even a class depends on who matched; only the enclave may know anything of that.
@@ -328,20 +329,18 @@ def release_state(
             "terms": terms,
             "state": row.state,
             "number": row.number,
-            "current": current,
-            "newest": _newest_usable(connection, row, among)
-            if done and not (current and not gone)
-            else "",
+            "current": done and newest == row.id,
+            "newest": "" if newest == row.id or newest in facts.gone else newest,
             "precision": quality(precision) if told else "",
             "recall": quality(recall) if told else "",
             "records": _own(counts, viewer),
             "needs": [p.id for p in study.config.party if p.id not in agreed] if waits else [],
             "consents": consents,
-            "checking": done and _checking(connection, row),
+            "checking": done and row.checked != facts.mark,
             "affected": bool(gone),
             "withdrawn": _own({party: n for party, (n, _) in gone.items()}, viewer),
             "withdrawn_since": _own({party: at for party, (_, at) in gone.items()}, viewer),
-            "pins": _own(pins, viewer),
+            "pins": _own(facts.pins.get(row.id, {}), viewer),
             "failure": row.failure,
             "asked_at": row.asked_at,
             "made_at": row.finished_at if done else None,
@@ -349,10 +348,10 @@ def release_state(
     )
 
 
-def _of_run(connection: Connection, run_id: str) -> OfRun:
-    run = runs.find(connection, run_id)
-    report = run.read_report() if run else {}
-    return run, report.get("estimated_precision"), report.get("estimated_recall")
+def _newest(connection: Connection, study_id: str, audience: tuple[str, ...], among: Among) -> str:
+    """Return the newest release to exactly these parties, "" where none was made."""
+    every = releases.of_audience(connection, study_id, audience, among)
+    return every[-1].id if every else ""
 
 
 def _consents(connection: Connection, row: jobs.JobRow) -> dict[str, ReleaseConsent]:
@@ -389,10 +388,9 @@ def _same_under_way(connection: Connection, row: jobs.JobRow) -> jobs.JobRow | N
     )
 
 
-def _newest_usable(connection: Connection, row: jobs.JobRow, among: Among = None) -> str:
+def _newest_usable(connection: Connection, row: jobs.JobRow) -> str:
     """Return the newest release to the same audience, "" where it is this one or affected too."""
-    every = releases.of_audience(connection, row.study_id, releases.audience_of(row), among)
-    newest = every[-1].id if every else row.id
+    newest = _newest(connection, row.study_id, releases.audience_of(row), None)
     return "" if newest == row.id or releases.affected_of(connection, newest) else newest
 
 
