@@ -232,7 +232,8 @@ def next_epoch(sites: Sites) -> None:
     text = TWO_PARTIES.replace('title = "A small study"', 'title = "A small study"\nepoch = 2')
     changed: dict[str, Any] = {"rehearsal": False, "text": text, "identities": world.identities}
     world.signed, _ = sign_for(world.home.public(), world.study_id, **changed)
-    world.actor("admin").post("/v1/studies", world.signed).raise_for_status()
+    admin, known = world.actor("admin"), {"custodian_fingerprint": sites.custodian}
+    admin.post("/v1/studies", world.signed, **known).raise_for_status()
     world.confirm()
     for party in ("imaging", "enclave"):
         place = sites.folder / party / "private" / "signed-study.json"
