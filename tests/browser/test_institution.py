@@ -94,7 +94,6 @@ def test_an_admin_of_an_institution_proves_by_coming_from_there_anew(
             expect(page.get_by_role("alert")).to_contain_text("begun in the last five minutes")
             assert broker_suspended(made) == []
 
-            page.get_by_text("Suspend imaging…").click()
             form.get_by_role("link", name="sign in there again").click()
             expect(page.get_by_role("heading", name="Studies", level=1)).to_be_visible()
             seen.go(f"/studies/{made.study_id}/keys")
