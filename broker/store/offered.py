@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select
 
 from broker.store import bulk, offered_words
+from broker.store.among import among
 from broker.store.tables import offered_concept, offered_list
 
 _AT_ONCE = 1_000
@@ -128,7 +129,8 @@ def with_words(
     for start in range(0, len(rest), _AT_ONCE):
         if len(found) == most:
             break
-        found += read(c.position.in_(rest[start : start + _AT_ONCE]), most - len(found))
+        some = among(connection, c.position, rest[start : start + _AT_ONCE])
+        found += read(some, most - len(found))
     return found
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, select
 
 from broker.store import bulk
+from broker.store.among import among
 from broker.store.tables import offered_vocabulary, offered_word
 from linkage.offered import MOST_CONCEPTS
 
@@ -152,7 +153,7 @@ def _places(
                 w.study_id == study_id,
                 w.party == party,
                 w.domain == domain,
-                w.line.in_(lines.tolist()),
+                among(connection, w.line, lines.tolist()),
             )
             positions = b"".join(connection.execute(wanted).scalars())
             holds[np.frombuffer(positions, _NUMBER)] = True
