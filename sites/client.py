@@ -46,7 +46,7 @@ from linkage.messages import (
     StudyState,
     Token,
 )
-from linkage.offered import ConceptsFound, OfferTaken, OfferWithdrawal
+from linkage.offered import ConceptsFound, OfferedHead, OfferTaken, OfferWithdrawal
 from linkage.proposal_messages import ProposalSaid, ProposalState
 from linkage.question_messages import Remark, RemarkState
 from linkage.release_messages import ReleaseConsent, ReleasePin, ReleaseState
@@ -264,6 +264,10 @@ class BrokerClient:
         """Send the caller's next opt-out list; it replaces those before."""
         path = f"/v1/studies/{study}/opt-outs/{number}"
         return self._read(OptOutState, self._send("PUT", path, content=sealed))
+
+    def offers(self, study: str) -> list[OfferedHead]:
+        """Return the heads of the lists of what questions may name, by party."""
+        return self._read(list[OfferedHead], self._send("GET", f"/v1/studies/{study}/offered"))
 
     def offer(self, study: str, body: bytes) -> OfferTaken:
         """Send the party's list of what questions may name; it replaces the one before."""

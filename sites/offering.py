@@ -1,6 +1,7 @@
 """
 Offering what questions may name: the list that this site makes of its own data, signs and sends.
 
+    require_remembered(session)     the private folder knows of the list that the broker has
     offer = prepare(session)        counts, or the list of before where that is younger than a month
     send(session, offer)            the newest list replaces those before; withdraw(session)
 
@@ -18,7 +19,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from linkage.errors import SiteRefused
+from linkage.errors import Conflict, SiteRefused
 from linkage.offered import (
     ImagingField,
     Offered,
@@ -63,8 +64,7 @@ class Offer:
     @property
     def next_day(self) -> str:
         """From when another list can be made, UTC."""
-        then = dt.datetime.fromtimestamp(self.made_at + PERIOD_DAYS * _DAY_S, dt.UTC)
-        return then.date().isoformat()
+        return _day(self.made_at + PERIOD_DAYS * _DAY_S)
 
     def rows(self) -> dict[str, object]:
         """Return what a person reads of it."""
@@ -95,6 +95,34 @@ class Offer:
             "concepts": [one.model_dump(mode="json", exclude={"version"}) for one in self.concepts],
             "values": self.values,
         }
+
+
+def require_remembered(session: Session, *, now: float | None = None) -> None:
+    """
+    Refuse to go on where a private folder was put back that does not know of this month's list: a
+    new one would be drawn, and two drawn within PERIOD_DAYS tell whose records came between.
+
+    Raises NotAllowed at a contributor, Conflict.
+    """
+    session.require_commons()
+    at = int(time.time() if now is None else now)
+    there = max(
+        (one.head.made_at for one in session.broker.offers(session.study_id)
+         if one.head.party == session.party),
+        default=0,
+    )  # fmt: skip
+    known = json.loads(session.vault.kept(_NAME) or b"{}").get("made_at", 0)
+    if known < there and at < (ends := there + PERIOD_DAYS * _DAY_S):
+        raise Conflict(
+            f"the broker has this party's list of {_day(there)}, which this private folder does not"
+            " know of: it was put back from a backup, or another folder sent the list",
+            hint=f"leave the list as it is, take it back by --withdraw, or send a new one from"
+            f" {_day(ends)} on; earlier, the two would tell whose records came between",
+        )
+
+
+def _day(at: int) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()
 
 
 def prepare(session: Session, *, now: float | None = None, keep: bool = True) -> Offer:

@@ -31,10 +31,12 @@ def offer_concepts(
     if take_back:
         _withdraw(site, dry_run=dry_run, as_json=as_json)
         return
-    from sites.offering import DISCLOSES, prepare, send
+    from sites.offering import DISCLOSES, prepare, require_remembered, send
     from sites.session import session_of
 
     with session_of(site) as session:
+        if out_file is None:
+            require_remembered(session)
         offer = prepare(session, keep=not dry_run and out_file is None)
         rows, data = offer.rows(), offer.to_json()
         if out_file is not None and not dry_run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sites.cohort.ledger import _read
 from sites.count_ledger import ledger_of
 from sites.enclave import enter
 from sites.forgotten import accept, accepted_now
+from sites.offering import PERIOD_DAYS, require_remembered
 from sites.questions import decide
 from sites.session import Session
 from sites.sharing import preview, read_report, share
@@ -78,22 +80,23 @@ def counted(sites: Sites, number: int, clinical: str = ALL) -> str:
     return question
 
 
-def backed_up(sites: Sites) -> Path:
-    copy = sites.folder / "enclave" / "backup"
+def backed_up(sites: Sites, party: str = "enclave") -> Path:
+    copy = sites.folder / party / "backup"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(sites.folder / "enclave" / "private", copy)
+    shutil.copytree(sites.folder / party / "private", copy)
     return copy
 
 
-def restore(sites: Sites, copy: Path) -> None:
-    private = sites.folder / "enclave" / "private"
+def restore(copy: Path) -> None:
+    """Put a party's private folder back to this copy of it."""
+    private = copy.parent / "private"
     shutil.rmtree(private)
     shutil.copytree(copy, private)
 
 
-def run(sites: Sites, *words: str, ok: bool = True) -> str:
-    """Run linkage-site at the enclave; return what it printed."""
-    command = [program("linkage-site"), *words, "--site", str(sites.site_file("enclave"))]
+def run(sites: Sites, *words: str, ok: bool = True, party: str = "enclave") -> str:
+    """Run linkage-site at a party; return what it printed."""
+    command = [program("linkage-site"), *words, "--site", str(sites.site_file(party))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == ok, done.stderr
     return done.stdout + done.stderr
@@ -116,7 +119,7 @@ def test_what_was_answered_since_the_backup_is_charged_again(sites: Sites) -> No
         answers = [one.answer for one in ledger_of(session).entries()]
     assert list(before) == [first, second]
     assert min(units for _, units in before.values()) > 0
-    restore(sites, copy)
+    restore(copy)
     third = asked(sites, 3)
     # By hand, so that nothing but this question is asked for.
     told = json.loads(run(sites, "counts", third, "--json"))
@@ -137,7 +140,7 @@ def test_nothing_new_is_counted_while_an_answer_is_lost(sites: Sites) -> None:
     with sites.session("enclave") as session:
         decide(session, lost, "deny")
         kept = charges(session)
-    restore(sites, copy)
+    restore(copy)
     new = asked(sites, 5)
     (event,) = [one for one in sites.look("enclave") if one.subject == new]
     assert (event.state, type(event.fault)) == ("failed", Conflict)
@@ -161,7 +164,7 @@ def test_nothing_new_is_counted_while_an_answer_is_lost(sites: Sites) -> None:
         with pytest.raises(NotFound, match="every answer that left is in the ledger"):
             accept(session, enter)
     # That copy again: the acceptance is forgotten, too, and what can be is entered on the way.
-    restore(sites, copy)
+    restore(copy)
     with sites.session("enclave") as session:
         assert [one.subject for one in accept(session, enter)] == [lost]
         assert new in charges(session)
@@ -187,7 +190,7 @@ def test_a_shared_report_that_was_forgotten_is_entered_by_sharing_again(sites: S
     with sites.session("enclave") as session:
         shared = share(session, question)
         before = charges(session)
-    restore(sites, copy)
+    restore(copy)
     new = asked(sites, 8)
     said = run(sites, "counts", new, ok=False)
     assert shared.delivery_id in said
@@ -238,3 +241,22 @@ def next_epoch(sites: Sites) -> None:
     for party in ("imaging", "enclave"):
         place = sites.folder / party / "private" / "signed-study.json"
         place.write_text(world.signed.model_dump_json())
+
+
+def test_a_list_that_was_forgotten_is_not_drawn_again_within_its_month(sites: Sites) -> None:
+    def offer(*words: str, ok: bool = True) -> str:
+        return run(sites, "offer-concepts", *words, ok=ok, party="imaging")
+
+    copy = backed_up(sites, "imaging")
+    offer()
+    assert "as before" in offer()
+    restore(copy)
+    for words in (["--dry-run"], []):
+        told = offer(*words, ok=False)
+        assert "does not know of" in told
+        assert "--withdraw" in told
+    with sites.session("imaging") as session:
+        require_remembered(session, now=time.time() + (PERIOD_DAYS + 1) * 86_400)
+        assert session.vault.kept("offered") is None
+    offer("--withdraw")
+    assert "Offered to the researchers" in offer()
