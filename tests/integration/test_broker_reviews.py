@@ -279,7 +279,8 @@ def closing(world: World, run_id: str) -> None:
         assert answer["state"] == "closing"
     world.work()
     at = f"{world.path}/reviews/{run_id}"
-    wait_for(lambda: world.actor("admin").get(at).json()["state"] == "closed", 90)
+    admin = world.actor("admin")
+    wait_for(lambda: admin.get(at).json()["state"] == "closed", 90)
     assert world.actor("admin").post(path).json()["state"] == "closed"
     said = rows(world, "SELECT count(*) FROM audit WHERE entry LIKE '%\"review closed\"%'")
     assert said[0][0] == 1
@@ -306,12 +307,14 @@ def test_reviewers_with_accounts_and_without_a_right(
     wait_for(waits(world, made), 300)
     answer_all(list(everyone(world, held).values()), made)
     at = f"{world.path}/runs/{made}"
-    wait_for(lambda: world.actor("admin").get(at).json()["state"] == "done", 300)
+    admin = world.actor("admin")
+    wait_for(lambda: admin.get(at).json()["state"] == "done", 300)
     reviews = f"{world.path}/reviews"
     assert problem(world.actor("imaging").post(reviews, ReviewRequest()))[0] == 403
     assert world.actor("admin").post(reviews, ReviewRequest()).status_code == 202
     mine = f"{reviews}/{made}"
-    wait_for(lambda: world.actor("admin").get(mine).json()["state"] == "open", 90)
+    admin = world.actor("admin")
+    wait_for(lambda: admin.get(mine).json()["state"] == "open", 90)
     assert problem(world.actor("admin").get(f"{mine}/next"))[0] == 403
     reviewer = signed_in(world.home, world.url, "rita", f"reviewer:{world.study_id}")
     stranger = signed_in(world.home, world.url, "otto", f"researcher:{world.study_id}")
