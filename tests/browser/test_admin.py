@@ -251,8 +251,8 @@ def test_the_broker_says_how_it_does_and_what_it_will_delete(
         broker.lifecycle.destroy("console", world.study_id, confirm=world.study_id)
         broker.database.close()
         at = f"{world.path}/destruction"
-        admin = world.actor("admin")
-        wait_for(lambda: admin.get(at).status_code == 200, 60)
+        caller = world.actor("admin")
+        wait_for(lambda: caller.get(at).status_code == 200, 60)
         page = seen.go("/admin/retention")
         expect(page.get_by_role("link", name="Download the certificate of")).to_be_visible()
         seen.look("admin-retention")
