@@ -230,8 +230,8 @@ def test_the_next_run_counts_what_was_decided(
     assert known["pairs"] == figures["evidence"]["same"] + figures["evidence"]["different"]
     assert known["unknown_records"] == 0
     assert again["report"]["links"].get("reviewed", 0) > 0
-    # These reviewers err once in ten to twenty, and a second look leaves them little to mend: of some
-    # 340 links a few more may be wrong afterwards, with keys that are drawn anew in each test.
+    # These reviewers err once in ten to twenty, and a second look leaves them little to mend: of
+    # some 340 links a few more may be wrong afterwards, with keys that are drawn anew each time.
     assert quality(world, person_of) > before - 0.02
     same = admin.post(f"{world.path}/runs", RunRequest()).json()["run_id"]
     assert same == again["run_id"], "the same datasets and reviews are the same run"
