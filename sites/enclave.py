@@ -67,7 +67,7 @@ def count(session: Session, question_id: str) -> Counts:
     require_shown(question)
     require_terms(session, question.use)
     require_usable(question)
-    _clinical(session, question)
+    _clinical(session, question)  # before anything is entered on its account
     require_remembered(session, question_id, enter)
     counts = enter(session, question)
     send_counts(session, question, counts.to_json())
