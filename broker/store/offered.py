@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, tuple_
 
 from broker.store import bulk, offered_words
 from broker.store.among import among
@@ -37,7 +37,7 @@ class ListRow:
     head: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ConceptRow:
     """
     A concept of a list. position: from 0, the shortest names first. folded, code_folded: name and
@@ -116,8 +116,7 @@ def with_words(
         wanted = wanted.where(c.folded.contains(word, autoescape=True))
 
     def read(which: ColumnElement[bool], most: int) -> list[ConceptRow]:
-        some = wanted.where(which).order_by(c.position).limit(most)
-        return [ConceptRow(**row) for row in connection.execute(some).mappings()]
+        return _rows(connection, wanted.where(which).order_by(c.position).limit(most))
 
     found = read(c.position < offered_words.HEAD, most)
     if len(found) == most:
@@ -142,18 +141,28 @@ def exactly(
     in `with_words`; None for units too.
     """
     c = offered_concept.c
-    asked: list[ColumnElement[bool]] = [c.concept_id.in_(ids)] if ids else []
-    if code:
-        asked.append(c.code_folded == code)
-    wanted = _of(study_id, domain).where(or_(*asked)).order_by(c.party, c.position)
-    return [ConceptRow(**row) for row in connection.execute(wanted).mappings()] if asked else []
+    found: dict[tuple[str, int], ConceptRow] = {}
+    # Places, by one index each, and their rows; the few that fit are sorted here. Asked for ids and
+    # codes at once, for an order or for whole rows, SQLite reads all lists from end to end.
+    for asked in ([c.concept_id.in_(ids)] if ids else []) + ([c.code_folded == code] * bool(code)):
+        places = select(c.party, c.position).where(c.study_id == study_id, asked)
+        fitting = _of(study_id, None).where(tuple_(c.party, c.position).in_(places))
+        found |= {(row.party, row.position): row for row in _rows(connection, fitting)}
+    return [row for _, row in sorted(found.items()) if _is_of(row, domain)]
 
 
 def of_domain(connection: Connection, study_id: str, *, domain: str, most: int) -> list[ConceptRow]:
     """Return concepts of a domain that any party offers, the shortest names first."""
     c = offered_concept.c
-    wanted = _of(study_id, domain).order_by(c.position, c.party).limit(most)
-    return [ConceptRow(**row) for row in connection.execute(wanted).mappings()]
+    return _rows(connection, _of(study_id, domain).order_by(c.position, c.party).limit(most))
+
+
+def _rows(connection: Connection, wanted: Select[Any]) -> list[ConceptRow]:
+    return [ConceptRow(*row) for row in connection.execute(wanted)]
+
+
+def _is_of(row: ConceptRow, domain: str | None) -> bool:
+    return domain is None or (row.domain == domain if domain else row.domain != "unit")
 
 
 def _of(study_id: str, domain: str | None) -> Select[Any]:

@@ -44,7 +44,9 @@ offered_concept = Table(
     Column("standard", String(1), nullable=False),
     Index("ix_offered_concept_id", "study_id", "concept_id"),
     Index("ix_offered_concept_code", "study_id", "code_folded"),
-    Index("ix_offered_concept_domain", "study_id", "domain"),
+    # With the place: PostgreSQL plans a list's first search before it has counted anything, and by
+    # the kind of record alone it would read a third of the list.
+    Index("ix_offered_concept_place", "study_id", "domain", "position", "party"),
     # A search reads a list from its beginning: on SQLite its rows lie in that order.
     sqlite_with_rowid=False,
 )
