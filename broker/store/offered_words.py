@@ -22,7 +22,7 @@ from sqlalchemy import Connection, select
 
 from broker.store import bulk
 from broker.store.among import among
-from broker.store.tables import offered_vocabulary, offered_word
+from broker.store.tables import offered_concept, offered_vocabulary, offered_word
 from linkage.offered import MOST_CONCEPTS
 
 HEAD = 5_000
@@ -100,6 +100,7 @@ def put(connection: Connection, study_id: str, party: str, concepts: Sequence[Na
             "positions": [np.array(each, _NUMBER).tobytes() for each in places.values()],
         }
         bulk.insert(connection, offered_word, len(places), of_domain | columns)
+    bulk.count(connection, offered_concept, offered_vocabulary, offered_word)
 
 
 def fitting(

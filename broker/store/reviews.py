@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from sqlalchemy import case as case_when
 
+from broker.store import bulk
 from broker.store.runs import REVIEW_CASES, REVIEW_DECISIONS
 from broker.store.tables import (
     intermediate,
@@ -119,6 +120,7 @@ def add_cases(connection: Connection, rows: Sequence[CaseRow]) -> None:
         connection.execute(
             review_case.insert(), [{name: getattr(row, name) for name in names} for row in rows]
         )
+        bulk.count(connection, review_case)
 
 
 def case(connection: Connection, run_id: str, case_id: str) -> CaseRow | None:
