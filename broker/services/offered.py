@@ -166,7 +166,9 @@ class OfferedLists:
                 )
                 named += rows
                 cut = cut or len(rows) == MOST_FOUND
-        ordered = _together([*exact, *sorted(named, key=lambda row: _rank(row, words))])
+        begins = [re.compile(rf"(?:^|[^\w]){re.escape(word)}") for word in words]
+        named.sort(key=lambda row: _rank(row, " ".join(words), begins))
+        ordered = _together([*exact, *named])
         start = (asked.page - 1) * PAGE
         return ConceptsFound(
             page=asked.page,
@@ -262,14 +264,15 @@ def _ids(words: list[str]) -> list[int]:
     return [int(one) for one in numbers] if whole else []
 
 
-def _rank(row: ConceptRow, words: list[str]) -> tuple[int, bool, int, str]:
+def _rank(
+    row: ConceptRow, phrase: str, begins: Sequence[re.Pattern[str]]
+) -> tuple[int, bool, int, str]:
     """The name itself, what begins with it, what has words that begin so; then the rest."""
-    phrase = " ".join(words)
     if row.folded == phrase:
         rank = 0
     elif row.folded.startswith(phrase):
         rank = 1
-    elif all(re.search(rf"(?:^|[^\w]){re.escape(word)}", row.folded) for word in words):
+    elif all(one.search(row.folded) for one in begins):
         rank = 2
     else:
         rank = 3
