@@ -19,10 +19,15 @@ def clkhash(
     secret_file: Annotated[Path, typer.Option(help="File with the secret, yours alone to read.")],
     out: Annotated[Path, typer.Option(help="The CLK file to write (JSON).")],
     accept_graph_matching_risk: Annotated[
-        bool, typer.Option(help="You know that such CLKs can be undone without the secret.")
+        bool,
+        typer.Option(
+            "--accept-graph-matching-risk",
+            help="You know that such CLKs can be undone without the secret.",
+        ),
     ] = False,
     accept_weaknesses: Annotated[
-        bool, typer.Option(help="Encode even by a schema that the lint refuses.")
+        bool,
+        typer.Option("--accept-weaknesses", help="Encode even by a schema that the lint refuses."),
     ] = False,
     dry_run: DryRun = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

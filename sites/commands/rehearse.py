@@ -10,7 +10,7 @@ import typer
 from sites.terminal import DryRun, Steps, show, told, would
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Keep = Annotated[bool, typer.Option(help="Keep keys, packages and the broker's folder.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep keys, packages and the broker's folder.")]
 DatabaseFile = Annotated[
     Path | None, typer.Option(help="File with a PostgreSQL URL for the broker; default: SQLite.")
 ]
