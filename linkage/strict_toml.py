@@ -91,7 +91,8 @@ def load(
 def text_of(path: Path, error: type[ConfigRefused]) -> str:
     """Return the text of a file; raises `error` where it is not there or is no UTF-8 text."""
     try:
-        return path.read_text(encoding="utf-8")
+        # Windows' editors put a mark before the text, which TOML does not know.
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise error(
             file=str(path), line=0, key="", rule="there is no such file", hint="check the path"

@@ -19,6 +19,7 @@ from linkage.messages import BROKER, CUSTODIAN, STUDY_KEY
 from linkage.schema import schema_hash
 from linkage.sealing import Context, Identity, PublicIdentity, seal, unseal
 from linkage.signed_study import SignedStudy, require_same_encodings, sign_study
+from linkage.strict_toml import text_of
 from linkage.study import load_study
 
 
@@ -85,7 +86,7 @@ def sign(
             hint="leave its public identity out",
         )
     return sign_study(
-        study_file.read_text(encoding="utf-8"),
+        text_of(study_file, StudyRefused),
         pins,
         schema_hash=schema_hash(study),
         key_check=key.key_check(study),
@@ -176,6 +177,17 @@ def require_new(path: Path) -> None:
         )
     if path.parent.exists() and not path.parent.is_dir():
         raise KeyRefused(f"{path.parent} is no folder", hint="choose another path")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of a ceremony, and its folder: whole, or not at all where the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f".{path.name}.making")
+    try:
+        making.write_text(text, encoding="utf-8")
+        making.replace(path)
+    finally:
+        making.unlink(missing_ok=True)
 
 
 def check_rotation(before: SignedStudy, after: SignedStudy, key: StudyKey) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from linkage.strict_toml import Fault
 from linkage.study import identifier
 from sites import custody
 from sites.terminal import DryRun, show, told, would
+
+if TYPE_CHECKING:
+    from sites.vault import Vault
 
 app = typer.Typer(no_args_is_help=True, help="Identities and study keys.")
 
@@ -35,41 +38,53 @@ def identity(
         str, typer.Option(help="Your party or contributor id in the study, or 'custodian'.")
     ],
     keyring: Annotated[
-        bool, typer.Option(help='Into the system keyring, for keys = "keyring" in the site file.')
+        bool,
+        typer.Option(
+            "--keyring", help='Into the system keyring, for keys = "keyring" in the site file.'
+        ),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make this actor's own keys, once. Send only the public file to the custodian."""
-    from sites.vault import Vault
+    from sites.vault import IDENTITY, Vault
 
     _name(name)
     vault = Vault(folder, "keyring" if keyring else "file")
     public = folder / f"{name}.public.json"
     if name == CUSTODIAN:
         roles.require_no_broker(folder)
+    before = None if public.exists() else _made_before(name, folder, vault)
+    if before is not None:
+        pass  # only the public file is missing: a full disk, or somebody moved it
+    elif name == CUSTODIAN:
         custody.require_new(folder / roles.CUSTODIAN_KEY)
-    elif vault.keystore.has("identity.key"):
+    elif vault.keystore.has(IDENTITY):
         raise KeyRefused(
-            f"{vault.keystore.where('identity.key')} exists; keys are never overwritten",
+            f"{vault.keystore.where(IDENTITY)} exists; keys are never overwritten",
             hint="use them, or choose another folder for another study",
         )
     if dry_run:
         would("make keys", {"in": folder, "public file": public}, as_json=as_json)
         return
-    made = Identity.generate(name)
-    if name == CUSTODIAN:
+    made = before or Identity.generate(name)
+    if before is not None:
+        pass
+    elif name == CUSTODIAN:
         made.save(folder / roles.CUSTODIAN_KEY)
         roles.remember("custodian", folder)
     else:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         vault.keep_identity(made)
-    public.write_text(made.public().model_dump_json(indent=1), encoding="utf-8")
+    custody.write_whole(public, made.public().model_dump_json(indent=1))
     to = "everyone" if name == CUSTODIAN else "the custodian"
     rows: dict[str, object] = {f"send to {to}": public}
     rows["read out by telephone"] = made.public().fingerprint
     data = {"name": name, "public": str(public), "fingerprint": made.public().fingerprint}
-    show(f"Keys of {name} made in {folder}", rows, as_json=as_json, data=data)
+    title = f"Keys of {name} made in {folder}"
+    if before is not None:
+        title = f"Keys of {name} were there; their public file is written again"
+    show(title, rows, as_json=as_json, data=data)
 
 
 @app.command()
@@ -178,7 +193,7 @@ def deactivate(
     if dry_run:
         would("sign the notice", data, as_json=as_json)
         return
-    out.write_text(notice.model_dump_json(indent=1), encoding="utf-8")
+    custody.write_whole(out, notice.model_dump_json(indent=1))
     rows = data | {
         "send to everyone": out,
         "each site runs": "linkage-site keys retire NOTICE",
@@ -247,6 +262,17 @@ def fingerprint(
         title = f"The fingerprint of {main.name} is the one you were told"
     rows: dict[str, object] = {pin.name: pin.fingerprint for pin in pins.values()}
     show(title, rows, as_json=as_json)
+
+
+def _made_before(name: str, folder: Path, vault: Vault) -> Identity | None:
+    """Return the keys that were made in this folder under this name, None where none were."""
+    from sites.vault import IDENTITY
+
+    key = folder / roles.CUSTODIAN_KEY
+    if name == CUSTODIAN:
+        return Identity.load(key) if key.exists() else None
+    own = vault.identity() if vault.keystore.has(IDENTITY) else None
+    return own if own is not None and own.name == name else None
 
 
 def _name(name: str) -> None:

@@ -75,7 +75,7 @@ def sign(
     if dry_run:
         would("sign the study", rows, as_json=as_json)
         return
-    out.write_text(signed.model_dump_json(indent=1), encoding="utf-8")
+    custody.write_whole(out, signed.model_dump_json(indent=1))
     data = {
         "signed": str(out),
         "study_hash": signed.study_hash,

@@ -162,6 +162,11 @@ def test_missing_and_garbled_files_are_named(tmp_path: Path) -> None:
         load_study(tmp_path / "bytes.toml")
 
 
+def test_a_mark_of_windows_before_the_text_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("\ufeff" + STUDY, encoding="utf-8")
+    assert load_study(tmp_path / "study.toml") == parse_study(STUDY)
+
+
 def test_contributors_tokenize_for_a_party_and_it_then_does_not() -> None:
     text = STUDY.replace('id = "alpha"', 'id = "alpha"\ncontributors = ["north", "south"]')
     study = parse_study(text)
