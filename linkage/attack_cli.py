@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,6 +79,8 @@ def attack(
     path = study or shipped_study()
     config = load_study(path)
     written = _strptime(date_format) if date_format else None
+    if out:
+        _require_writable(out)
     whom = people_for(config, people, n=n, seed=seed, date_format=written)
     if sweep:
         _sweep(config, whom, n=n, seed=seed, out=out, as_json=as_json)
@@ -127,6 +130,19 @@ def shipped_study() -> Path:
         if (folder / "study.toml").exists():
             return folder / "study.toml"
     raise LinkageError("the shipped study is not installed", hint="name a study file")
+
+
+def _require_writable(folder: Path) -> None:
+    """Make the folder for the results. Raises LinkageError now, and not after minutes of work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as fault:
+        raise LinkageError(
+            f"nothing can be written to {folder} ({type(fault).__name__})",
+            hint="choose another folder with --out",
+        ) from None
 
 
 def _bar(time: ProgressColumn) -> Progress:
@@ -186,8 +202,6 @@ def _sweep(
     """Measure a grid of parameters; say what each costs and gives, and the best that pass."""
     from linkage.evaluation import frontier
 
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
     with _bar(TimeRemainingColumn()) as bar:
         task = bar.add_task("settings", total=None)
         made = frontier.sweep_study(
@@ -221,7 +235,6 @@ def _write(
 ) -> None:
     from linkage.evaluation.gate_report import page
 
-    out.mkdir(parents=True, exist_ok=True)
     (out / "report.html").write_text(page(run, certificate, command=command), encoding="utf-8")
     if keep:
         text = certificate.model_dump_json(indent=1)

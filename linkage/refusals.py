@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -19,7 +21,7 @@ _err = Console(stderr=True)
 def refusing(command: Callable[P, R]) -> Callable[P, R]:
     """
     Turn a LinkageError into its two lines and an exit code: 3 for an audit log that does not
-    verify, 4 for an input file, else 7.
+    verify, 4 for an input file, else 7; also for a file that the system does not let us use.
     """
 
     @wraps(command)
@@ -33,5 +35,15 @@ def refusing(command: Callable[P, R]) -> Callable[P, R]:
             if isinstance(fault, HistoryAltered):
                 raise typer.Exit(3) from None
             raise typer.Exit(4 if isinstance(fault, SourceRefused) else 7) from None
+        except OSError as fault:
+            if fault.errno == errno.EPIPE:  # whoever read has enough; typer ends without a word
+                raise
+            named = isinstance(fault.filename, str | bytes)
+            place = os.fsdecode(fault.filename) if named else "a file"
+            rule = f"{place} cannot be read or written: {fault.strerror or type(fault).__name__}"
+            _err.print(f"Error: {rule}", markup=False, highlight=False, soft_wrap=True)
+            hint = "check the path, that this account may use it, and that there is space"
+            _err.print(f"What to do: {hint}", markup=False, soft_wrap=True)
+            raise typer.Exit(7) from None
 
     return run

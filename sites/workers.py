@@ -48,6 +48,11 @@ A_BUG = "a bug: "
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
+_NOT_ALLOWED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
+)  # fmt: skip
+"""Of a path that somebody gave: no bug, and the operating system's words hold no value."""
+
 _prepared: Any = None
 
 
@@ -90,6 +95,11 @@ def without_values(fault: BaseException) -> LinkageError:
             "no space is left to write to: the disk is full, or a quota or file size limit reached",
             hint="free space in the private folder, or let `private` in the site file name a folder"
             " on a larger disk; then run the same command again, it goes on where it stopped",
+        )
+    if isinstance(fault, OSError) and fault.errno in _NOT_ALLOWED and fault.filename:
+        return LinkageError(
+            f"{os.fsdecode(fault.filename)} cannot be read or written ({type(fault).__name__})",
+            hint="check the path, and that this account may use it and its folder",
         )
     frames = traceback.extract_tb(fault.__traceback__)
     at = "; ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames[-4:])

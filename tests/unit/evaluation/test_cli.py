@@ -69,6 +69,15 @@ def test_a_refusal_says_fault_and_remedy_and_has_its_exit_code(tmp_path: Path) -
     assert _run("people", "many", "--out", tmp_path).exit_code == 2
 
 
+def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words in (("people", 5), ("attack", "--n", 50_000), ("attack", "--sweep")):
+        done = _run(*words, "--out", tmp_path / "file" / "below")
+        assert done.exit_code == 7, words
+        assert "Error: " in done.stderr
+        assert "What to do: " in done.stderr
+
+
 def test_people_says_where(tmp_path: Path) -> None:
     done = _run("people", 5, "--out", tmp_path, "--seed", 9, "--contact", "--json")
     paths = json.loads(done.stdout)

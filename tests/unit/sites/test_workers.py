@@ -140,6 +140,17 @@ def test_a_full_disk_is_known_by_its_number_too() -> None:
         assert said in without_values(OSError(number, "CANARY")).message
 
 
+def test_a_place_that_is_not_ours_to_use_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "below"
+    with pytest.raises(NotADirectoryError) as caught:
+        below.mkdir()
+    fault = without_values(caught.value)
+    assert fault.message == f"{below} cannot be read or written (NotADirectoryError)"
+    assert exit_code(fault) == 7
+    assert "a bug" in without_values(PermissionError(errno.EACCES, "CANARY")).message
+
+
 def test_ctrl_c_ends_in_one_line_and_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     @told
     def command() -> None:
