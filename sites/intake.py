@@ -13,13 +13,13 @@ but the way they are read, and the source is refused.
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from linkage.encoding.fields import Reading, require_fit
 from linkage.errors import EncodingRefused, RowRejected, SourceRefused
+from sites.private_file import private_file
 from sites.sources.base import BadRow, RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import NotedSource
@@ -143,11 +143,7 @@ class Intake:
 
         unused: invalid values, batch by batch.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = path.with_name(f".{path.name}.making")
-        making.unlink(missing_ok=True)
-        handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with private_file(path) as file:
             writer = csv.writer(file)
             writer.writerow((self.source.unit, "field", "left_out", "rule", "what_to_do"))
             for bad in sorted(self._bad, key=lambda one: one.number):
@@ -156,7 +152,6 @@ class Intake:
                 for number, field, why in batch:
                     rule = why.removeprefix("invalid: ")
                     writer.writerow((number, field, "value", rule, "correct it at the source"))
-        making.rename(path)
 
     def _leave_out(self, bad: BadRow) -> None:
         if not self._quarantine:

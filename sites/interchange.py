@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from linkage.encoding.clkhash_schema import ClkhashSchema, read_schema
 from linkage.encoding.interchange import SchemaEncoder
 from linkage.errors import KeyRefused, SchemaRefused, SourceRefused
 from linkage.sealing import read_secret
+from sites.private_file import private_file
 
 _ROWS = 20_000
 
@@ -60,8 +60,8 @@ def write_clks(
         clkhash_lint.require_strong(schema, secret)
     encoder = SchemaEncoder(schema, secret)
     records = bits = 0
-    making = out.with_name(f".{out.name}.making") if out else Path(os.devnull)
-    with _own_file(making) if out else making.open("w", encoding="ascii") as file:
+    # Plain CLKs say who is in them: only their owner reads the file, and no half of it stays.
+    with private_file(out) if out else Path(os.devnull).open("w", encoding="ascii") as file:
         file.write('{"clks": [')
         for first_row, columns in _batches(data, schema):
             filters = encoder.encode(columns, file=data.name, first_row=first_row)
@@ -71,18 +71,9 @@ def write_clks(
             bits += int(np.bitwise_count(filters).sum(dtype=np.int64))
             progress("encode", records, 0)
         file.write("]}\n")
-    if out:
-        making.rename(out)
     density = bits / (records * schema.length) if records else 0.0
     weak = clkhash_lint.weaknesses(schema, secret, density=density)
     return ClkFile(out or data, records, density, tuple(map(str, weak)))
-
-
-def _own_file(path: Path) -> TextIO:
-    """Open a new file that only its owner can read: plain CLKs say who is in them."""
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    return os.fdopen(handle, "w", encoding="ascii")
 
 
 def _schema(path: Path) -> ClkhashSchema:
