@@ -85,7 +85,7 @@ def test_a_batch_without_its_withdrawn_records(kind: str) -> None:
         ("id\n1\n", "its header is not that of a list of record ids"),
         ("", "its header is not that of a list of record ids"),
         ("record_id\n1\n1\n", "row 3, field 'record_id': is that of an earlier row too"),
-        ("record_id\n1\n\n", "row 3, field 'record_id': names no record"),
+        ("record_id\n1\n\n2\n", "row 3, field 'record_id': names no record"),
         ("record_id\n1,2\n", "row 2, field 'record_id': names no record"),
     ],
 )
@@ -94,6 +94,11 @@ def test_a_bad_list_is_refused_by_its_place(tmp_path: Path, text: str, rule: str
     with pytest.raises((SourceRefused, RowRejected)) as caught:
         read_record_ids(tmp_path / "w.csv")
     assert rule in str(caught.value)
+
+
+def test_blank_rows_at_the_end_name_nobody(tmp_path: Path) -> None:
+    (tmp_path / "w.csv").write_text("\ufeffrecord_id\r\n1\r\n2\r\n\r\n  \r\n", newline="")
+    assert read_record_ids(tmp_path / "w.csv") == ["1", "2"]
 
 
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:
