@@ -47,14 +47,21 @@ class Database:
             pool_pre_ping=not self.is_sqlite,
             connect_args={"timeout": _BUSY_SECONDS} if self.is_sqlite else {},
         )
+        self._reading = self.engine
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            # As SQLite reads: else each statement would see what was written since the last one.
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent read. Raises Unreachable where the database does not answer."""
-        with _clear_errors(), self.engine.begin() as connection:
+        """
+        A consistent read: all of it sees the database as it is at its first statement. Raises
+        Unreachable where the database does not answer.
+        """
+        with _clear_errors(), self._reading.begin() as connection:
             yield connection
 
     @contextmanager
