@@ -62,7 +62,9 @@ class FolderStore:
     def place(self, spooled: Path, name: str) -> None:
         final = self.path(name)
         with storing():
-            final.parent.mkdir(mode=0o700, exist_ok=True)
+            if not final.parent.exists():
+                final.parent.mkdir(mode=0o700, exist_ok=True)
+                _sync_folder(self._root)  # else a power failure could take the folder, blob and all
             os.rename(spooled, final)
             _sync_folder(final.parent)
 

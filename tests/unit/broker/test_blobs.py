@@ -18,8 +18,33 @@ def blobs(tmp_path: Path) -> Blobs:
     return Blobs(tmp_path / "blobs")
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What the system was asked to write to the disk, in this order."""
+    found: list[Path] = []
+
+    def fsync(handle: int) -> None:
+        found.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
 def files(blobs: Blobs) -> list[Path]:
     return [path for path in blobs._root.rglob("*") if path.is_file()]
+
+
+def test_what_was_put_is_on_the_disk_with_the_folders_that_name_it(
+    blobs: Blobs, synced: list[Path]
+) -> None:
+    root = blobs._root
+    kept = blobs.put(b"x")
+    folder = root / kept.blob_id[:2]
+    assert [synced[0].parent, *synced[1:]] == [root / "incoming", root, folder]
+    synced.clear()
+    while blobs.put(b"y").blob_id[:2] != folder.name:
+        synced.clear()
+    assert synced[1:] == [folder], "its folder was there"
 
 
 def test_what_was_put_is_read_back(blobs: Blobs) -> None:
