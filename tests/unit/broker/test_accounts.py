@@ -89,17 +89,6 @@ class Desk:
             return [one.split('"action":"')[1].split('"')[0] for one in found]
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("accounts") / "empty.sqlite"
-    database = Database(make_url(f"sqlite:///{path}"))
-    database.migrate()
-    with database.read() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.close()
-    return path
-
-
 @pytest.fixture
 def make_desk(tmp_path: Path, migrated: Path) -> Callable[..., Desk]:
     def make(**settings: object) -> Desk:

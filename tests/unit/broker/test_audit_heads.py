@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -58,17 +58,6 @@ def kept(heads: list[AuditHead]) -> list[KeptHead]:
 def verified(database: Database, heads: list[AuditHead]) -> int:
     with database.read() as connection:
         return audit_heads.verify(connection, BROKER.public(), kept(heads)).entries
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    yield made
-    made.close()
 
 
 def test_a_head_is_signed_when_it_is_due_or_wished_for(database: Database) -> None:

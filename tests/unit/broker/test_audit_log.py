@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,16 +25,11 @@ DIGEST = hashlib.sha256(b"x").hexdigest()
 N = 60
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
+@pytest.fixture
+def database(database: Database) -> Database:
     """Sixty entries of three studies, and a head after the fortieth."""
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
     for n in range(1, N + 1):
-        with made.change() as connection:
+        with database.change() as connection:
             audit.record(
                 connection,
                 actor="console" if n % 2 else "person/ada",
@@ -45,9 +39,8 @@ def database(
                 detail={"n": n} | ({"sha256": DIGEST} if n in (7, 50) else {}),
             )
         if n == 40:
-            HeadSigner(made, BROKER, every=600).sign()
-    yield made
-    made.close()
+            HeadSigner(database, BROKER, every=600).sign()
+    return database
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, make_url
+from sqlalchemy import delete
 
 from broker.store import links, studies
 from broker.store.engine import Database
@@ -20,18 +18,12 @@ Pairs = dict[tuple[int, int], int]
 """Tier by pair of record numbers."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    with made.change() as connection:
+@pytest.fixture
+def database(database: Database) -> Database:
+    with database.change() as connection:
         row = studies.StudyRow(id=STUDY, study_hash="0" * 64, signed="{}", registered_at=0)
         studies.add_study(connection, row)
-    yield made
-    made.close()
+    return database
 
 
 def write(database: Database, sequence: int, pairs: Pairs) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from broker.store import engine, people, runs, studies
 from broker.store.engine import Database
@@ -29,21 +28,16 @@ FIRST = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def old(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
+@pytest.fixture
+def old(empty: Database) -> Database:
     """A database as version 0001 left it, with a row of everything."""
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    _alembic(made, command.upgrade, "0001")
+    _alembic(empty, command.upgrade, "0001")
     values = {"h": "0" * 64, "b": b"p" * 16, "signed": json.dumps({"study_toml": STUDY})}
-    with made.engine.begin() as connection:
+    with empty.engine.begin() as connection:
         for statement in FIRST:
             named = {name: value for name, value in values.items() if f":{name}" in statement}
             connection.execute(text(statement), named)
-    yield made
-    made.close()
+    return empty
 
 
 def _alembic(database: Database, do: Callable[[Config, str], None], revision: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, make_url
+from sqlalchemy import delete
 
 from broker.store import offered, offered_words, studies
 from broker.store.engine import Database
@@ -41,17 +40,9 @@ SEARCHES = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    new_postgres_url: Callable[[], str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    with made.change() as connection:
+@pytest.fixture
+def database(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    with database.change() as connection:
         row = studies.StudyRow(id=STUDY, study_hash="0" * 64, signed="{}", registered_at=0)
         studies.add_study(connection, row)
     monkeypatch.setattr(offered_words, "HEAD", 20)
@@ -59,8 +50,7 @@ def database(
     monkeypatch.setattr(offered_words, "_FEW", 10)
     monkeypatch.setattr(offered_words, "_SOME", 40)
     monkeypatch.setattr(offered, "_AT_ONCE", 7)
-    yield made
-    made.close()
+    return database
 
 
 def concepts(count: int) -> list[ConceptRow]:

@@ -53,18 +53,6 @@ def idp(there: TestProvider) -> TestProvider:
     return there
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database, to be copied: making one takes a while."""
-    path = tmp_path_factory.mktemp("oidc") / "empty.sqlite"
-    database = Database(make_url(f"sqlite:///{path}"))
-    database.migrate()
-    with database.read() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.close()
-    return path
-
-
 @pytest.fixture(autouse=True)
 def _empty(tmp_path: Path, migrated: Path) -> None:
     for folder in (tmp_path, tmp_path / "1", tmp_path / "2", tmp_path / "3"):

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
-from sqlalchemy import make_url
 
 from broker.blobs import Blobs
 from broker.config import create_home
 from broker.services.oversight import Oversight, Probe
 from broker.store import runs
 from broker.store.engine import Database
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    yield made
-    made.close()
 
 
 def beat(database: Database, worker: str, ago: float) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import make_url
 
 from broker.store import bulk, people, studies
 from broker.store.engine import Database
@@ -18,18 +15,12 @@ from linkage.matching.solve import Entities
 STUDY = "small-study"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
+@pytest.fixture
+def database(database: Database) -> Database:
     row = studies.StudyRow(id=STUDY, study_hash="0" * 64, signed="{}", registered_at=0)
-    with made.change() as connection:
+    with database.change() as connection:
         studies.add_study(connection, row)
-    yield made
-    made.close()
+    return database
 
 
 def name(record: str) -> bytes:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import event, make_url
+from sqlalchemy import event
 
 from broker.policy import Action, Caller, Grant
 from broker.registered import RegisteredStudy
@@ -51,14 +49,9 @@ STAGES = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    with made.change() as connection:
+@pytest.fixture
+def database(database: Database) -> Database:
+    with database.change() as connection:
         studies.add_study(connection, ROW)
         runs.add(
             connection,
@@ -74,8 +67,7 @@ def database(
         )
         for number in range(55):
             _put(connection, number, STAGES[number % len(STAGES)])
-    yield made
-    made.close()
+    return database
 
 
 def _put(connection: Connection, number: int, stage: str) -> None:

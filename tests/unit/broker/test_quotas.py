@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
-from sqlalchemy import make_url
 
 from broker.store import assertions, governance, jobs, studies, uploads
 from broker.store.engine import Database
@@ -14,19 +10,13 @@ from broker.store.engine import Database
 STUDY, OTHER = "small-study", "other-study"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    with made.change() as connection:
+@pytest.fixture
+def database(database: Database) -> Database:
+    with database.change() as connection:
         for study in (STUDY, OTHER):
             row = studies.StudyRow(id=study, study_hash="0" * 64, signed="{}", registered_at=0)
             studies.add_study(connection, row)
-    yield made
-    made.close()
+    return database
 
 
 def of(database: Database, *senders: str) -> tuple[int, int]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from broker.person_roles import parse_role
 from broker.policy import Action, Caller, Grant
@@ -45,16 +43,11 @@ ADMIN = Grant(Caller("root", None), Action.READ_REVIEW, STUDY)
 ADA, BEN, CLEO, DAN = (reviewer(name) for name in ("ada", "ben", "cleo", "dan"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
+@pytest.fixture
+def database(database: Database) -> Database:
     """A study with a run in review: forty cases."""
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
     fields = json.dumps({"first_name": "equal", "sex": "missing"})
-    with made.change() as connection:
+    with database.change() as connection:
         studies.add_study(connection, ROW)
         runs.add(
             connection,
@@ -70,8 +63,7 @@ def database(
             for n in range(40)
         ]
         reviews.add_cases(connection, cases)
-    yield made
-    made.close()
+    return database
 
 
 @pytest.fixture

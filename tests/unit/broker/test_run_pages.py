@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import event, make_url
+from sqlalchemy import event
 
 from broker.store import runs, studies
 from broker.store.engine import Database
@@ -15,14 +13,9 @@ from broker.store.engine import Database
 STUDY, OTHER = "small-study", "other-study"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres_url: Callable[[], str]
-) -> Iterator[Database]:
-    sqlite = f"sqlite:///{tmp_path / 'x.sqlite'}"
-    made = Database(make_url(sqlite if request.param == "sqlite" else new_postgres_url()))
-    made.migrate()
-    with made.change() as connection:
+@pytest.fixture
+def database(database: Database) -> Database:
+    with database.change() as connection:
         for study in (STUDY, OTHER):
             row = studies.StudyRow(id=study, study_hash="0" * 64, signed="{}", registered_at=0)
             studies.add_study(connection, row)
@@ -40,8 +33,7 @@ def database(
                 started_at=1000 + number // 3,
             )
             runs.add(connection, row_of)
-    yield made
-    made.close()
+    return database
 
 
 @pytest.mark.parametrize("limit", [1, 7, 20, 120, 121])
