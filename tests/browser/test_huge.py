@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -22,7 +21,7 @@ from broker.services.runs import SOFTWARE
 from broker.store import jobs, releases, reviews, runs
 from broker.store.engine import Connection
 from broker.store.jobs import JobRow
-from broker.store.reviews import CaseRow, DecisionRow, ReviewRow
+from broker.store.reviews import ReviewRow
 from linkage.release_messages import ReleaseTerms
 from linkage.study import FIELDS
 from tests.broker_world import World, make_world, running
@@ -31,6 +30,7 @@ from tests.browser.test_looks import LONG, beside, huge
 from tests.browser.test_run_states import PARTIES, huge_report
 from tests.browser.test_studies import close, order
 from tests.people import PASSWORD
+from tests.reviewing import put_review
 
 RUNS, PAIRS, ACCOUNTS, AFFECTED = 500, 10_000, 200, 60
 TWELVE = ("imaging", "enclave", "claims", *(LONG.format(n) for n in range(9)))
@@ -123,18 +123,6 @@ def test_a_review_of_ten_thousand_pairs(chromium: Browser, world: World) -> None
 
 def a_review(connection: Connection, study_id: str) -> None:
     """Open, of two parties with long names and of all fields; a third of it is read."""
-    drawn = np.random.default_rng(8)
-    words = ("equal", "similar", "different", "missing")
-    made = [
-        CaseRow(
-            run_id=NEWEST,
-            case_id=f"{number:032x}",
-            one=TWELVE[-2],
-            other=TWELVE[-1],
-            fields=json.dumps({name: str(drawn.choice(words)) for name in FIELDS}),
-        )
-        for number in range(PAIRS)
-    ]
     row = ReviewRow(
         run_id=NEWEST,
         study_id=study_id,
@@ -142,19 +130,19 @@ def a_review(connection: Connection, study_id: str) -> None:
         reviewers="[]",
         opened_at=1_790_040_000,
     )
-    reviews.add(connection, row)
-    reviews.add_cases(connection, made)
-    for number in range(0, PAIRS, 6):
-        for reading, who in ((1, "ada"), (2, "ben")):
-            decision = DecisionRow(
-                run_id=NEWEST,
-                case_id=made[number].case_id,
-                reading=reading,
-                reviewer=f"person/{who}",
-                answer=str(drawn.choice(("same", "different", "unsure"))),
-                decided_at=1_790_050_000,
-            )
-            reviews.add_decision(connection, decision)
+    readings = [
+        (number, reading, who)
+        for number in range(0, PAIRS, 6)
+        for reading, who in ((1, "ada"), (2, "ben"))
+    ]
+    put_review(
+        connection,
+        row,
+        parties=(TWELVE[-2], TWELVE[-1]),
+        fields=FIELDS,
+        pairs=PAIRS,
+        readings=readings,
+    )
 
 
 def test_two_hundred_accounts_come_by_pages(chromium: Browser, world: World) -> None:

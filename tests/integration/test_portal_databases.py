@@ -6,18 +6,16 @@ people read is the same. Every form, too, posted empty by everybody: each is ans
 from __future__ import annotations
 
 import html
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-import numpy as np
 import pytest
 
 from broker.container import Broker
 from broker.store import reviews
-from broker.store.reviews import CaseRow, DecisionRow, ReviewRow
+from broker.store.reviews import ReviewRow
 from broker.web.pages import addresses
 from linkage.governance import opt_out_bytes, opt_out_context
 from linkage.messages import BROKER, CUSTODIAN, ReleaseRequest
@@ -27,6 +25,7 @@ from tests.broker_packages import encoded, pack
 from tests.broker_world import STUDY, World, make_world, opened, packages, sign_for, wait_for
 from tests.people import Person, in_session
 from tests.questions import question
+from tests.reviewing import put_review
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -153,29 +152,23 @@ def _opts_out(made: World) -> None:
 
 def _review(made: World, run_id: str) -> None:
     """An open review of a few pairs, one of them read."""
-    drawn, now = np.random.default_rng(8), int(time.time())
-    cases = [
-        CaseRow(
-            run_id=run_id,
-            case_id=f"{number:032x}",
-            one="imaging",
-            other="enclave",
-            fields=json.dumps({"last_name": str(drawn.choice(("equal", "similar", "missing")))}),
-        )
-        for number in range(6)
-    ]
+    row = ReviewRow(
+        run_id=run_id,
+        study_id=made.study_id,
+        state=reviews.OPEN,
+        reviewers="[]",
+        opened_at=int(time.time()),
+    )
     broker = Broker.at(made.home)
     with broker.database.change() as connection:
-        row = ReviewRow(
-            run_id=run_id, study_id=made.study_id, state=reviews.OPEN, reviewers="[]", opened_at=now
+        put_review(
+            connection,
+            row,
+            parties=("imaging", "enclave"),
+            fields=("last_name",),
+            pairs=6,
+            readings=[(5, 1, "x")],
         )
-        reviews.add(connection, row)
-        reviews.add_cases(connection, cases)
-        decision = DecisionRow(
-            run_id=run_id, case_id=cases[5].case_id, reading=1, reviewer="person/x", answer="same",
-            decided_at=now,
-        )  # fmt: skip
-        reviews.add_decision(connection, decision)
     broker.database.close()
 
 

@@ -23,7 +23,7 @@ from broker.container import Broker
 from broker.person_roles import parse_role
 from broker.store import bulk, jobs, links, releases, reviews, runs
 from broker.store.engine import Connection
-from broker.store.reviews import CaseRow, DecisionRow, ReviewRow
+from broker.store.reviews import ReviewRow
 from broker.store.tables import dataset, membership, person
 from linkage.matching.weights import MODEL_VERSION
 from linkage.offered import Offered, OfferedConcept, digest_of, packed, to_lines
@@ -31,12 +31,12 @@ from linkage.release_messages import ReleaseTerms
 from tests.broker_world import World, packages
 from tests.protocol.worlds import beside
 from tests.questions import question
+from tests.reviewing import put_review
 
 STUDIES, RUNS, RECORDS, PAIRS, ENTRIES, QUESTIONS = 50, 500, 1_000_000, 10_000, 20_000, 40
 TWELVE, CHANGED, CONCEPTS, AFFECTED, VERSIONS, ACCOUNTS = 12, 100_000, 100_000, 300, 200, 200
 FIRST, NEXT, OF_TWELVE, UNDER_WAY = (f"run-{number:016x}" for number in range(4))
 """Runs of the study, beside the real one: the first two are compared with each other."""
-_AGREEMENTS = ("equal", "similar", "different", "missing")
 _SYLLABLES = "ba cor den fi gra hep ity kal lo mus nep osi pul ren sten tis ura vas xan zy".split()
 
 
@@ -220,18 +220,6 @@ def _links(left: Any, right: Any) -> links.LinkRows:
 
 
 def _review(connection: Connection, study_id: str, run_id: str, state: str) -> None:
-    drawn = np.random.default_rng(8)
-    fields = ("first_name", "last_name", "date_of_birth", "sex")
-    cases = [
-        CaseRow(
-            run_id=run_id,
-            case_id=f"{number:032x}",
-            one="imaging",
-            other="enclave",
-            fields=json.dumps({name: str(drawn.choice(_AGREEMENTS)) for name in fields}),
-        )
-        for number in range(PAIRS)
-    ]
     now = int(time.time())
     row = ReviewRow(
         run_id=run_id,
@@ -241,18 +229,9 @@ def _review(connection: Connection, study_id: str, run_id: str, state: str) -> N
         opened_at=now,
         closed_at=now if state == reviews.CLOSED else None,
     )
-    reviews.add(connection, row)
-    reviews.add_cases(connection, cases)
-    for number, reading, who in _readings():
-        decision = DecisionRow(
-            run_id=run_id,
-            case_id=cases[number].case_id,
-            reading=reading,
-            reviewer=f"person/{who}",
-            answer=str(drawn.choice(("same", "different", "unsure"))),
-            decided_at=now,
-        )
-        reviews.add_decision(connection, decision)
+    fields = ("first_name", "last_name", "date_of_birth", "sex")
+    sides = ("imaging", "enclave")
+    put_review(connection, row, parties=sides, fields=fields, pairs=PAIRS, readings=_readings())
 
 
 def _readings() -> Iterator[tuple[int, int, str]]:
