@@ -102,9 +102,12 @@ def test_a_withdrawn_record_leaves_its_person_and_the_past_stays(world: World) -
     late = told(world, record_of(world, "enclave", 190), "--run", first["run_id"])
     assert (late["then"]["person"], late["given_out"]) == (None, [])
 
-    today = dt.datetime.now(dt.UTC).date()
-    assert told(world, gone, "--on", f"{today}")["then"]["run"] == second["run_id"]
-    code, said = history(world, gone, "--on", f"{today - dt.timedelta(days=1)}")
+    # Each by its own clock: midnight may lie between two runs, or between them and now.
+    began, ended = (
+        dt.datetime.fromtimestamp(run["ended_at"], dt.UTC).date() for run in (first, second)
+    )
+    assert told(world, gone, "--on", f"{ended}")["then"]["run"] == second["run_id"]
+    code, said = history(world, gone, "--on", f"{began - dt.timedelta(days=1)}")
     assert (code, "no run of the study had ended" in said) == (1, True)
     code, said = history(world, gone, "--run", first["run_id"])
     assert (code, person in said, "probabilistic" in said) == (0, True, True)
