@@ -36,7 +36,7 @@ from tests.questions import question as asking
 
 def console(world: World, *words: str) -> subprocess.CompletedProcess[str]:
     command = [PROGRAM, *words, "--home", str(world.home.path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def told(world: World, *words: str) -> Any:

@@ -43,7 +43,7 @@ def package(world: World, party: str, *, spoilt: bool = False, dataset: int = 1)
 
 def console(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [PROGRAM, *arguments, "--home", str(world.home.path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_a_newer_version_takes_its_place_and_only_its_party_reads_the_reason(world: World) -> None:

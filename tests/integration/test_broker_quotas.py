@@ -30,7 +30,7 @@ def world(
 
 def console(world: World, *words: str) -> str:
     command = [PROGRAM, "upload", *words, "--home", str(world.home.path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
 
 
 def usage(world: World) -> dict[str, dict[str, Any]]:

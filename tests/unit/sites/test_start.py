@@ -218,7 +218,7 @@ class Terminal:
             os.execv(PROGRAM[0], [*PROGRAM, *arguments])  # noqa: S606
 
     def answer(self, question: str, text: str) -> None:
-        start, limit = len(self.seen), time.monotonic() + 60
+        start, limit = len(self.seen), time.monotonic() + 240
         while question not in self.seen[start:]:
             assert time.monotonic() < limit, f"never asked {question!r}: {self.seen}"
             if not self._read():
@@ -232,7 +232,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _read(self) -> bool:
-        if not select.select([self._fd], [], [], 60)[0]:
+        if not select.select([self._fd], [], [], 240)[0]:
             return False
         try:
             data = os.read(self._fd, 4096)
