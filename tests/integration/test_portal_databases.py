@@ -111,6 +111,7 @@ def furnish(made: World) -> dict[str, str]:
         pack(made.signed, made.identities["enclave"],
              encoded(made.signed, "enclave", range(70, 180)), dataset=2)
     )  # fmt: skip
+    assert opened(made, "enclave", 2)["state"] == "complete"
     wait_for(lambda: bool(admin.get(f"{made.path}/affected").json()), 60)
     _review(made, first["run_id"])
     return {
