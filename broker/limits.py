@@ -5,7 +5,8 @@ error gets past it.
 A plain ASGI middleware, because it must see the body before anything has read it. The framework
 reads and parses a JSON body before it asks who is calling; so a body that grows beyond a few
 kilobytes has its token checked here, at that moment, and costs a stranger no more than that. Nor
-may a body take for ever: a stranger's has to be there soon, anybody's to go on.
+may a body take for ever: a stranger's has to be there soon, anybody's to go on. An answer may take
+as long as its reader needs, over however bad a line, if it goes on being read.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ HEAD = "audit_head"
 _STRANGER_BYTES = 16_384
 """What anybody may send: a token request with the longest assertion fits."""
 STRANGER_SECONDS, SILENT_SECONDS = 30.0, 60.0
-"""For the whole of a stranger's body, and between two pieces of anybody's."""
+"""For the whole of a stranger's body, and between two pieces of anybody's, body or answer."""
+_PIECE_BYTES = 64 * 1024
+"""Of an answer: what the worst line takes in SILENT_SECONDS."""
 _KIB = 1024
 CAPS: Mapping[str, int | None] = {
     "/v1/token": _STRANGER_BYTES,
@@ -59,11 +62,15 @@ _log = structlog.get_logger("linkage.broker")
 
 @dataclass(slots=True)
 class _Exchange:
-    """One request as it goes. cap: None for a raw body. refusal: why the body was not read on."""
+    """
+    One request as it goes. cap: None for a raw body. whole: all of the body has come. refusal: why
+    the body was not read on, or the answer not sent on.
+    """
 
     cap: int | None
     size: int = 0
     known: bool = False
+    whole: bool = False
     refusal: LinkageError | None = None
     status: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -130,8 +137,12 @@ class Outermost:
 
     def _counting(self, exchange: _Exchange, scope: Scope, receive: Receive) -> Receive:
         async def counted() -> Message:
+            # What streams an answer waits here for the caller to hang up, until it is sent.
+            if exchange.whole:
+                return await receive()
             try:
                 message = await _in_time(exchange, receive)
+                exchange.whole = not message.get("more_body", False)
                 exchange.size += len(message.get("body", b""))
                 cap = exchange.cap
                 if cap is None:
@@ -175,9 +186,30 @@ def _noting(
                 said.setdefault(name, value)
             if head := scope.get("state", {}).get(HEAD):
                 said[HEADER] = head
-        await send(message)
+        try:
+            await _taken(message, send)
+        except TooSlow as refusal:
+            exchange.refusal = refusal
+            raise
 
     return noted
+
+
+async def _taken(message: Message, send: Send) -> None:
+    """
+    Send. Raises TooSlow where nothing of it is read for a while: a package would stay open, and
+    its pieces in memory, for whoever stops reading. Remaining weakness: the connection stays.
+    """
+    body = message.get("body", b"")
+    for at in range(0, len(body) or 1, _PIECE_BYTES):
+        piece, end = message, at + _PIECE_BYTES
+        if len(body) > _PIECE_BYTES:
+            more = end < len(body) or message.get("more_body", False)
+            piece = {**message, "body": body[at:end], "more_body": more}
+        with anyio.move_on_after(SILENT_SECONDS) as waiting:
+            await send(piece)
+        if waiting.cancelled_caught:
+            raise TooSlow("the answer was not read in time", hint="ask again, and read it")
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -190,10 +222,13 @@ def _note_request(scope: Scope, exchange: _Exchange) -> None:
     # The route's template, not the path: ids and query values stay out of log and metrics.
     route = getattr(scope.get("route"), "path", "none")
     metrics.answered(method, route, exchange.status, seconds, exchange.size)
+    # An answer that broke off has its status nevertheless.
+    cut = {"cut": exchange.refusal.message} if exchange.refusal else {}
     _log.info(
         "request",
         method=method,
         route=route,
         status=exchange.status,
         milliseconds=round(seconds * 1000, 1),
+        **cut,
     )

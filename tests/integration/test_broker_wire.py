@@ -7,17 +7,18 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import uvicorn
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from broker import limits, wire
-from tests.broker_world import World, make_world, running
+from tests.broker_world import PATIENCE, World, make_world, running
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
@@ -139,8 +140,40 @@ def test_who_waits_for_leave_to_send_is_refused_unsent(world: World, token: byte
 HEAD, STRANGER, SILENT = 2.0, 4.0, 2.0
 
 
+LARGE = 16 << 20
+ended = threading.Event()
+"""A streamed answer is over."""
+
+
+async def slow() -> AsyncIterator[bytes]:
+    for _ in range(int(STRANGER * 1.5 / (SILENT / 8))):
+        yield b"x"
+        await asyncio.sleep(SILENT / 8)
+
+
+async def large() -> AsyncIterator[bytes]:
+    yield bytes(LARGE)
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield bytes(1 << 20)
+
+
+STREAMS = {"/slow": slow, "/large": large, "/endless": endless}
+
+
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read the whole body, or with the path /refuse nothing of it, and say how long it was."""
+    """
+    Read the whole body, or with the path /refuse nothing of it, and say how long it was; or stream
+    an answer.
+    """
+    if stream := STREAMS.get(scope["path"]):
+        try:
+            await StreamingResponse(stream())(scope, receive, send)
+        finally:
+            ended.set()
+        return
     size, more, refuse = 0, True, scope["path"] == "/refuse"
     while more and not refuse:
         message = await receive()
@@ -210,3 +243,38 @@ def test_a_strangers_body_may_not_trickle(monkeypatch: pytest.MonkeyPatch) -> No
         assert httpx.post(url, content=trickle(3), timeout=60).text == "3"
         with pytest.raises(httpx.HTTPError):
             httpx.post(url, content=trickle(3 * longer), timeout=60).raise_for_status()
+
+
+def test_an_answer_may_take_longer_than_any_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow store and a slow line, each beyond both limits."""
+    with serving(monkeypatch) as url:
+        started = time.monotonic()
+        assert set(httpx.get(f"{url}/slow", timeout=60).content) == {ord("x")}
+        assert time.monotonic() - started > STRANGER
+        came, started = 0, time.monotonic()
+        with reading(url, b"/large") as caller:
+            while data := caller.recv(65_536):
+                came += len(data)
+                time.sleep(0.02)
+        assert time.monotonic() - started > max(STRANGER, SILENT)
+        assert came > LARGE
+
+
+def test_who_stops_reading_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer ends, which could go on for ever."""
+    ended.clear()
+    with serving(monkeypatch) as url, reading(url, b"/endless") as caller:
+        assert caller.recv(10)
+        assert ended.wait(PATIENCE * 60)
+
+
+@contextmanager
+def reading(url: str, path: bytes) -> Iterator[socket.socket]:
+    """A connection that asked for a path, and of which the system holds little unread."""
+    place = urlsplit(url)
+    with socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        caller.settimeout(60)
+        caller.connect((place.hostname, place.port))
+        caller.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path)
+        yield caller
