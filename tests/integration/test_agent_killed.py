@@ -126,14 +126,19 @@ def test_rows_and_the_cohort_are_built_once(sites: Sites, question: str) -> None
 
 
 def _joins(sites: Sites, delivery: str) -> None:
-    sites.write_site("enclave", 'questions = "auto"\ncohorts = "cohorts"')
+    """It is killed with half a cohort built: the map of concepts is read then, and never comes."""
+    joining, never = 'questions = "auto"\ncohorts = "cohorts"', sites.folder / "never.toml"
+    os.mkfifo(never)
+    sites.write_site("enclave", joining, more=f'concepts = "{never}"\n')
     cohorts = sites.folder / "enclave" / "cohorts"
     building = f".{delivery}.*.partial"
     agent = sites.start("enclave", "--once", "--json")
     wait_for(lambda: any(cohorts.glob(building)) or agent.poll() is not None, 60)
+    assert agent.poll() is None, sites.log("enclave")
     crash(agent)
     sites.world.processes.remove(agent)
-    assert list(cohorts.glob(building)), f"killed too late: {sites.log('enclave')}"
+    sites.write_site("enclave", joining)
+    assert list(cohorts.glob(building))
     assert not (cohorts / delivery).exists(), "half a cohort is none"
     assert sites.agent("enclave") == 0, sites.log("enclave")
     assert [path.name for path in cohorts.iterdir()] == [delivery], "and what was half is gone"
