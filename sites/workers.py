@@ -21,14 +21,21 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import connection, forkserver
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import (
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -42,6 +49,9 @@ _AHEAD = 2
 """Inputs given out a worker, so that none waits for the reader and memory stays bounded."""
 
 _WARM = "sites.warm"
+
+_SOCKET_BYTES = 107 - len("/pymp-12345678/listener-12345678")
+"""So long may TMPDIR be for the fork server's socket in it: unix(7)."""
 
 A_BUG = "a bug: "
 """How the text of a fault that nobody foresaw begins."""
@@ -118,36 +128,57 @@ def _disk_is_full(fault: BaseException) -> bool:
 
 def start_early() -> None:
     """Start the fork server: what workers need is loaded while this process still gets ready."""
-    _server()
-    forkserver.ensure_running()
+    if isinstance(_context(), ForkServerContext):
+        forkserver.ensure_running()
 
 
-def _server() -> ForkServerContext:
-    """Return the server that imports and compiles what all workers need, then forks them."""
+def _context() -> ForkServerContext | SpawnContext:
+    """
+    Return the server that imports and compiles what all workers need, then forks them. Where its
+    socket would have too long a path, as below a cluster's TMPDIR, each worker loads it by itself.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > _SOCKET_BYTES:
+        return _Alone()
     context = _Server()
     context.set_forkserver_preload([_WARM])
     return context
 
 
-class _Process(ForkServerProcess):
+@contextmanager
+def _no_program() -> Iterator[None]:
     """
-    A worker that does not load the program it was started by: jobs are found in their own modules,
-    and the whole command line, imported again by each worker, took a third of a second.
+    Let a worker that starts meanwhile not load the program it was started by: jobs are found in
+    their own modules, and the whole command line, imported again by each, took a third of a second.
     """
+    main: dict[str, Any] = sys.modules["__main__"].__dict__
+    kept: dict[str, Any] = {n: main[n] for n in ("__file__", "__spec__") if n in main}
+    main.update(dict.fromkeys(kept))  # what it would be found by
+    try:
+        yield
+    finally:
+        main.update(kept)
 
+
+class _Forked(ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 (multiprocessing's name)
-        main: dict[str, Any] = sys.modules["__main__"].__dict__
-        kept: dict[str, Any] = {n: main[n] for n in ("__file__", "__spec__") if n in main}
-        main.update(dict.fromkeys(kept))  # what it would be found by
-        try:
+        with _no_program():
             return ForkServerProcess._Popen(process_obj)
-        finally:
-            main.update(kept)
+
+
+class _Spawned(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802
+        with _no_program():
+            return SpawnProcess._Popen(process_obj)
 
 
 class _Server(ForkServerContext):
-    Process = _Process
+    Process = _Forked
+
+
+class _Alone(SpawnContext):
+    Process = _Spawned
 
 
 class Workers:
@@ -166,7 +197,7 @@ class Workers:
         if count:
             self._pool = ProcessPoolExecutor(
                 count,
-                mp_context=_server(),
+                mp_context=_context(),
                 initializer=_start,
                 initargs=(prepare, order),
             )

@@ -79,15 +79,22 @@ if __name__ == "__main__":
 """
 
 
-def test_no_worker_loads_the_program_that_started_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["short", "as-of-a-job-of-a-cluster-" * 5])
+def test_no_worker_loads_the_program_that_started_it(tmp_path: Path, folder: str) -> None:
+    """Nor where the folder of temporary files has no room for the name of a socket."""
     program, loaded = tmp_path / "program.py", tmp_path / "loaded"
+    (tmp_path / folder).mkdir()
     program.write_text(_STARTED)
     made = subprocess.run(
         [sys.executable, program, loaded],
         capture_output=True,
         text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        timeout=240,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+            "TMPDIR": str(tmp_path / folder),
+        },
     )
     assert made.stdout == "[40, 41, 42] False None\n", made.stderr[-500:]
     assert loaded.read_text() == "__main__\n"
