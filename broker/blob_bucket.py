@@ -124,8 +124,9 @@ class BucketStore:
             while chunk := file.read(CHUNK_BYTES):
                 out.write(chunk)
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str, start: int = 0) -> Iterator[bytes]:
         with _clear_errors(), self._client.open_input_file(self._key(name)) as file:
+            file.seek(start)
             while chunk := file.read(_READ_BYTES):
                 yield chunk
 

@@ -31,8 +31,11 @@ class Store(Protocol):
         afterwards. The blob appears whole or not at all. Raises Unreachable with its remedy.
         """
 
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield a blob's bytes, piece by piece. Raises NotFound at once, or Unreachable."""
+    def chunks(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """
+        Yield a blob's bytes from `start` on, piece by piece. Raises NotFound at once, or
+        Unreachable.
+        """
 
     def delete(self, name: str) -> None:
         """Delete a blob; one that is gone already is no error. Raises Unreachable."""
@@ -68,12 +71,13 @@ class FolderStore:
             os.rename(spooled, final)
             _sync_folder(final.parent)
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str, start: int = 0) -> Iterator[bytes]:
         try:
             file = self.path(name).open("rb")
         except FileNotFoundError:
             raise gone() from None
         with file, storing():
+            file.seek(start)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 

@@ -55,6 +55,7 @@ from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from sites.audit_heads import KeptHeads
 from sites.broker_answers import asked_to_wait, raise_for
+from sites.downloads import fetched
 
 T = TypeVar("T", bound=Message)
 R = TypeVar("R")
@@ -226,8 +227,9 @@ class BrokerClient:
         return self._ask(Inbox, "GET", f"/v1/studies/{study}/inbox", params=params).items
 
     def fetch(self, study: str, item: SealedItem) -> bytes:
-        """Return a sealed object addressed to the caller; still sealed."""
-        return self._send("GET", f"/v1/studies/{study}/inbox/{item.item_id}").content
+        """Return a sealed object addressed to the caller, still sealed; a cut costs a part."""
+        path = f"/v1/studies/{study}/inbox/{item.item_id}"
+        return fetched(item, lambda more: self._send("GET", path, more=more))
 
     def relay(self, study: str, recipient: str, purpose: str, subject: str, sealed: bytes) -> None:
         """Hand a sealed object to the broker for another party."""
@@ -336,6 +338,7 @@ class BrokerClient:
         json: bool = False,
         keep_head: bool = True,
         once: str = "",
+        more: dict[str, str] | None = None,
     ) -> httpx.Response:
         kind = "application/json" if json else "application/octet-stream"
         key = once or uuid.uuid4().hex
@@ -343,6 +346,7 @@ class BrokerClient:
             if self._token is None or fresh:
                 self._token = self._sign_in()
             headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+            headers |= more or {}
             if method == "POST":
                 headers["Idempotency-Key"] = key
             request = self._http.build_request(
@@ -369,14 +373,9 @@ class BrokerClient:
         key = OKPKey.import_key(self._identity.signing_pem())
         assertion = jwt.encode({"alg": "Ed25519"}, claims, key, algorithms=["Ed25519"])
         request = messages.TokenRequest(grant_type=_GRANT, assertion=assertion)
-        response = self._repeat(
-            self._http.build_request(
-                "POST",
-                "/v1/token",
-                content=request.to_json(),
-                headers={"Content-Type": "application/json"},
-            )
-        )
+        kind, content = {"Content-Type": "application/json"}, request.to_json()
+        asked = self._http.build_request("POST", "/v1/token", content=content, headers=kind)
+        response = self._repeat(asked)
         raise_for(response)
         return Token.model_validate_json(response.content).access_token
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from broker.blobs import Receiving
@@ -27,10 +28,31 @@ class RawBytes(StreamingResponse):
     media_type = "application/octet-stream"
 
 
-def raw(item: SealedItem, pieces: Iterator[bytes]) -> RawBytes:
-    """Return a sealed object's bytes as an answer."""
+def raw(item: SealedItem, pieces: Iterator[bytes], span: range | None = None) -> RawBytes:
+    """Return a sealed object's bytes as an answer. span: which of them, None for all."""
     headers = {"content-length": str(item.size), "etag": f'"{item.digest}"'}
-    return RawBytes(pieces, headers=headers)
+    if span is None:
+        return RawBytes(pieces, headers=headers)
+    headers["content-length"] = str(len(span))
+    headers["content-range"] = f"bytes {span[0]}-{span[-1]}/{item.size}"
+    return RawBytes(pieces, 206, headers)
+
+
+def asked(
+    part: Annotated[str | None, Header(alias="Range", description="bytes=FIRST-LAST")] = None,
+) -> range | None:
+    """
+    Return which bytes are asked for. None, all, also for a kind of range that is not known, as RFC
+    9110, 14.2 has it.
+    """
+    found = re.fullmatch(r"bytes=([0-9]{1,15})-([0-9]{1,15})", part or "")
+    return range(int(found[1]), int(found[2]) + 1) if found else None
+
+
+Span = Annotated[range | None, Depends(asked)]
+_PART: dict[int | str, dict[str, Any]] = {
+    206: {"description": "The part that was asked for", "content": {RawBytes.media_type: {}}}
+}
 
 
 @router.get("/inbox")
@@ -44,10 +66,10 @@ def inbox(
     return broker.relay.inbox(grant, purpose=purpose, subject=subject)
 
 
-@router.get("/inbox/{item_id}", response_class=RawBytes)
-def inbox_item(grant: Reader, broker: Services, item_id: str) -> RawBytes:
-    """Return one sealed object, raw."""
-    return raw(*broker.relay.open(grant, item_id))
+@router.get("/inbox/{item_id}", response_class=RawBytes, responses=_PART)
+def inbox_item(grant: Reader, broker: Services, item_id: str, span: Span) -> RawBytes:
+    """Return one sealed object, raw: all of it, or a part."""
+    return raw(*broker.relay.open(grant, item_id, span))
 
 
 def announced(

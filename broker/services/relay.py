@@ -89,8 +89,13 @@ class Relay:
             )
         return Inbox(items=tuple(_message(row) for row in rows))
 
-    def open(self, grant: Grant, item_id: str) -> tuple[SealedItem, Iterator[bytes]]:
-        """Return one sealed object of the calling party's inbox, in pieces. Raises NotFound."""
+    def open(
+        self, grant: Grant, item_id: str, asked: range | None = None
+    ) -> tuple[SealedItem, Iterator[bytes], range | None]:
+        """
+        Return one sealed object of the calling party's inbox, in pieces, and which of its bytes
+        they are. None: all, as for an `asked` that has none of them. Raises NotFound.
+        """
         with self.database.read() as connection:
             row = jobs.find_item(connection, grant.study.id, item_id)
             if row is None or row.recipient != grant.party:
@@ -98,7 +103,9 @@ class Relay:
                     "there is no such item in your inbox", hint="GET .../inbox lists them"
                 )
             _require_given(connection, grant, row)
-        return _message(row), self.blobs.verified(row.blob_id, row.digest)
+        if asked and (span := range(row.size)[asked.start : asked.stop]):
+            return _message(row), self.blobs.part(row.blob_id, span), span
+        return _message(row), self.blobs.verified(row.blob_id, row.digest), None
 
     def open_counts(self, grant: Grant, question_id: str) -> tuple[SealedItem, Iterator[bytes]]:
         """Return a question's counts, sealed to its reader, in pieces. Raises NotFound."""

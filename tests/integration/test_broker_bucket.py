@@ -47,6 +47,8 @@ def test_what_was_put_is_read_back_and_checked(blobs: Blobs, s3: S3) -> None:
         assert (kept.size, kept.digest) == (size, hashlib.sha256(data).hexdigest())
         assert blobs.read(kept.blob_id) == data
         assert b"".join(blobs.verified(kept.blob_id, kept.digest)) == data
+        for span in (range(size), range(size // 3, size), range(size // 2, size // 2 + 5)):
+            assert b"".join(blobs.part(kept.blob_id, span)) == data[span.start : span.stop]
         got: list[bytes] = []
         with pytest.raises(PackageRefused, match="is not what was stored"):
             got.extend(blobs.verified(kept.blob_id, "0" * 64))
