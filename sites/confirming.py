@@ -49,8 +49,9 @@ def agreed_to(study: StudyConfig, party: str) -> dict[str, object]:
         rows["marks of groups"] = in_words(study.strata)
     for one in study.purpose:
         said = ", ".join(study.agreed.features(party, one.id)) or "nothing"
-        rows[f"for {one.id}"] = f"{one.title}: {party!r} takes part in {said}"
+        rows[f"for {one.id}"] = f"{one.title} ({one.use} use): {party!r} takes part in {said}"
     if not study.purpose:
+        rows["use"] = header.use
         rows["takes part in"] = ", ".join(FEATURES)
     rows["deleted by itself"] = _retention(study.retention)
     return rows

@@ -221,10 +221,10 @@ def _described(config: StudyConfig) -> dict[str, object]:
             said += "; SEQUESTERED: counts only, never rows"
         rows[f"party {party.id}"] = said
     for one in config.purpose:
-        rows[f"purpose {one.id}"] = one.title
+        rows[f"purpose {one.id}"] = f"{one.title} ({one.use} use)"
         for party in config.party:
             features = ", ".join(config.agreed.features(party.id, one.id)) or "nothing"
-            rows[f"  {party.id} takes part in"] = features
+            rows[f"  {party.id} for {one.id}"] = features
     for clk in config.clk:
         rows[f"CLK {clk.id}"] = (
             f"{clk.length} bits, diffusion {config.diffusion_of(clk)},"
