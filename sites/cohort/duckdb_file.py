@@ -4,12 +4,13 @@ One DuckDB file with all tables of a delivery: cohort.duckdb.
 Tables have the types, keys' NOT NULL and comments of the layout. Foreign keys are checked before
 (integrity.py) and not declared: DuckDB would build an index for each.
 
-The same delivery, joined again, gives this file the same rows and not the same bytes: DuckDB 2.0
-draws an identifier for every new file and writes memory that it never set, below nulls and behind
-the last text of a block. Older storage versions and other ways to compress take away some of that,
-none all of it (docs/adr/0026). So the file is compared by its content: cohort.duckdb.tables.sha256
-has a checksum of each table's rows in their order, and has the same bytes again. The checksum of
-the file itself says only whether this copy is whole.
+The same delivery, joined again, gives the same bytes. DuckDB alone would not: it writes memory that
+it never set, below nulls and behind the last text of a block, and draws an identifier for each new
+file. So the process that writes has memory that is zero wherever it was not set, and the file is of
+a storage version that has no identifier (duckdb_process.py, docs/adr/0026). That holds on Linux on
+x86-64, and with one version of DuckDB. Elsewhere, and from one version to the next, the file is
+compared by its content: cohort.duckdb.tables.sha256 has a checksum of each table's rows in their
+order.
 """
 
 from __future__ import annotations
@@ -30,7 +31,16 @@ from sites.cohort.layout import TABLES, DeliveredTable
 DUCKDB_FILE = "cohort.duckdb"
 CHECKSUM_FILE = f"{DUCKDB_FILE}.sha256"
 CONTENT_FILE = f"{DUCKDB_FILE}.tables.sha256"
-_WRITER = "sites.cohort.duckdb_process"
+WRITER = "sites.cohort.duckdb_process"
+ZEROED = {
+    "DUCKDB_JE_MALLOC_CONF": "zero:true",
+    "GLIBC_TUNABLES": "glibc.malloc.perturb=255",
+}
+"""
+For the writer: all memory that it is given is zero. DuckDB has an allocator of its own, jemalloc,
+and uses the C library's besides, which fills memory with the complement of this number. Each alone
+does not suffice; where an allocator does not know its setting, bytes differ and nothing else.
+"""
 
 
 def write_duckdb(folder: Path, rows: Mapping[str, int]) -> None:
@@ -72,11 +82,11 @@ def _statements(folder: Path, table: DeliveredTable) -> list[tuple[str, list[str
 def _written(plan: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     """Have the file written by a process of its own; return rows and content by table."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", _WRITER],
+        [sys.executable, "-P", "-m", WRITER],
         input=json.dumps(plan).encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # DuckDB's messages quote the row they failed on
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env={"PYTHONPATH": os.pathsep.join(sys.path), **ZEROED},
         check=False,
     )
     if done.returncode:

@@ -3,7 +3,8 @@ The process that writes cohort.duckdb: started by duckdb_file.py, it knows the t
 
 DuckDB writes memory that it never set: what was there before stands below nulls and behind the
 last value of a block. The process that joins has read the rows of persons who are not in the
-cohort; this one has read the delivered tables only, so nothing else can be there.
+cohort; this one has read the delivered tables only, so nothing else can be there. It is started
+with memory that is zero (duckdb_file.ZEROED), so that the same tables give the same bytes.
 
 Standard input: JSON, {"path": FILE, "tables": [{"name", "statements": [[SQL, parameters], ...]}]}.
 Standard output: JSON, {name: [rows, SHA-256 of its content]}.
@@ -23,6 +24,12 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "temp_directory": "",
+    # The newest one without an identifier that is drawn for each file. Texts of older ones (FSST)
+    # are not written twice alike on memory that is zero, either.
+    "storage_compatibility_version": "v1.3.0",
+    "threads": 1,
+    # Where rows are cut would else follow from how much memory the machine has.
+    "write_buffer_row_group_memory_limit": "64MiB",
 }
 
 
