@@ -137,12 +137,12 @@ class RunComparison(Message):
 class ForecastDataset(Message):
     """
     What a run would take of an uploader. state: linked; missing; outdated: of an earlier epoch;
-    quarantined. dataset, records: of the version that would be linked. note: why not, or what is
-    newer.
+    quarantined; left out: its party takes no part, or its agreement has ended. dataset, records:
+    of the version that would be linked. note: why not, or what is newer.
     """
 
     uploader: Name
-    state: Literal["linked", "missing", "outdated", "quarantined"]
+    state: Literal["linked", "missing", "outdated", "quarantined", "left out"]
     dataset: int = 0
     records: Count = 0
     note: str = ""

@@ -18,6 +18,7 @@ from typing import Any
 from broker.config import WorkerSettings
 from broker.policy import Grant
 from broker.run_work import work_of
+from broker.services import agreements
 from broker.services.runs import run_over_all, wanted_run
 from broker.store import runs, studies
 from broker.store.engine import Connection, Database
@@ -66,9 +67,11 @@ class Forecasts:
                 refusal = str(error)
                 row = run_over_all(connection, grant, request)
             inputs: dict[str, int] = json.loads(row.inputs)
+            config = grant.study.config
+            _, left = agreements.linkable(config, row.purpose, today=agreements.utc_today())
             datasets = [
-                _dataset(connection, grant, one, inputs.get(one))
-                for one in grant.study.config.uploaders
+                _dataset(connection, grant, one, inputs.get(one), left.get(one, ""))
+                for one in config.uploaders
             ]
             same = None if refusal else runs.find_same(connection, row)
             rates = self._rates(connection, grant.study.id)
@@ -146,9 +149,12 @@ def _wait(grant: Grant) -> float:
 
 
 def _dataset(
-    connection: Connection, grant: Grant, uploader: str, number: int | None
+    connection: Connection, grant: Grant, uploader: str, number: int | None, left: str
 ) -> ForecastDataset:
-    """Return which dataset version of an uploader would be linked, or why none."""
+    """
+    Return which dataset version of an uploader would be linked, or why none. left: why its party
+    agreed to none, else "".
+    """
     study, epoch = grant.study.id, grant.study.config.study.epoch
     newest = studies.newest_dataset(connection, study, uploader)
     if number is not None:
@@ -159,6 +165,8 @@ def _dataset(
         return ForecastDataset(
             uploader=uploader, state="linked", dataset=number, records=records, note=note
         )
+    if left:
+        return ForecastDataset(uploader=uploader, state="left out", note=left)
     if newest is None:
         return ForecastDataset(uploader=uploader, state="missing", note="has uploaded nothing")
     if newest.state == "complete" and newest.epoch != epoch:

@@ -20,6 +20,7 @@ from broker.store import jobs, runs, second_looks, studies
 from broker.store.second_looks import LookRow, RequestRow
 from linkage.errors import Conflict, NotAllowed
 from linkage.matching.dataset import Dataset
+from linkage.run_messages import RunRequest
 from linkage.sealing import Identity
 from tests.broker_packages import encoded
 from tests.broker_world import STUDY, World, make_world
@@ -103,6 +104,19 @@ def test_who_is_linked_on_the_last_day_and_the_day_after(place: Place) -> None:
     found, left = agreements.linkable(config, "lungs", today=AFTER)
     assert found == ("imaging", "enclave")
     assert left == {"claims": "its last day was 2027-01-31"}
+
+
+def test_a_dry_run_says_who_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreements, "utc_today", lambda: AFTER)
+    grant = place.broker.studies.grant(
+        Caller("console", None), Action.START_RUN, study_id=place.study.id
+    )
+    told = place.broker.forecasts.of(grant, RunRequest())
+    assert {one.uploader: (one.state, one.note) for one in told.datasets} == {
+        "imaging": ("missing", "has uploaded nothing"),
+        "enclave": ("missing", "has uploaded nothing"),
+        "claims": ("left out", "its last day was 2027-01-31"),
+    }
 
 
 def test_a_run_that_waits_ends_by_itself_when_a_last_day_passes(place: Place) -> None:
