@@ -144,6 +144,22 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / target.partition("#")[0]).exists(), target
 
 
+def _headings(document: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_into_a_page_name_a_heading_of_it(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        page, _, anchor = target.partition("#")
+        at = document.parent / page if page else document
+        if anchor and not re.match(r"[a-z]+:", target) and at.suffix == ".md":
+            assert anchor in _headings(at), target
+
+
 def test_every_page_is_linked_from_another() -> None:
     linked = {
         (document.parent / target.partition("#")[0]).resolve()
