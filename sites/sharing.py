@@ -59,7 +59,10 @@ class Shared:
 
 
 def preview(session: Session, question_id: str, folder: Path | None = None) -> dict[str, Any]:
-    """Return all that `share` would let leave. Raises as `share`; writes and sends nothing."""
+    """
+    Return all that `share` would let leave. Raises as `share`. Enters and sends nothing, and writes
+    what every look at the broker does: the newest head of its log, and that a question ended.
+    """
     question, _ = _shareable(session, question_id)
     return _report(session, question, folder, keep=False)
 

@@ -119,6 +119,10 @@ class Ledger:
         finally:
             os.close(handle)
 
+    def looked_at(self) -> Book:
+        """Read the ledger for what it would answer: writes nothing, and waits for nobody."""
+        return Book(self, self._store)
+
     def entries(self) -> list[Entry]:
         """Return every answered question, oldest first."""
         return [one for one, _, _ in _read(self._store)]
@@ -131,13 +135,14 @@ class Book:
         self._ledger, self._store = ledger, store
         self._kept = _read(store)
         self._names, self._tags = self._people()
+        self._kept_names = len(self._names)
 
     def answered(self, question: str) -> Entry | None:
         """Return the entry of a question, None where it was not answered."""
         return next((one for one, _, _ in self._kept if one.question == question), None)
 
     def numbers(self, names: Sequence[str]) -> Ints:
-        """Return the number of each person; whoever is new gets the next one."""
+        """Return the number of each person; whoever is new gets the next one, `keep` keeps it."""
         asked = pa.array(names, pa.string())
         found = pc.index_in(asked, value_set=self._names)
         if found.null_count:
@@ -145,11 +150,6 @@ class Book:
             self._names = pa.concat_arrays([self._names, new])
             tags = self._ledger.blur.tags(new.to_pylist())
             self._tags = np.concatenate([self._tags, tags])
-            table = pa.table({"name": self._names, "tag": self._tags})
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, table.schema) as writer:
-                writer.write_table(table)
-            self._store.keep(_PEOPLE, sink.getvalue().to_pybytes())
             found = pc.index_in(asked, value_set=self._names)
         return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
 
@@ -196,6 +196,7 @@ class Book:
 
     def keep(self, entry: Entry, told: Told | None = None, depths: Depths | None = None) -> None:
         """Keep an answer and all that it makes known: all of it, or nothing."""
+        self._keep_people()  # first: an answer names persons by their numbers
         told = told or Told()
         packed = b"" if depths is None else zlib.compress(depths.tobytes(), 1)
         who = zlib.compress(
@@ -212,6 +213,16 @@ class Book:
         self._store.keep(name, b"".join([*parts, packed, who]))
         found = np.zeros(0, np.uint8) if depths is None else depths
         self._kept.append((entry, told, found))
+
+    def _keep_people(self) -> None:
+        if len(self._names) == self._kept_names:
+            return
+        table = pa.table({"name": self._names, "tag": self._tags})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        self._store.keep(_PEOPLE, sink.getvalue().to_pybytes())
+        self._kept_names = len(self._names)
 
     def _people(self) -> tuple[pa.Array, Tags]:
         kept = self._store.kept(_PEOPLE)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +85,11 @@ def shared_report(
     """
     Return the report, and enter it in the ledger; one that was made before stays as it was.
 
-    asked: question is the delivery's ID. keep: False to see what would be shown. Raises Conflict
-    while another process counts, NotAllowed where the epoch's questions are used up.
+    asked: question is the delivery's ID. keep: False to see what would be shown; then nothing is
+    written, not even which persons are new. Raises Conflict while another process counts, unless
+    nothing is kept; NotAllowed where the epoch's questions are used up.
     """
-    with ledger.held() as book:
+    with ledger.held() if keep else nullcontext(ledger.looked_at()) as book:
         if before := book.answered(asked.question):
             return dict(before.answer["report"])
         book.require_room()

@@ -5,6 +5,7 @@ A report that leaves the enclave, beside the counts that were shown: what subtra
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,27 @@ def test_a_report_is_made_once_and_stays_whatever_comes(source: OmopSource, tmp_
     assert entry.answer["persons"] == counts.persons
     with pytest.raises(NotAllowed, match="2 questions of this epoch"):
         shared_report(ledger_in(tmp_path, questions=2), asked("delivery-2"), cohort([1]))
+
+
+def test_a_preview_writes_nothing(source: OmopSource, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        found = (path for path in sorted(tmp_path.rglob("*")))
+        return {str(path): path.read_bytes() if path.is_file() else b"" for path in found}
+
+    ledger = ledger_in(tmp_path)
+    for whom in (everybody(), [*everybody(), 498, 499]):
+        before = files()
+        seen = shared_report(ledger, asked("delivery-1"), cohort(whom), keep=False)
+        assert files() == before, "nobody of these is in the ledger yet"
+        with ledger_in(tmp_path / "busy").held():
+            # Nor does it wait for whoever counts.
+            shared_report(ledger_in(tmp_path / "busy"), asked("x"), cohort(whom), keep=False)
+        shutil.rmtree(tmp_path / "busy")
+    assert shared_report(ledger, asked("delivery-1"), cohort(whom)) == seen
+    assert files() != before
+    # Those whom an answer made known are so for the next one that reads the ledger.
+    counts = counted(source, ledger_in(tmp_path))
+    assert counts.persons == seen["persons"]
 
 
 def test_counts_after_a_report_read_as_the_report(source: OmopSource, tmp_path: Path) -> None:
