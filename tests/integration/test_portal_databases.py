@@ -112,7 +112,9 @@ def furnish(made: World) -> dict[str, str]:
              encoded(made.signed, "enclave", range(70, 180)), dataset=2)
     )  # fmt: skip
     assert opened(made, "enclave", 2)["state"] == "complete"
-    wait_for(lambda: not any(one["checking"] for one in admin.get(f"{made.path}/releases").json()), 60)
+    wait_for(
+        lambda: not any(one["checking"] for one in admin.get(f"{made.path}/releases").json()), 60
+    )
     assert admin.get(f"{made.path}/affected").json()
     _review(made, first["run_id"])
     return {
