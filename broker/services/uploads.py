@@ -239,7 +239,8 @@ class Uploads:
                     study_id=study.id,
                     subject=f"{row.uploader}/{row.number}",
                 )
-            blobs += _pairs(connection, study.id)
+            if rows:  # the same again must not touch what was computed since
+                blobs += _pairs(connection, study.id)
             states = [_state(connection, replace(row, state="withdrawn")) for row in rows]
         for blob_id in blobs:
             self.blobs.delete(blob_id)
