@@ -25,9 +25,9 @@ from linkage.sealing import Identity
 from tests.broker_packages import encoded
 from tests.broker_world import STUDY, World, make_world
 
-LAST, AFTER = dt.date(2027, 1, 31), dt.date(2027, 2, 1)
+LAST, AFTER = dt.date(2097, 1, 31), dt.date(2097, 2, 1)
 TEXT = (
-    STUDY.replace('id = "claims"\n', 'id = "claims"\nexpires = 2027-01-31\n')
+    STUDY.replace('id = "claims"\n', 'id = "claims"\nexpires = 2097-01-31\n')
     + """
 [[purpose]]
 id = "lungs"
@@ -103,7 +103,7 @@ def test_who_is_linked_on_the_last_day_and_the_day_after(place: Place) -> None:
     assert agreements.linkable(config, "lungs", today=LAST)[1] == {}
     found, left = agreements.linkable(config, "lungs", today=AFTER)
     assert found == ("imaging", "enclave")
-    assert left == {"claims": "its last day was 2027-01-31"}
+    assert left == {"claims": "its last day was 2097-01-31"}
 
 
 def test_a_dry_run_says_who_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_a_dry_run_says_who_is_left_out(place: Place, monkeypatch: pytest.Monkey
     assert {one.uploader: (one.state, one.note) for one in told.datasets} == {
         "imaging": ("missing", "has uploaded nothing"),
         "enclave": ("missing", "has uploaded nothing"),
-        "claims": ("left out", "its last day was 2027-01-31"),
+        "claims": ("left out", "its last day was 2097-01-31"),
     }
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_waits_ends_by_itself_when_a_last_day_passes(place: Place) ->
     assert row.state == "failed"
     assert row.failure is not None
     assert "while the run was under way the agreement has ended" in row.failure
-    assert "claims (2027-01-31)" in row.failure
+    assert "claims (2097-01-31)" in row.failure
     assert "imaging" not in row.failure
     with place.broker.database.read() as connection:
         assert second_looks.waiting(connection) == []
