@@ -122,6 +122,7 @@ def _from_wire(content: Mapping[str, Any], model: type[C], table: str) -> C:
             file=f"the question's {table} part",
             line=0,
             key=".".join(str(part) for part in first["loc"]),
-            rule=first["msg"],
+            # A broken rule of our own has its words; pydantic puts "Value error" before them.
+            rule=str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"],
             hint="both ends must run the same version; ask the researcher to send it again",
         ) from None

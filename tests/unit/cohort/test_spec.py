@@ -56,6 +56,8 @@ def test_both_halves_survive_the_wire() -> None:
 
 @pytest.mark.parametrize("content", [{}, {"modality": ["XR"]}, {"any": True, "more": 1}])
 def test_a_malformed_half_from_the_wire_is_refused(content: dict[str, object]) -> None:
+    with pytest.raises(CohortRefused, match="clinical part: asks for nothing"):
+        clinical_criteria({})
     with pytest.raises(CohortRefused, match="imaging part"):
         imaging_criteria(content)
 
