@@ -222,6 +222,10 @@ def load_signed_study(path: Path, *, custodian_fingerprint: str | None = None) -
     """Read and check a signed study. Raises StudyRefused, PackageRefused or KeyRefused."""
     try:
         signed = SignedStudy.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise KeyRefused(
+            f"{path} cannot be read: there is no such file", hint="check the path"
+        ) from None
     except OSError as fault:
         raise KeyRefused(
             f"{path} cannot be read ({type(fault).__name__})", hint="check the path"

@@ -97,6 +97,10 @@ def text_of(path: Path, error: type[ConfigRefused]) -> str:
         raise error(
             file=str(path), line=0, key="", rule="there is no such file", hint="check the path"
         ) from None
+    except IsADirectoryError:
+        raise error(
+            file=str(path), line=0, key="", rule="is a folder", hint="name the file in it"
+        ) from None
     except (OSError, UnicodeDecodeError) as fault:
         raise error(
             file=str(path),

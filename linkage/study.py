@@ -13,8 +13,9 @@ Whether the encodings are safe on the study's own fields only the release gate c
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -100,6 +101,11 @@ class StudyConfig(Strict):
     match_key: the file's own rules, then those of its presets (linkage.match_key_presets). strata:
     groups of people that sites may mark their records with (linkage.strata); none by default.
     """
+
+    remedies: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("private", "source", "broker"),
+        "this is a site file; give the study file, which the custodian signs",
+    )
 
     study: Header
     party: tuple[Party, ...] = Field(min_length=2, max_length=20)

@@ -8,8 +8,9 @@ Paths in it are relative to the file itself, so a folder can be copied and still
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -60,6 +61,11 @@ class SiteConfig(Strict):
     secrets are, in files of that folder or in the system's keyring. agent: what is answered by
     itself, and what needs a person. strata: whether records bear marks of their groups.
     """
+
+    remedies: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("study", "clk", "match_key"),
+        "this is a study file; give the site file, which `linkage-site init` writes",
+    )
 
     party: Identifier
     contributor: Identifier | None = None

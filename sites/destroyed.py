@@ -25,6 +25,13 @@ def read(data: bytes, signed: SignedStudy) -> DestructionCertificate:
     return found
 
 
+def read_file(path: Path, signed: SignedStudy) -> DestructionCertificate:
+    """Return the certificate in a file. Raises PackageRefused."""
+    if not path.is_file():
+        raise PackageRefused(f"{path}: there is no such file", hint="check the path")
+    return read(path.read_bytes(), signed)
+
+
 def keep(found: DestructionCertificate, folder: Path) -> Path:
     """Write the certificate, canonical JSON, into the site's private folder; return where."""
     path = folder / "destruction-certificate.json"

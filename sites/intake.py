@@ -96,7 +96,7 @@ class Intake:
 
     def repeated_id(self, earlier: int, later: int) -> None:
         """Say that a record has the record id of an earlier one. Raises RowRejected."""
-        hint = f"{self.source.unit} {earlier} has it too"
+        hint = f"{self.source.unit} {earlier} has it too: give each record an id of its own"
         self._leave_out(BadRow(later, "record_id", _REPEATED, hint))
         self._records -= 1
 

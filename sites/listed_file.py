@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from linkage.errors import SourceRefused
 
@@ -22,7 +22,12 @@ def read_listed(path: Path, checked: Callable[[str, Iterable[list[str]]], T]) ->
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return checked(path.name, _without_blank_end(csv.reader(file, strict=True)))
+            rows = csv.reader(file, strict=True, delimiter=_delimiter(file))
+            return checked(path.name, _without_blank_end(rows))
+    except FileNotFoundError:
+        raise SourceRefused(
+            file=path.name, rule="there is no such file", hint="check the path"
+        ) from None
     except OSError as fault:
         raise SourceRefused(
             file=path.name, rule=f"cannot be read ({type(fault).__name__})", hint="check the path"
@@ -31,6 +36,13 @@ def read_listed(path: Path, checked: Callable[[str, Iterable[list[str]]], T]) ->
         raise SourceRefused(
             file=path.name, rule="is no CSV text in UTF-8", hint="export it as CSV, UTF-8"
         ) from None
+
+
+def _delimiter(file: TextIO) -> str:
+    """Return what separates the names of the header: spreadsheets of some countries write ;."""
+    header = file.readline()
+    file.seek(0)
+    return ";" if ";" in header and "," not in header else ","
 
 
 def _without_blank_end(rows: Iterable[list[str]]) -> Iterator[list[str]]:

@@ -289,6 +289,10 @@ def _name(name: str) -> None:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        raise KeyRefused(
+            f"{path} cannot be read: there is no such file", hint="check the path"
+        ) from None
     except OSError as fault:
         raise KeyRefused(
             f"{path} cannot be read ({type(fault).__name__})", hint="check the path"

@@ -7,6 +7,7 @@ columns and shares of values, never a value.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,7 +88,8 @@ def init(
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
     rows: dict[str, object] = {"look through": path}
-    rows["next"] = f"linkage-site keys identity {folder / 'private'} --name {contributor or party}"
+    private = shlex.quote(str(folder / "private"))
+    rows["next"] = f"linkage-site keys identity {private} --name {contributor or party}"
     show("Site file written", rows)
 
 

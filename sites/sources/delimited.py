@@ -117,6 +117,9 @@ class _Rows:
         source = self._source
         self._lines = Lines(self._text.pieces(self._next_row))
         first = self._read(self._lines.first)
+        if re.match(r"sep=.[\r\n]", first, re.IGNORECASE):
+            rule = "row 1 is a line for Excel that names the delimiter, and no header"
+            raise SourceRefused(file=source.name, rule=rule, hint="delete that line")
         delimiter = source.config.delimiter or _sniffed(re.split("[\r\n]", first, maxsplit=1)[0])
         self._delimiter = delimiter
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
