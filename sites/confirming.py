@@ -8,6 +8,8 @@ vouches for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from linkage.errors import NotAllowed, PackageRefused
 from linkage.governance import Confirmation, Confirmations
 from linkage.participation import FEATURES, RetentionRules
@@ -39,7 +41,7 @@ def agreed_to(study: StudyConfig, party: str) -> dict[str, object]:
         "second looks": "never"
         if looks is None
         else f"at most {looks.most_per_run:,} pairs a run, {looks.most_per_record} a record,"
-        f" {looks.most_runs:,} runs, over {', '.join(looks.fields)}",
+        f" {looks.most_runs:,} runs, over {', '.join(_looked_at(study, looks.fields))}",
         "review by people": "never"
         if study.reviews is None
         else f"reviewers see how fields agree, of at most {study.reviews.most_pairs:,} pairs in"
@@ -89,6 +91,11 @@ def confirm(session: Session) -> Confirmations:
         party=session.party,
     ).sign(session.identity)
     return session.broker.confirm(said)
+
+
+def _looked_at(study: StudyConfig, fields: Iterable[str]) -> list[str]:
+    """Return those fields that two parties hold: nobody can be asked about another."""
+    return [field for field in fields if sum(field in one.fields for one in study.party) > 1]
 
 
 def _party(study: StudyConfig, party_id: str) -> str:

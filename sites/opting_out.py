@@ -104,6 +104,8 @@ def statement(state: OptOutState) -> Sequence[str]:
             "The broker's worker has not read the list yet; see later: linkage-site opt-out --show"
         )
         return (said, CANNOT_BE_RECALLED)
+    if not state.records:
+        return ("No record of this site is opted out: the next run links all of them again.",)
     held = [
         f"{one.kind} {one.job_id} of {_day(one.at)} held {one.records:,} of them"
         for one in state.held_by

@@ -68,10 +68,7 @@ def usable(session: Session, release_id: str = "", *, pinned: bool = False) -> R
             if one.state == "done" and session.party in one.terms.audience
         ]
         if not made:
-            raise NotFound(
-                f"no IDs are released yet for {session.party!r}",
-                hint="ask the broker admin whether they were prepared for this party, or try later",
-            )
+            raise NotFound(f"no IDs are released yet for {session.party!r}", hint=_when(session))
         newest = max(made, key=lambda one: (one.made_at or 0, one.number or 0))
         state = _checked(session, newest, newest.release_id)
     name = state.release_id
@@ -104,6 +101,18 @@ def usable(session: Session, release_id: str = "", *, pinned: bool = False) -> R
     return state
 
 
+def _when(session: Session) -> str:
+    """Say what the newest release of IDs for this party waits for, where one was asked for."""
+    asked = [one for one in own(session) if session.party in one.terms.audience and one.needs]
+    if not asked:
+        return "ask the broker admin whether they were prepared for this party, or try later"
+    newest = max(asked, key=lambda one: one.asked_at)
+    return (
+        f"{newest.release_id} waits for the stewards of {', '.join(newest.needs)}:"
+        " linkage-site release list"
+    )
+
+
 def waiting_rows(session: Session) -> dict[str, str]:
     """Return what to tell a party whose steward has to decide; contributors are never asked."""
     if session.site.contributor:
@@ -111,7 +120,8 @@ def waiting_rows(session: Session) -> dict[str, str]:
     found = [one for one in own(session) if session.party in one.needs]
     if not found:
         return {}
-    return {"YOUR STEWARD": f"{len(found)} releases wait: linkage-site release list"}
+    wait = "release waits" if len(found) == 1 else "releases wait"
+    return {"YOUR STEWARD": f"{len(found)} {wait}: linkage-site release list"}
 
 
 def pin(session: Session, release_id: str, name: str, *, holds: bool) -> ReleaseState:

@@ -107,7 +107,7 @@ def opt_out(
             return
         sent = opting_out.send(session)
         state = opting_out.answered(session, sent.number, wait_s=_WAIT_SECONDS)
-        rows["kept in the vault"] = opting_out.keep_statement(session.vault, state)
+        rows["kept in the private folder"] = opting_out.keep_statement(session.vault, state)
     title = "No longer opted out" if lift else "Opted out"
     _say(title, state, rows, as_json=as_json)
 
@@ -129,7 +129,7 @@ def certificate(
 
     if file is not None:
         _, signed = trusted_study(load_site(site), expired_too=True)
-        found = destroyed.read(file.read_bytes() if file.exists() else b"", signed)
+        found = destroyed.read_file(file, signed)
         where = file
     else:
         with session_of(site, expired_too=True) as session:
