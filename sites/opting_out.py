@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +55,11 @@ def opted_out_records(vault: Vault) -> set[str]:
 
 def change(vault: Vault, record_ids: Collection[str], *, lift: bool, keep: bool) -> Changed:
     """Add record ids to the list, or lift them off it. keep: False only counts."""
-    before = opted_out_records(vault)
-    after = before - set(record_ids) if lift else before | set(record_ids)
-    if keep and after != before:
-        vault.keep(NAME, json.dumps(sorted(after)).encode())
+    with vault.alone(NAME) if keep else nullcontext():
+        before = opted_out_records(vault)
+        after = before - set(record_ids) if lift else before | set(record_ids)
+        if keep and after != before:
+            vault.keep(NAME, json.dumps(sorted(after)).encode())
     return Changed(len(record_ids), len(before ^ after), len(after))
 
 

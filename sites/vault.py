@@ -19,10 +19,12 @@ after a loss the secret and the records remake the maps.
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +169,17 @@ class Vault:
         """Return what is kept under `name`, None where nothing is."""
         path = self.folder / "kept" / name
         return self.read_private(path, name) if path.exists() else None
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Change what is kept under `name` after reading it; another process waits meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(self.folder / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def write_private(self, path: Path, name: str, data: bytes) -> None:
         """Write an encrypted file that opens under `name` only, in one rename."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,10 +88,11 @@ def change(vault: Vault, record_ids: Collection[str], *, take_back: bool, keep: 
 
     They need not be in any dataset version yet: a record that comes later stays out as well.
     """
-    before = withdrawn_records(vault)
-    after = before - set(record_ids) if take_back else before | set(record_ids)
-    if keep and after != before:
-        vault.keep(NAME, json.dumps(sorted(after)).encode())
+    with vault.alone(NAME) if keep else nullcontext():
+        before = withdrawn_records(vault)
+        after = before - set(record_ids) if take_back else before | set(record_ids)
+        if keep and after != before:
+            vault.keep(NAME, json.dumps(sorted(after)).encode())
     return Listed(len(record_ids), len(before ^ after), len(after))
 
 
