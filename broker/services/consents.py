@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from broker import audit
 from broker.policy import Grant
 from broker.registered import RegisteredStudy
+from broker.services import agreements, uses
 from broker.services.releases import (
     DENIED,
     WAITING,
@@ -42,7 +43,8 @@ class Consents:
         """
         Take a party's signed decision. The last approval queues the release, a denial ends it.
 
-        Raises NotAllowed for another party's, PackageRefused for one not signed by the party,
+        Raises NotAllowed for another party's, and for an approval once the last day of the study
+        or of somebody who would get IDs is over; PackageRefused for one not signed by the party,
         Conflict where it is about other terms or the release waits no more.
         """
         study, party = grant.study, grant.party
@@ -65,6 +67,8 @@ class Consents:
                     f"the release is {row.state}: nothing is decided any more",
                     hint="ask the broker's admin; what was given out cannot be recalled",
                 )
+            if consent.decision == "approve":
+                uses.require_job(connection, study, row, today=agreements.utc_today())
             now = int(time.time())
             text = consent.model_dump_json()
             jobs.set_approval(connection, row.id, party, consent.decision, text, now)

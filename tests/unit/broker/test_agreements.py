@@ -6,13 +6,14 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from broker.container import Broker
 from broker.opted_out import without
-from broker.policy import Action, Caller
+from broker.policy import Action, Caller, Grant
 from broker.registered import RegisteredStudy
 from broker.runs import RunMaker
 from broker.services import agreements, uses
@@ -20,6 +21,7 @@ from broker.store import jobs, runs, second_looks, studies
 from broker.store.second_looks import LookRow, RequestRow
 from linkage.errors import Conflict, NotAllowed
 from linkage.matching.dataset import Dataset
+from linkage.release_messages import ReleaseConsent
 from linkage.run_messages import RunRequest
 from linkage.sealing import Identity
 from tests.broker_packages import encoded
@@ -46,7 +48,7 @@ features = ["linkage", "questions", "releases"]
 [[participation]]
 party = "claims"
 purpose = "lungs"
-features = ["linkage"]
+features = ["linkage", "releases"]
 """
 )
 
@@ -175,7 +177,7 @@ def test_what_a_run_may_be_used_for(place: Place) -> None:
 
     may("releases", "enclave")
     may("questions", "imaging", "enclave")
-    with pytest.raises(NotAllowed, match="take no part in releases: claims, imaging"):
+    with pytest.raises(NotAllowed, match="take no part in releases: imaging"):
         may("releases", "enclave", "imaging", "claims")
     with pytest.raises(NotAllowed, match="take no part in deliveries: enclave, imaging"):
         may("deliveries", "imaging", "enclave")
@@ -203,6 +205,43 @@ def test_what_a_run_may_be_used_for(place: Place) -> None:
         with pytest.raises(Conflict, match="several purposes are done: hearts, lungs"):
             uses.finished_for(connection, place.study, "")
         assert uses.finished_for(connection, place.study, run.id).id == run.id
+
+
+def test_nobody_consents_to_a_release_past_its_last_day(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.begun("run-released", state="done")
+    release = jobs.JobRow(
+        id="release-late",
+        study_id=place.study.id,
+        kind="release",
+        run_id="run-released",
+        request=json.dumps({"audience": ["claims"]}),
+        state="waiting",
+        asked_at=1,
+    )
+    with place.broker.database.change() as connection:
+        jobs.add(connection, release)
+    key = place.world.identities["claims"]
+
+    def decided(decision: Literal["approve", "deny"]) -> str:
+        grant = Grant(Caller("claims", place.study.id), Action.CONSENT, place.study)
+        said = ReleaseConsent(
+            study_id=place.study.id,
+            release_id="release-late",
+            terms_hash=place.broker.releases.one(grant, "release-late").terms.hash,
+            party="claims",
+            decision=decision,
+        )
+        return place.broker.consents.decide(grant, "release-late", said.sign(key)).state
+
+    monkeypatch.setattr(agreements, "utc_today", lambda: AFTER)
+    with pytest.raises(NotAllowed, match=rf"its last day was: claims \({LAST}\)"):
+        decided("approve")
+    monkeypatch.setattr(agreements, "utc_today", lambda: LAST)
+    assert decided("approve") == "waiting", "the last day is a day of the agreement"
+    monkeypatch.setattr(agreements, "utc_today", lambda: AFTER)
+    assert decided("deny") == "denied"
 
 
 def test_a_closed_study_ends_its_runs(place: Place) -> None:
