@@ -45,6 +45,7 @@ from broker.scratch import Scratch, stream_of
 from broker.second_look import LookingRun, SecondLooker
 from broker.services import agreements
 from broker.store import runs, studies
+from broker.store.engine import Connection
 from linkage.errors import Conflict, NotFound
 from linkage.matching import candidates, group_rates, links, solve, weights
 from linkage.matching.dataset import Dataset, representatives, shape_of
@@ -134,16 +135,21 @@ class RunMaker:
 
     def _require_going(self, run_id: str) -> None:
         with self._broker.database.read() as connection:
-            row = runs.find(connection, run_id)
-            if row is None or row.state in runs.OVER:
-                raise Conflict("the run has ended", hint="start another one")
-            agreements.require_run(connection, row, today=self._today())
+            self._require_going_in(connection, run_id)
+
+    def _require_going_in(self, connection: Connection, run_id: str) -> None:
+        row = runs.find(connection, run_id)
+        if row is None or row.state in runs.OVER:
+            raise Conflict("the run has ended", hint="start another one")
+        agreements.require_run(connection, row, today=self._today())
 
     # Steps. Each takes and returns JSON.
 
     def _begin(self, run_id: str) -> list[str]:
         opened = self._opened(run_id)
         with self._broker.database.change() as connection:
+            # Here again: who cancels it in this moment is told that it is cancelled.
+            self._require_going_in(connection, run_id)
             runs.change(connection, run_id, state="running", stage="open", progress=0.0)
             audit.record(
                 connection,
