@@ -200,8 +200,9 @@ def write(rows: Rows, path: Path, *, tabs: bool) -> None:
 
 def note(vault: Vault, done: Exported) -> None:
     """Add a line to this site's ledger of exports, before the file is there."""
-    lines = [*ledger(vault), done]
-    vault.keep(LEDGER, json.dumps([asdict(one) for one in lines]).encode())
+    with vault.alone(LEDGER):
+        lines = [*ledger(vault), done]
+        vault.keep(LEDGER, json.dumps([asdict(one) for one in lines]).encode())
 
 
 def ledger(vault: Vault) -> list[Exported]:

@@ -1,4 +1,4 @@
-"""Lists of persons' wishes, changed by several people at a time: nobody's is lost."""
+"""Lists that several people change at a time: nobody's wish, and no export, is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sites import opting_out, withdrawal
+from sites import exports, opting_out, withdrawal
 from sites.vault import Vault
 
 EACH, AT_ONCE = 12, 3
@@ -22,13 +22,22 @@ def opt_out(vault: Vault, record_id: str) -> None:
     opting_out.change(vault, [record_id], lift=False, keep=True)
 
 
+def export(vault: Vault, release: str) -> None:
+    exports.note(vault, exports.Exported(1, "crosswalk", release, "ids.csv", 3, "IDs", ()))
+
+
+def exported(vault: Vault) -> set[str]:
+    return {one.release for one in exports.ledger(vault)}
+
+
 @pytest.mark.parametrize(
     ("add", "there"),
     [
         (withdraw, withdrawal.withdrawn_records),
         (opt_out, opting_out.opted_out_records),
+        (export, exported),
     ],
-    ids=["withdrawn", "opted out"],
+    ids=["withdrawn", "opted out", "exported"],
 )
 def test_changes_at_the_same_time_all_count(
     tmp_path: Path, add: Callable[[Vault, str], None], there: Callable[[Vault], set[str]]
