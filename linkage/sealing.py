@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -355,7 +356,8 @@ def read_secret(path: Path, *, noun: str = "") -> bytes:
         ) from None
     if not stat.S_ISREG(mode):
         raise KeyRefused(f"{path} is not a file", hint="give the path of a file")
-    raise KeyRefused(f"{named} can be read by others than its owner", hint=f"run: chmod 600 {path}")
+    command = f"chmod 600 {shlex.quote(str(path))}"
+    raise KeyRefused(f"{named} can be read by others than its owner", hint=f"run: {command}")
 
 
 def _suite(kem: Kem) -> hpke.Suite:

@@ -51,6 +51,7 @@ def init(
 ) -> None:
     """Look at a source, ask a few questions, and write a commented site file."""
     from sites import guide
+    from sites.custody import write_whole
 
     path = folder / "site.toml"
     if path.exists():
@@ -84,9 +85,7 @@ def init(
         typer.echo(text)
         return
     ask.confirm(f"Write {path}?")
-    folder.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
+    write_whole(path, text)
     rows: dict[str, object] = {"look through": path}
     private = shlex.quote(str(folder / "private"))
     rows["next"] = f"linkage-site keys identity {private} --name {contributor or party}"
