@@ -44,7 +44,7 @@ from tests.broker_world import (
 PARTIES = ("imaging", "enclave", "claims")
 TEXT = STUDY.replace(
     'purpose = "To test with"',
-    'purpose = "To test with"\nrelease_methods = true\nexpires = 2027-06-30\n'
+    'purpose = "To test with"\nrelease_methods = true\nexpires = 2097-06-30\n'
     'release_to = ["enclave", "imaging"]',
 )
 
@@ -167,7 +167,7 @@ def test_beyond_the_enclave_every_steward_consents_first(world: World) -> None:
     assert seen.records == {"claims": 120}, "of others a party is told nothing"
     assert (seen.precision, seen.recall) == ("", ""), "what it is told depends on no match"
     assert state(world, release, "enclave").precision in {said for _, said in QUALITY}
-    assert (seen.number, seen.terms.expires) == (None, "2027-06-30")
+    assert (seen.number, seen.terms.expires) == (None, "2097-06-30")
     for party in ("imaging", "claims"):
         left = decide(world, party, release).raise_for_status().json()["needs"]
         assert party not in left
@@ -318,10 +318,10 @@ def test_after_the_last_day_nothing_is_handed_out(world: World) -> None:
         row, study = jobs.find(connection, release), studies.find_study(connection, world.study_id)
         assert row is not None
         assert study is not None
-        registered, last = RegisteredStudy.of(study), dt.date(2027, 6, 30)
+        registered, last = RegisteredStudy.of(study), dt.date(2097, 6, 30)
         require_usable(connection, registered, row, party="imaging", today=last)
         late = last + dt.timedelta(days=1)
-        with pytest.raises(NotAllowed, match="last day was 2027-06-30"):
+        with pytest.raises(NotAllowed, match="last day was 2097-06-30"):
             require_usable(connection, registered, row, party="imaging", today=late)
     database.close()
 
