@@ -283,7 +283,9 @@ class QuestionState(Message):
     failed; delivery: how far the newest is. answered: the
     imaging party has; counted: the enclave has sent counts. open_asks: parties whose stewards asked
     back and wait for an answer. stopped: why nobody may use it any more; newer: the same question
-    asked anew, to take instead.
+    asked anew, to take instead. report_shared: whether the delivery's report was shared, for the
+    enclave that asks for it; None where it is not said. It is left out then, for a reader that does
+    not know it.
     """
 
     question_id: Id
@@ -316,6 +318,7 @@ class QuestionState(Message):
     stopped: str = ""
     newer: str = ""
     delivery: DeliveryStand | None = None
+    report_shared: bool | None = Field(default=None, exclude_if=lambda said: said is None)
 
 
 class SealedItem(Message):

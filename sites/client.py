@@ -169,9 +169,11 @@ class BrokerClient:
     def question(self, study: str, question_id: str) -> QuestionState:
         return self._ask(QuestionState, "GET", f"/v1/studies/{study}/questions/{question_id}")
 
-    def questions(self, study: str) -> list[QuestionState]:
-        """Return the study's questions, newest first."""
-        return self._read(list[QuestionState], self._send("GET", f"/v1/studies/{study}/questions"))
+    def questions(self, study: str, *, reports: bool = False) -> list[QuestionState]:
+        """Return the study's questions, newest first; reports: with whose report was shared."""
+        params = {"reports": "true"} if reports else None
+        response = self._send("GET", f"/v1/studies/{study}/questions", params=params)
+        return self._read(list[QuestionState], response)
 
     def approve(self, approval: Approval) -> QuestionState:
         path = f"/v1/studies/{approval.study_id}/questions/{approval.question_id}/approvals"

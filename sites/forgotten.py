@@ -55,7 +55,7 @@ def forgotten(session: Session) -> list[Forgotten]:
     """Return what left and is neither in the ledger nor accepted, the oldest question first."""
     known = _known(session)
     found = []
-    for one in reversed(session.broker.questions(session.study_id)):
+    for one in reversed(session.broker.questions(session.study_id, reports=True)):
         if one.counted and one.question_id not in known:
             found.append(Forgotten(one.question_id, one))
         if one.delivery_id and one.delivery_id not in known and _was_shared(session, one):
@@ -131,7 +131,12 @@ def _known(session: Session) -> set[str]:
 
 
 def _was_shared(session: Session, question: QuestionState) -> bool:
-    """Does the broker have a report of the question's delivery? Of an ended one it says so, too."""
+    """
+    Does the broker have a report of the question's delivery? One of an earlier version does not say
+    so of all at once, and is asked for each; of an ended one it tells, too.
+    """
+    if question.report_shared is not None:
+        return question.report_shared
     try:
         session.broker.sealed_report(session.study_id, question.question_id)
     except NotFound:

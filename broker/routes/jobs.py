@@ -107,9 +107,9 @@ def ask(
 
 
 @router.get("/questions")
-def questions(grant: Reader, broker: Services) -> list[QuestionState]:
-    """Return the study's questions, newest first."""
-    return broker.questions.all(grant)
+def questions(grant: Reader, broker: Services, reports: bool = False) -> list[QuestionState]:
+    """Return the study's questions, newest first; `reports`: with whose report was shared."""
+    return broker.questions.all(grant, reports=reports)
 
 
 @router.get("/questions/{question_id}")

@@ -36,6 +36,7 @@ from broker.store.engine import Connection, Database
 from linkage.commitments import half_digest, require_committed
 from linkage.errors import Conflict, NotAllowed
 from linkage.messages import (
+    COHORT_REPORT,
     DELIVERY_ROWS,
     QUESTION_ANSWER,
     QUESTION_COUNTS,
@@ -104,11 +105,16 @@ class Questions:
             )
         return job_state(row)
 
-    def all(self, grant: Grant) -> list[QuestionState]:
-        """Return the study's questions, newest first."""
+    def all(self, grant: Grant, *, reports: bool = False) -> list[QuestionState]:
+        """
+        Return the study's questions, newest first.
+
+        reports: say to the enclave, which shares them, of which question's delivery a report is
+        here. Nobody is told unasked: sites of earlier versions refuse a key that they don't know.
+        """
         with self.database.read() as connection:
             rows = jobs.of_kind(connection, grant.study.id, "question")
-            return [_state(connection, row, grant) for row in rows]
+            return [_state(connection, row, grant, reports=reports) for row in rows]
 
     def state(self, grant: Grant, question_id: str) -> QuestionState:
         """Return a question as this caller may see it. Raises NotFound."""
@@ -257,7 +263,9 @@ def two_sides(study: RegisteredStudy) -> tuple[str, str]:
     return imaging.id, enclave.id
 
 
-def _state(connection: Connection, row: jobs.JobRow, grant: Grant) -> QuestionState:
+def _state(
+    connection: Connection, row: jobs.JobRow, grant: Grant, *, reports: bool = False
+) -> QuestionState:
     asked = QuestionRequest.model_validate_json(row.request)
     imaging, enclave = two_sides(grant.study)
     sees = {"imaging": grant.viewer == imaging, "clinical": grant.viewer == enclave}
@@ -267,6 +275,7 @@ def _state(connection: Connection, row: jobs.JobRow, grant: Grant) -> QuestionSt
     if stop is None and (delivery is None or delivery.state != "done"):
         stop = other_epoch(grant.study, row)
     salted = bool(asked.imaging_salt and asked.clinical_salt)
+    told = reports and sees["clinical"]
     return QuestionState.model_validate(
         {
             "question_id": row.id,
@@ -302,8 +311,14 @@ def _state(connection: Connection, row: jobs.JobRow, grant: Grant) -> QuestionSt
             "newer": successor(connection, row, today=today) if stop else "",
             "delivery": _delivery(connection, row.id, enclave),
             "failure": row.failure,
+            "report_shared": _shared(connection, delivery) if told else None,
         }
     )
+
+
+def _shared(connection: Connection, delivery: jobs.JobRow | None) -> bool:
+    about = delivery.id if delivery else ""
+    return jobs.find_sent(connection, about, READER, COHORT_REPORT) is not None
 
 
 def _delivery(connection: Connection, question_id: str, enclave: str) -> DeliveryStand | None:

@@ -21,7 +21,9 @@ from linkage.errors import (
 from linkage.messages import COHORT_REPORT, READER
 from linkage.sealing import Context, seal
 from sites.asking import ask, read_counts
+from sites.audit_heads import HEADS
 from sites.count_ledger import ledger_of
+from sites.forgotten import _was_shared, forgotten
 from sites.questions import decide
 from sites.sharing import preview, read_report, share
 from tests.broker_world import make_world, problem, running
@@ -101,15 +103,24 @@ def report_of(sites: Sites, question: str) -> dict[str, Any]:
         return read_report(session, question, keys(sites))
 
 
+def private_files(sites: Sites) -> dict[str, bytes]:
+    """All that the enclave keeps, but what every look at the broker adds."""
+    folder = sites.folder / "enclave" / "private"
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != HEADS)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
 def test_all_that_would_leave_is_shown_and_nothing_leaves(
     sites: Sites, question: str, cohort: tuple[str, Path]
 ) -> None:
     with sites.session("enclave") as session:
         before = len(ledger_of(session).entries())
+    files = private_files(sites)
     told = run(sites, "share-report", question, "--dry-run")
     for words in ("all that would leave", "distance by sex", "persons", "nothing below 11"):
         assert words in told
     listed = json.loads(run(sites, "share-report", question, "--dry-run", "--json"))
+    assert private_files(sites) == files
     with sites.session("enclave") as session:
         assert len(ledger_of(session).entries()) == before
         assert preview(session, question) == listed
@@ -222,3 +233,37 @@ def test_once_it_is_taken_back_nobody_fetches_it(
         report_of(sites, question)
     with sites.session("enclave") as session, pytest.raises(Conflict, match="revoked by"):
         share(session, question)
+
+
+def test_one_list_says_of_every_question_whether_its_report_was_shared(
+    sites: Sites, question: str, cohort: tuple[str, Path]
+) -> None:
+    ordered = [asked(sites) for _ in range(2)]
+    for one in ordered:
+        delivered(sites, one)
+    wire = sites.wires["enclave"]
+    with sites.session("enclave") as session:
+        said = {
+            one.question_id: one for one in session.broker.questions(session.study_id, reports=True)
+        }
+        heard = len(wire.exchanges)
+        assert forgotten(session) == []
+        (list_of_questions,) = wire.exchanges[heard:]
+        assert list_of_questions.target.endswith("/questions?reports=true")
+        # A broker of an earlier version leaves it out and is asked for each: it says the same.
+        silent = [one.model_copy(update={"report_shared": None}) for one in said.values()]
+        each = {one.question_id: _was_shared(session, one) for one in silent}
+    assert {one: state.report_shared for one, state in said.items()} == each
+    # Of the one that was revoked, too.
+    assert (each[question], said[question].stopped) == (True, "revoked by: imaging")
+    assert [each[one] for one in ordered] == [False, False]
+    path = f"{sites.world.path}/questions"
+    for caller, asking in (
+        ("enclave", {}),
+        ("imaging", {"reports": True}),
+        ("admin", {"reports": True}),
+    ):
+        rows = sites.world.actor(caller).get(path, **asking).json()
+        # Sites of earlier versions refuse what they do not know; others learn nothing new.
+        assert len(rows) == len(said)
+        assert not any("report_shared" in row for row in rows), caller
