@@ -92,8 +92,14 @@ def account_disable(name: Name, home: HomeOption) -> None:
 @account.command("enable")
 def account_enable(name: Name, home: HomeOption) -> None:
     """Let a disabled or locked account sign in again."""
-    services(home).accounts.enable(name)
-    typer.echo(f"{name} may sign in again.")
+    accounts = services(home).accounts
+    accounts.enable(name)
+    state = accounts.listed(name).state
+    said = {
+        "active": "may sign in again.",
+        "invited": "may open the invitation again.",
+    }.get(state, f"is enabled, and needs a new invitation: `linkage-broker account reset {name}`.")
+    typer.echo(f"{name} {said}")
 
 
 def _without(row: Listed) -> str:

@@ -85,4 +85,9 @@ def restore(
     ]
     if not done.can_open:
         lines.append(f"Put the private key at {done.home.identity_file}, owner-only.")
+    if not done.home.accounts_key_file.exists():
+        lines.append(
+            f"Put the accounts key at {done.home.accounts_key_file} before any other command:"
+            " without it a new one is made, and whoever signs in with a second factor is invited anew."
+        )
     show(as_json, told, "\n".join(lines))

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from broker.cli import app
+from broker.store.engine import Database
 from linkage.audit_chain import verify_export
 from linkage.messages import StudyState
 from linkage.sealing import Identity
@@ -235,6 +237,13 @@ def test_an_invitation_by_the_console_and_its_mistakes(world: World) -> None:
     assert "stands alone" in console(
         world, "account", "roles", "grace", "--role", "admin", "--role", "auditor"
     )
+    for hours, told in (("1", "may open the invitation"), ("0", "`linkage-broker account reset")):
+        console(world, "account", "invite", f"late-{hours}", "--role", "auditor", "--hours", "1")
+        with Database(world.home.database_url()).change() as connection:
+            end = text("UPDATE invitation SET expires_at = expires_at - 3600 WHERE account = :a")
+            if hours == "0":
+                connection.execute(end, {"a": f"late-{hours}"})
+        assert told in console(world, "account", "enable", f"late-{hours}")
     assert "is disabled" in console(world, "account", "disable", "grace")
     assert problem(person.call("GET", world.path))[0] == 401
     weak = {"invitation_secret": "x" * 32, "password": "short"}
