@@ -38,17 +38,15 @@ from linkage.matching import links, weights
 from linkage.matching.candidates import CandidateChunk
 from linkage.matching.dataset import Shape
 from linkage.matching.field_weights import weigh_looks
+from linkage.matching.look_choice import Limits, choose
 from linkage.matching.look_cover import Draw, forms_of
 from linkage.matching.looked_at import LookWeights
 from linkage.matching.missed import Rules
 from linkage.matching.review_cases import pool_to_arrow, pooled
 from linkage.matching.reviewed import over
 from linkage.matching.second_look import (
-    Limits,
     LookLevels,
     Looks,
-    Reason,
-    choose,
     compare,
     looks_from_arrow,
     looks_to_arrow,
@@ -231,7 +229,7 @@ class SecondLooker:
                 {
                     "parties": list(pairs.parties),
                     "pairs_asked": len(pairs),
-                    "uncertain": int((pairs.reason == Reason.UNCERTAIN).sum()),
+                    "uncertain": pairs.uncertain,
                     "pairs_answered": int(level.answered.sum()),
                 }
                 for pairs, level in zip(chosen.comparisons, levels, strict=True)

@@ -201,7 +201,8 @@ class _Flat:
 def _sure(pool: Pooled) -> npt.NDArray[np.int8]:
     low, high = SURE
     match = (pool.reason == Reason.LIKELY) & (pool.probability >= high)
-    other = (pool.reason == Reason.UNLIKELY) & (pool.probability <= low)
+    unlikely = np.isin(pool.reason, (Reason.UNLIKELY, Reason.LEFT_OVER))
+    other = unlikely & (pool.probability <= low)
     sure: npt.NDArray[np.int8] = match.astype(np.int8) - other.astype(np.int8)
     return sure
 

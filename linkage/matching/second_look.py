@@ -1,8 +1,8 @@
 """
-Second looks, the broker's side: which pairs to ask about, and what the answers say.
+Second looks, the broker's side: what sites are asked, and what their answers say.
 
     forms = forms_of(weights, shapes, shared, ...)     linkage.matching.look_cover
-    looks = choose(weights, forms, shared, limits, seed=seed, draw=secrets.token_bytes)
+    looks = choose(weights, forms, shared, ...)        linkage.matching.look_choice
     asked = questions(looks, pseudonyms, forms, ...)   by uploader, what its site is sent
     levels = compare(looks, answers)                   by pair and field, how well they agree
     known = weigh_looks(looks, levels, shapes)         linkage.matching.field_weights
@@ -15,7 +15,6 @@ pair that one site did not answer is as if it had not been asked.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -27,14 +26,11 @@ import pyarrow as pa
 from linkage.errors import EncodingRefused, MatchingFailed
 from linkage.look_tables import BITS_SET, NONCE_BYTES, Answers, Questions, names_of
 from linkage.matching.dice import Floats
-from linkage.matching.look_cover import Draw, Form, Room, covered
-from linkage.matching.weights import Comparison, Weights
+from linkage.matching.look_cover import Draw, Form, covered
 from linkage.records import Bytes2D
 
 UNCERTAIN = (0.1, 0.9)
 """Probabilities, ends included, between which a pair is asked about for its own sake."""
-LEAST_DECOYS = 200
-"""Decoys of a comparison, where it has as many: fewer teach too little about its fields."""
 CLOSE, ALIKE = 0.6, 0.4
 """Dice coefficients from which two filters are close, and alike; unrelated values have .06."""
 FAINT = 0.22
@@ -46,11 +42,20 @@ names does (docs/second-look.md).
 
 
 class Reason(IntEnum):
-    """Why a pair is asked about. Only the broker knows."""
+    """
+    Why a pair is asked about. Only the broker knows.
+
+    LEFT_OVER: neither record has a likely partner, and no better pair was left: unlikely, but a
+    look can show what keys and CLKs could not. LIKELY and UNLIKELY are decoys.
+    """
 
     UNCERTAIN = 0
     LIKELY = 1
     UNLIKELY = 2
+    LEFT_OVER = 3
+
+
+_IN_DOUBT = (Reason.UNCERTAIN, Reason.LEFT_OVER)
 
 
 class Level(IntEnum):
@@ -61,18 +66,6 @@ class Level(IntEnum):
     ALIKE = 2
     CLOSE = 3
     EQUAL = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """
-    Bounds of one run, as the signed study has them.
-
-    most_per_run: pairs. decoys: least share of the pairs that are no doubt at all, in (0, 1).
-    """
-
-    most_per_run: int = 5_000
-    decoys: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -98,6 +91,11 @@ class LookPairs:
     def __len__(self) -> int:
         return len(self.left)
 
+    @property
+    def uncertain(self) -> int:
+        """How many of them are asked about for their own sake; the others are decoys."""
+        return int(np.isin(self.reason, _IN_DOUBT).sum())
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Looks:
@@ -111,7 +109,7 @@ class Looks:
     @property
     def uncertain(self) -> int:
         """How many pairs are asked about for their own sake; the others are decoys."""
-        return sum(int((c.reason == Reason.UNCERTAIN).sum()) for c in self.comparisons)
+        return sum(c.uncertain for c in self.comparisons)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -131,111 +129,6 @@ class LookLevels:
     faint: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
     chance: Mapping[str, Floats]
-
-
-def choose(
-    weights: Weights,
-    forms: Mapping[str, Form],
-    shared: Mapping[tuple[str, str], tuple[str, ...]],
-    limits: Limits,
-    *,
-    seed: int,
-    draw: Draw,
-) -> Looks:
-    """
-    Choose the pairs to ask about: the uncertain ones first, then decoys, within limits and forms.
-
-    In every comparison decoys have at least their share; one without doubts is not asked about.
-
-    shared: by comparison, in sorted order, the fields that a look may compare; without any, a
-    comparison is not asked about. draw: gives that many secret random bytes (nonces). seed: draws
-    decoys; the same weights and seed choose the same pairs.
-    """
-    rng = np.random.default_rng([seed, 0x2D])
-    compared = [c for c in weights.comparisons if shared.get(c.parties)]
-    asked = Room(forms)
-    kept = _doubts(compared, int(limits.most_per_run * (1 - limits.decoys)), asked)
-    compared = [c for c in compared if kept[c.parties]]
-    spare = limits.most_per_run - sum(len(rows) for rows in kept.values())
-    odds = limits.decoys / (1 - limits.decoys)
-    least = {parties: math.ceil(len(rows) * odds) for parties, rows in kept.items()}
-    more = max(0, spare - sum(least.values())) // max(1, len(compared))
-    found = []
-    for comparison in compared:
-        doubts, needed = kept[comparison.parties], least[comparison.parties]
-        most = min(max(LEAST_DECOYS, needed), needed + more, spare)
-        decoys = _decoys(comparison, most, asked, rng)
-        spare -= len(decoys)
-        # Without decoys enough, a site could tell what is in doubt: the least doubtful stay out.
-        del doubts[int(len(decoys) / odds) :]
-        rows = np.array([*doubts, *decoys], dtype=np.int64)
-        if doubts:
-            order = rng.permutation(len(rows))
-            found.append(_look(comparison, shared[comparison.parties], rows[order], draw))
-    return Looks(tuple(found))
-
-
-def _reasons(comparison: Comparison) -> npt.NDArray[np.uint8]:
-    """Return the Reason that each weighed pair would be asked for: uint8[P]."""
-    low, high = UNCERTAIN
-    p = comparison.probability
-    reasons = np.select([p < low, p <= high], [Reason.UNLIKELY, Reason.UNCERTAIN], Reason.LIKELY)
-    return reasons.astype(np.uint8)
-
-
-def _doubts(
-    compared: Sequence[Comparison], room: int, asked: Room
-) -> dict[tuple[str, str], list[int]]:
-    """Return the most doubtful pairs of all comparisons that the limits allow: their rows."""
-    order = sorted(
-        (abs(float(c.probability[row]) - 0.5), c.parties, row, int(c.left[row]), int(c.right[row]))
-        for c in compared
-        for row in np.flatnonzero(_reasons(c) == Reason.UNCERTAIN).tolist()
-    )
-    kept: dict[tuple[str, str], list[int]] = {c.parties: [] for c in compared}
-    for _, parties, row, left, right in order:
-        if room and asked.take(parties, left, right):
-            kept[parties].append(row)
-            room -= 1
-    return kept
-
-
-def _decoys(comparison: Comparison, most: int, asked: Room, rng: np.random.Generator) -> list[int]:
-    """Return at most that many pairs that are no doubt, likely and unlikely ones in turn."""
-    reasons = _reasons(comparison)
-    pools = [
-        rng.permutation(np.flatnonzero(reasons == reason)).tolist()
-        for reason in (Reason.LIKELY, Reason.UNLIKELY)
-    ]
-    kept: list[int] = []
-    while any(pools) and len(kept) < most:
-        for pool in pools:
-            while pool and len(kept) < most:
-                row = pool.pop()
-                ends = int(comparison.left[row]), int(comparison.right[row])
-                if asked.take(comparison.parties, *ends):
-                    kept.append(row)
-                    break
-    return kept
-
-
-def _look(
-    comparison: Comparison, fields: tuple[str, ...], rows: npt.NDArray[np.int64], draw: Draw
-) -> LookPairs:
-    there = np.bincount(_reasons(comparison), minlength=len(Reason))
-    reason = _reasons(comparison)[rows]
-    chosen = np.bincount(reason, minlength=len(Reason))
-    drawn = draw(NONCE_BYTES * len(rows))
-    return LookPairs(
-        parties=comparison.parties,
-        fields=fields,
-        left=comparison.left[rows],
-        right=comparison.right[rows],
-        reason=reason,
-        probability=comparison.probability[rows],
-        stands_for=(there / np.maximum(1, chosen))[reason],
-        nonces=np.frombuffer(drawn, np.uint8).reshape(len(rows), NONCE_BYTES).copy(),
-    )
 
 
 def questions(

@@ -38,7 +38,7 @@ PRIOR_PAIRS = 20.0
 MISSED_ROUNDS = 4
 FOLDS = 10
 """Parts of the matches of which each is left out once, for how sure the share without a key is."""
-MODEL_VERSION = 4
+MODEL_VERSION = 5
 """Raised whenever the model or a constant of it changes; every link says which one made it."""
 LEAST_PROBABILITY = 1e-4
 TWICE = 18.0

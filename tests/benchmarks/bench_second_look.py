@@ -29,10 +29,11 @@ from linkage.look_tables import fields_between, names_of
 from linkage.matching.candidates import CandidateChunk, Finder
 from linkage.matching.dataset import Dataset, Shape, shape_of
 from linkage.matching.field_weights import weigh_looks
+from linkage.matching.look_choice import Limits, choose
 from linkage.matching.look_cover import forms_of
 from linkage.matching.looked_at import LookWeights
 from linkage.matching.planning import plan
-from linkage.matching.second_look import Limits, LookLevels, Looks, choose, compare, questions
+from linkage.matching.second_look import LookLevels, Looks, compare, questions
 from linkage.matching.solve import solve
 from linkage.matching.weights import Weights, weigh
 from linkage.study import load_study

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from linkage.look_tables import Questions, names_of
 from linkage.matching.dataset import Shape
 from linkage.matching.estimates import estimate
+from linkage.matching.look_choice import Limits, choose
 from linkage.matching.look_cover import Form, Room, covered, forms_of
-from linkage.matching.second_look import Limits, Looks, choose, questions
+from linkage.matching.second_look import Looks, questions
 from linkage.matching.weights import Comparison, Weights
 
 PARTIES = ("claims", "enclave", "imaging")

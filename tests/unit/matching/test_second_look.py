@@ -24,16 +24,17 @@ from linkage.look_tables import (
     questions_from_arrow,
     questions_to_arrow,
 )
+from linkage.matching import look_choice
 from linkage.matching.dataset import Shape
 from linkage.matching.estimates import estimate
 from linkage.matching.field_weights import weigh_looks
+from linkage.matching.look_choice import MOST_LEFT_OVER, Limits, choose
 from linkage.matching.look_cover import Form, forms_of
 from linkage.matching.second_look import (
     Level,
-    Limits,
+    LookPairs,
     Looks,
     Reason,
-    choose,
     compare,
     looks_from_arrow,
     looks_to_arrow,
@@ -248,3 +249,76 @@ def test_a_broker_cannot_ask_for_a_stranger_or_a_nonce_twice() -> None:
         replace(asked, nonces=np.repeat(asked.nonces[:1], n, axis=0))
     with pytest.raises(EncodingRefused, match="its own records"):
         replace(asked, partners=("alpha",) * n)
+
+
+def with_left_over(unlikely: int = 15) -> Weights:
+    """
+    Ten true pairs in doubt, 20 likely; of the other 30 people some have an unlikely true pair, and
+    records that have a likely partner have unlikely ones besides, which are likelier.
+    """
+    true, kin = np.arange(30 + unlikely), np.arange(10, 30)
+    left, right = np.r_[true, kin].astype(np.uint32), np.r_[true, kin + 30].astype(np.uint32)
+    p = np.r_[np.full(10, 0.5), np.full(20, 0.99), np.linspace(0.09, 0.01, unlikely)]
+    p = np.r_[p, np.full(20, 0.095)]
+    order = np.lexsort((right, left))
+    made = estimate(p[:30], p, 45.0)
+    return Weights((Comparison(PARTIES, left[order], right[order], p[order], made),), made, ())
+
+
+def left_over(limits: Limits, made: Weights, most_per_record: int = 5) -> Looks:
+    draw = np.random.default_rng(9).bytes
+    return choose(made, forms(made, most_per_record), SHARED, limits, seed=1, draw=draw)
+
+
+def test_the_best_of_who_is_left_over_is_asked_about_and_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(look_choice, "LEAST_DECOYS", 10)
+    found = left_over(Limits(), with_left_over())
+    (pairs,) = found.comparisons
+    mine = pairs.reason == Reason.LEFT_OVER
+    # Some were drawn as decoys already; whoever has a likely partner is none of them.
+    asked = {*zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)}
+    assert asked >= {(n, n) for n in range(30, 45)}
+    assert mine.any()
+    assert (pairs.left[mine] >= 30).all()
+    assert found.uncertain == pairs.uncertain == 10 + mine.sum()
+    assert (pairs.stands_for[mine] == 1).all()
+    levels = compare(found, list(answered(found).values()))
+    weighed = weigh_looks(found, levels, SHAPES, {PARTIES: 30.0}).comparisons[PARTIES]
+    assert weighed.log_weight[(weighed.left == weighed.right) & (weighed.left >= 30)].min() > 3
+
+
+@pytest.mark.parametrize("decoys", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("most_per_run", [20, 36, 5_000])
+@pytest.mark.parametrize("most_per_record", [1, 5])
+def test_who_is_left_over_takes_nothing_from_doubts_and_decoys(
+    decoys: float, most_per_run: int, most_per_record: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> tuple[LookPairs, dict[tuple[int, int], int]]:
+        (pairs,) = left_over(limits, with_left_over(), most_per_record).comparisons
+        rows = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+        return pairs, dict(zip(rows, pairs.reason.tolist(), strict=True))
+
+    monkeypatch.setattr(look_choice, "LEAST_DECOYS", 10)
+    limits = Limits(most_per_run, decoys)
+    pairs, reasons = asked()
+    monkeypatch.setattr(look_choice, "MOST_LEFT_OVER", 0)
+    without, before = asked()
+    assert reasons.items() >= before.items()
+    assert len(pairs) <= most_per_run
+    assert (without.reason != Reason.LEFT_OVER).all()
+    assert len(pairs) - pairs.uncertain >= decoys * len(pairs)
+
+
+def test_few_of_who_is_left_over_are_asked_about() -> None:
+    people = 3 * MOST_LEFT_OVER
+    rows = np.arange(people, dtype=np.uint32)
+    p = np.r_[np.full(5, 0.5), np.full(people - 5, 0.02)]
+    made = estimate(p[:5], p, 10.0)
+    some = Weights((Comparison(PARTIES, rows, rows, p, made),), made, ())
+    shapes = [Shape(party, people, people, (), (), {}, {}) for party in PARTIES]
+    form = forms_of(some, shapes, SHARED, most_per_record=5, most_per_run=5_000)
+    draw = np.random.default_rng(9).bytes
+    (pairs,) = choose(some, form, SHARED, Limits(), seed=1, draw=draw).comparisons
+    assert (pairs.reason == Reason.LEFT_OVER).sum() == MOST_LEFT_OVER

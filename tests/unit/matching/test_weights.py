@@ -18,7 +18,7 @@ RULES = {
     "key-b": ("last_name", "date_of_birth"),
     "key-c": ("first_name", "date_of_birth"),
 }
-PINNED = {4: "52fbbbdf43498718"}
+PINNED = {5: "52fbbbdf43498718"}
 """Without a second look models 3 and 4 are the same."""
 
 
