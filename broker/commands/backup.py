@@ -88,6 +88,6 @@ def restore(
     if not done.home.accounts_key_file.exists():
         lines.append(
             f"Put the accounts key at {done.home.accounts_key_file} before any other command:"
-            " without it a new one is made, and whoever signs in with a second factor is invited anew."
+            " without it a new one is made, and people with a second factor are invited anew."
         )
     show(as_json, told, "\n".join(lines))
