@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linkage.encoding.keys import StudyKey
-from linkage.errors import LinkageError, SiteRefused, Unreachable
+from linkage.errors import LinkageError, SiteRefused, SourceRefused, Unreachable
 from linkage.messages import CUSTODIAN, JobState, ReleaseRequest
 from linkage.run_messages import RunRequest, RunState
 from linkage.sealing import Identity
@@ -245,6 +245,17 @@ def _released(people: Actors, run: RunState) -> dict[str, dict[str, str]]:
     return {party: fetch_ids(session, release.job_id) for party, session in people.sessions.items()}
 
 
+def _require_there(site: SiteConfig, site_file: Path) -> None:
+    """Raises SourceRefused where the file or folder of records is not there, before all else."""
+    place = getattr(site.source, "file", None) or getattr(site.source, "folder", None)
+    if isinstance(place, Path) and not place.exists():
+        raise SourceRefused(
+            file=str(place),
+            rule="there is no such file or folder",
+            hint=f"check [source] of {site_file}",
+        )
+
+
 def _sites(plan: RehearsalPlan, study: StudyConfig) -> dict[str, SiteConfig]:
     """
     Return the site file of every actor: parties and contributors, in the study's order.
@@ -264,6 +275,7 @@ def _sites(plan: RehearsalPlan, study: StudyConfig) -> dict[str, SiteConfig]:
                 rule=f"two site files are of party {site.uploader!r}",
                 hint=f"give one each for: {', '.join(study.uploaders)}",
             )
+        _require_there(site, path)
         found[site.uploader] = site
     if missing := [one for one in study.uploaders if one not in found]:
         raise SiteRefused(

@@ -3,8 +3,8 @@ What a person sees at the terminal: progress, summaries, errors; and JSON for pr
 
 Exit codes: 0 done; 1 a bug of ours (please report it); 2 wrong usage; 3 a study, site or cohort
 file is refused; 4 the input data is refused; 5 a key or a sealed package is refused; 6 the
-broker refuses or does not answer; 7 the linkage or a delivery failed, a worker died or the disk
-is full; 130 stopped by Ctrl-C.
+broker refuses or does not answer; 7 the linkage or a delivery failed, a worker died, the disk is
+full or a path cannot be used; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

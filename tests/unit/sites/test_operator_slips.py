@@ -36,6 +36,21 @@ def test_who_gives_the_one_file_for_the_other_is_told(tmp_path: Path) -> None:
         assert (done.exit_code, said in done.stderr) == (3, True), done.stderr
 
 
+def test_a_rehearsal_says_at_once_whose_records_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    words: list[str | Path] = ["rehearse", tmp_path / "study.toml", "--out", tmp_path / "out"]
+    for party in ("alpha", "beta"):
+        site = f'party = "{party}"\n[source]\nfile = "{party}.csv"\ndate_format = "YYYYMMDD"\n'
+        (tmp_path / f"{party}.toml").write_text(site)
+        words += ["--site", tmp_path / f"{party}.toml"]
+    (tmp_path / "alpha.csv").touch()
+    for more in ([], ["--dry-run"]):
+        done = call(*words, *more)
+        assert done.exit_code == 4, done.stderr
+        assert "beta.csv: there is no such file" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("line", ["sep=;\r\n", "SEP=,\n"])
 def test_a_line_for_excel_is_no_header(tmp_path: Path, line: str) -> None:
     (tmp_path / "p.csv").write_text(f"\ufeff{line}id;first;last\r\n1;Ada;Lovelace\r\n", newline="")
