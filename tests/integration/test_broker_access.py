@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +64,22 @@ def test_a_stolen_key_opens_nothing_until_somebody_proves_who_restores_it(world:
     entries = admin.get("/v1/audit", limit=1000).json()
     told = [(one["action"], one["actor"]) for one in entries if "access" in one["action"]]
     assert told == [("access suspended", "admin/tester"), ("access restored", "person/eve")]
+
+
+def test_the_script_in_the_documents_suspends_a_site(world: World, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "accounts.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "suspend.py").write_text(script, encoding="utf-8")
+    (tmp_path / "ada-keys").mkdir()
+    world.admin.save(tmp_path / "ada-keys" / "identity.key")
+
+    def suspended(party: str) -> subprocess.CompletedProcess[str]:
+        named = [world.url, "admin/tester", world.study_id, party, "key stolen"]
+        command = [sys.executable, "suspend.py", *named]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert suspended("nobody").returncode == 1
+    done = suspended("enclave")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["reason"] == "key stolen"
+    assert world.actor("enclave").sign_in().status_code == 401
