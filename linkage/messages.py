@@ -46,7 +46,10 @@ Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,62}[a-z0-9]$"
 Id = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9-]{0,79}$")]
 """What the broker names things by; a site makes paths and addresses of it."""
 Count = Annotated[int, Field(ge=0, le=2**40)]
-Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Day = Annotated[
+    str, StringConstraints(pattern="^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")
+]
+"""Compared as text: of other digits, or a month 99, it would be later than every day."""
 
 
 # Study keys
