@@ -67,7 +67,7 @@ def verify(
     compare(kept)
     told = verify_export(file, signer, kept)
     data = told.to_json() | {"broker": signer.fingerprint, "kept_files": len(heads or ())}
-    _show(as_json, data, _said(told, signer, len(heads or ())))
+    _show(as_json, data, _said(told, signer, len(heads or ())) + _not_compared(study, custodian))
 
 
 @app.command("compare")
@@ -94,6 +94,7 @@ def compare_heads(
         text.append("CAUTION: no head is in all the files, so this shows little; fetch newer ones.")
     else:
         text.append(f"The newest head in all of them: {max(common)}; one history up to there.")
+    text[-1] += _not_compared(study, custodian)
     _show(as_json, data | {"newest_in_all": max(common, default=None)}, "\n".join(text))
 
 
@@ -118,6 +119,16 @@ def _signer(study: Path | None, custodian: str | None, broker: Path | None) -> P
             f"{broker} is no public identity, or cannot be read",
             hint="give the broker's public.json; compare its fingerprint by telephone",
         ) from None
+
+
+def _not_compared(study: Path | None, custodian: str | None) -> str:
+    """Say that the key was believed: whoever made log and heads may have made the study, too."""
+    if study is None or custodian is not None:
+        return ""
+    return (
+        "\nCAUTION: whose signed study this is was not compared: hear the custodian's fingerprint"
+        " by telephone, and give it with --custodian."
+    )
 
 
 def _read(paths: Sequence[Path], signer: PublicIdentity) -> list[KeptHead]:

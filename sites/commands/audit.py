@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from pathlib import Path
 from typing import Annotated
@@ -71,11 +72,12 @@ def accept_restored(
     from sites.restored import accept
     from sites.session import kept_heads, trusted_study
 
-    vault, signed = trusted_study(load_site(site))
+    # Taking records back stays possible after the last day, and needs the broker's answers.
+    vault, signed = trusted_study(load_site(site), expired_too=True)
     found = restoration(export, signed.pin(BROKER), entry=entry, digest=digest.strip().lower())
     made = accept(kept_heads(vault, signed), found, dry_run=dry_run)
     rows: dict[str, object] = {
-        "backup made at": found.made_at,
+        "backup made at": _when(found.made_at),
         "heads lost with it": made.lost,
         "heads to go on from": made.kept,
         "evidence": ", ".join(str(path) for path in made.aside),
@@ -86,3 +88,10 @@ def accept_restored(
         return
     data = {key: str(value) for key, value in rows.items()}
     show("Accepted: one history again", rows, as_json=as_json, data=data)
+
+
+def _when(at: str) -> str:
+    """Return Unix seconds, as the log has them, for people; what is none of these stays."""
+    if not at.isdecimal() or len(at) > 11:
+        return at
+    return f"{dt.datetime.fromtimestamp(int(at), dt.UTC):%Y-%m-%d %H:%M:%S} UTC"

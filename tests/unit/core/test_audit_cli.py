@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from linkage.audit_chain import START, AuditHead, chained, export_lines
 from linkage.cli import app
+from linkage.messages import CUSTODIAN
 from linkage.sealing import Identity
+from tests.broker_world import sign_for
 
 BROKER = Identity.generate("broker", kem="X25519")
 
@@ -63,6 +65,19 @@ def test_the_verdict_says_what_it_does_not_cover(files: Path) -> None:
     code, said = run("verify", log, *key, "--alone")
     assert code == 0
     assert "CAUTION: the log was compared with no party's heads" in said
+
+
+def test_a_signed_study_of_nobody_known_is_said(files: Path) -> None:
+    signed, people = sign_for(BROKER.public(), "audited", rehearsal=False)
+    (files / "study.json").write_text(signed.model_dump_json())
+    study = ("--study", files / "study.json")
+    told = ("--custodian", people[CUSTODIAN].public().fingerprint)
+    heads = ("--heads", files / "a")
+    for words in (("verify", files / "log.jsonl", *heads), ("compare", files / "a", files / "b")):
+        code, said = run(*words, *study)
+        assert (code, "CAUTION: whose signed study this is" in said) == (0, True)
+        code, said = run(*words, *study, *told)
+        assert (code, "whose signed study" in said) == (0, False)
 
 
 @pytest.mark.threat("T20")
