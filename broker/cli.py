@@ -98,7 +98,8 @@ def init(
         Path | None, typer.Option(help="File with the PostgreSQL URL; else SQLite.")
     ] = None,
     allow_rehearsal: Annotated[
-        bool, typer.Option(help="Take rehearsals: not a broker of record.")
+        bool,
+        typer.Option("--allow-rehearsal", help="Take rehearsals: not a broker of record."),
     ] = False,
 ) -> None:
     """Make a broker: folder, keys, configuration and database."""

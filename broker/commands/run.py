@@ -17,7 +17,8 @@ def run_start(
     home: HomeOption,
     seed: int = 1,
     allow_missing: Annotated[
-        bool, typer.Option(help="Link the parties that have uploaded, at least two.")
+        bool,
+        typer.Option("--allow-missing", help="Link the parties that have uploaded, at least two."),
     ] = False,
     second_look: Annotated[
         bool, typer.Option(help="Ask the sites about doubtful pairs, where the study allows it.")

@@ -25,7 +25,10 @@ def study_register(
         str | None, typer.Option(help="As the custodian read it out; not for a rehearsal.")
     ] = None,
     allow_changed_parties: Annotated[
-        bool, typer.Option(help="A next epoch may have other parties or contributors.")
+        bool,
+        typer.Option(
+            "--allow-changed-parties", help="A next epoch may have other parties or contributors."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
