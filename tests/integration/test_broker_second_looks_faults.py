@@ -41,11 +41,12 @@ def kill(world: World, worker: subprocess.Popen[bytes]) -> None:
 
 
 def told(ended: dict[str, Any]) -> dict[str, Any]:
-    """What a run says of itself, without its times."""
+    """What a run says of itself, without its times and the memory of its last worker."""
     assert ended["state"] == "done", ended["failure"]
     report: dict[str, Any] = ended["report"]
     report["second_look"].pop("waited_seconds")
     report.pop("person_changes")
+    report.pop("worker_mib")
     return {"digest": ended["result_digest"], **report}
 
 
