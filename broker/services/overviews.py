@@ -6,13 +6,14 @@ itself, so every method takes the grant of that.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from broker.policy import Grant
 from broker.registered import RegisteredStudy
 from broker.services import releases, standing
 from broker.services.agreements import utc_today
-from broker.store import governance, jobs, overviews, runs, studies
+from broker.store import governance, jobs, overviews, question_pages, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.admin_messages import DestructionOrdered
 
@@ -76,10 +77,10 @@ class Overviews:
 
     def questions(self, grant: Grant, party: str) -> tuple[str, ...]:
         """Return the questions that wait for a party's decision. Of READ_QUESTION."""
-        study, today = grant.study, utc_today()
+        study = grant.study
         with self.database.read() as connection:
             rows = overviews.undecided(connection, study.id, party)[:_MOST]
-            return tuple(row.id for row in rows if not _over(connection, study, row, today))
+            return tuple(_that_stand(connection, study, rows, today=utc_today()))
 
     def reviews(self, grant: Grant) -> tuple[str, ...]:
         """Return the runs whose pairs in doubt are reviewed now. Of READ_REVIEW."""
@@ -108,6 +109,19 @@ def _ordered(row: governance.DestructionRow) -> DestructionOrdered:
     )
 
 
-def _over(connection: Connection, study: RegisteredStudy, row: jobs.JobRow, today: dt.date) -> bool:
-    stop = standing.stopped(connection, row, today=today) or standing.other_epoch(study, row)
-    return stop is not None
+def _that_stand(
+    connection: Connection, study: RegisteredStudy, rows: Sequence[jobs.JobRow], *, today: dt.date
+) -> Iterator[str]:
+    """Yield which of these questions may still be answered; read for all of them at once."""
+    ids = [row.id for row in rows]
+    decided = question_pages.decisions(connection, ids)
+    newest = question_pages.deliveries(connection, ids)
+    made = {question: one.id for question, one in newest.items() if one.state != "failed"}
+    withdrawn = question_pages.withdrawn_from(connection, made.values())
+    for row in rows:
+        decisions = standing.decisions_in(decided.get(row.id, {}))
+        gone = made.get(row.id, "")
+        gone = gone if gone in withdrawn else ""
+        stop = standing.stop_of(row, decisions, gone, today=today)
+        if not (stop or standing.other_epoch(study, row)):
+            yield row.id

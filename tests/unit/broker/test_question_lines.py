@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
@@ -9,9 +10,11 @@ from sqlalchemy import event
 
 from broker.policy import Action, Caller, Grant
 from broker.registered import RegisteredStudy
+from broker.services import standing
+from broker.services.overviews import Overviews
 from broker.services.question_lines import PAGE, QuestionLines
 from broker.services.questions import Questions
-from broker.store import jobs, runs, studies
+from broker.store import jobs, overviews, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.messages import (
     DELIVERY_ROWS,
@@ -177,6 +180,25 @@ def test_every_question_once_newest_first_and_where_it_stands(database: Database
     assert lines.line(GRANT, "question-999") is None
 
 
+def test_what_waits_for_a_party_is_what_still_stands(database: Database) -> None:
+    over = question("run-1", expires="2020-01-01").model_dump(mode="json")
+    with database.change() as connection:
+        jobs.change(connection, "question-003", request=json.dumps(over))
+        jobs.change(connection, "question-004", terms='{"study_hash": "another", "epoch": 0}')
+        undecided = overviews.undecided(connection, "small-study", "imaging")
+        today = dt.datetime.now(dt.UTC).date()
+        standing_still = [
+            row.id
+            for row in undecided
+            if not standing.stopped(connection, row, today=today)
+            and not standing.other_epoch(GRANT.study, row)
+        ]
+    assert {"question-003", "question-004"} < {row.id for row in undecided}
+    assert list(Overviews(database).questions(GRANT, "imaging")) == standing_still
+    assert standing_still
+    assert len(standing_still) == len(undecided) - 2
+
+
 def test_no_query_is_made_per_question(database: Database) -> None:
     asked: list[str] = []
     event.listen(
@@ -186,3 +208,6 @@ def test_no_query_is_made_per_question(database: Database) -> None:
     )
     QuestionLines(database).page(GRANT, 1)
     assert len([one for one in asked if one.startswith("SELECT")]) <= 8
+    asked.clear()
+    Overviews(database).questions(GRANT, "imaging")
+    assert len([one for one in asked if one.startswith("SELECT")]) <= 4
