@@ -33,11 +33,28 @@ class Studies:
     def grant(
         self, caller: Caller, action: Action, *, study_id: str | None, uploader: str | None = None
     ) -> Grant:
-        """Look up the study and pass everything to the policy. The only way to a grant."""
-        row = None
-        if study_id is not None:
-            with self.database.read() as connection:
-                row = studies.find_study(connection, study_id)
+        """Look up the study and pass everything to the policy."""
+        return self.grant_in(
+            caller, action, self.find(study_id), study_id=study_id, uploader=uploader
+        )
+
+    def find(self, study_id: str | None) -> studies.StudyRow | None:
+        """Return a study as it is now, None where there is none of this id, or no id."""
+        if study_id is None:
+            return None
+        with self.database.read() as connection:
+            return studies.find_study(connection, study_id)
+
+    def grant_in(
+        self,
+        caller: Caller,
+        action: Action,
+        row: studies.StudyRow | None,
+        *,
+        study_id: str | None,
+        uploader: str | None = None,
+    ) -> Grant:
+        """Pass everything to the policy, of a study just looked up. The only way to a grant."""
         registered = RegisteredStudy.of(row) if row else None
         today = dt.datetime.now(dt.UTC).date()
         grant = check(caller, action, registered, study_id=study_id, uploader=uploader, today=today)

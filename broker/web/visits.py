@@ -16,6 +16,7 @@ from broker.browsers import CSRF, READING
 from broker.container import Broker
 from broker.policy import Action, Caller, Grant, require_id
 from broker.routes.common import Services
+from broker.store.studies import StudyRow
 from broker.web.forms import CSRF_FIELD, Form, read_form
 from linkage.account_messages import SessionState
 from linkage.errors import LinkageError, NotAuthenticated
@@ -32,7 +33,8 @@ class SignInFirst(Exception):
 class Visit:
     """
     One request for a page by somebody who is signed in. grant: for the page's action; None where
-    the page only asks that somebody is signed in. form: what was posted.
+    the page only asks that somebody is signed in. form: what was posted. seen: the page's study,
+    once it was asked what may be offered there.
     """
 
     request: Request
@@ -41,6 +43,7 @@ class Visit:
     session: SessionState
     granted: Grant | None = None
     form: Form = field(default_factory=dict)
+    seen: list[StudyRow | None] = field(default_factory=list)
 
     @property
     def grant(self) -> Grant:
@@ -55,10 +58,17 @@ class Visit:
         return "hx-request" in self.request.headers
 
     def may(self, action: Action, uploader: str | None = None) -> bool:
-        """Whether the visitor may do `action` in the page's study: what a page offers."""
-        study_id = self.request.path_params.get("study_id")
+        """
+        Whether the visitor may do `action` in the page's study: what a page offers. Of one look at
+        the study: a page asks some twenty times. Whoever then does it is checked anew.
+        """
+        study_id, studies = self.request.path_params.get("study_id"), self.broker.studies
+        if not self.seen:
+            self.seen.append(studies.find(study_id))
         try:
-            self.broker.studies.grant(self.caller, action, study_id=study_id, uploader=uploader)
+            studies.grant_in(
+                self.caller, action, self.seen[0], study_id=study_id, uploader=uploader
+            )
         except LinkageError:
             return False
         return True
