@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,12 +34,12 @@ BEFORE = "0c4e7ad"
 def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of the release before, from this repository's history."""
     folder = tmp_path_factory.mktemp("before")
-    archive = folder / "before.tar"
+    archive = folder / "before.zip"
     command = ["git", "archive", "--output", str(archive), BEFORE, "linkage", "broker"]
     if subprocess.run(command, cwd=CHECKOUT, capture_output=True).returncode != 0:
         pytest.skip(f"the history up to {BEFORE} is not here (a shallow clone?)")
-    with tarfile.open(archive) as file:
-        file.extractall(folder / "code", filter="data")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder / "code")
     return folder / "code"
 
 
