@@ -179,17 +179,6 @@ def require_new(path: Path) -> None:
         raise KeyRefused(f"{path.parent} is no folder", hint="choose another path")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file of a ceremony, and its folder: whole, or not at all where the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.making")
-    try:
-        making.write_text(text, encoding="utf-8")
-        making.replace(path)
-    finally:
-        making.unlink(missing_ok=True)
-
-
 def check_rotation(before: SignedStudy, after: SignedStudy, key: StudyKey) -> None:
     """
     Check that `after`, made with `key`, rotates the key of `before`.

@@ -16,7 +16,6 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
 from sites.rehearsed_groups import groups_table
 from sites.rehearsed_looks import looks_of, looks_summary, looks_table, unlooked_f1
 from sites.rehearsed_pairs import save_pairs
+from sites.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ def rehearse_and_report(
     looks = looks_of(rehearsed.run.report or {}, quality, without)
     numbers = _numbers(study, rehearsed, quality, delivered) | {"release_gate": gate}
     numbers |= {"second_look": looks} if looks else {}
-    _write(plan.out / "report.json", json.dumps(numbers, indent=1, default=str))
-    _write(plan.out / "report.html", _page(study, rehearsed, numbers))
+    write_whole(plan.out / "report.json", json.dumps(numbers, indent=1, default=str))
+    write_whole(plan.out / "report.html", _page(study, rehearsed, numbers))
     return RehearsalReport(numbers, plan.out)
 
 
@@ -242,10 +242,3 @@ def _holders(rehearsed: Rehearsed) -> dict[str, frozenset[str]]:
         for person in ids.values():
             held[person].add(party)
     return {person: frozenset(parties) for person, parties in held.items()}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.making")
-    making.write_text(text, encoding="utf-8")
-    os.replace(making, path)

@@ -51,7 +51,7 @@ def init(
 ) -> None:
     """Look at a source, ask a few questions, and write a commented site file."""
     from sites import guide
-    from sites.custody import write_whole
+    from sites.whole_file import write_whole
 
     path = folder / "site.toml"
     if path.exists():
