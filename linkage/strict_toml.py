@@ -18,7 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Va
 
 from linkage.errors import ConfigRefused
 
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+# No two parts that take blanks stand side by side: a line of blanks would take their cube.
+_HEADER = re.compile(r"^\s*(\[\[?)([^\]]+)\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_\-.\"']+)\s*=")
 _TOLD = 50
 _DOTTED = re.compile(
@@ -144,6 +145,9 @@ def parse(
             hint="text values need quotes, 'single' ones around a backslash; a table starts with"
             " [name]",
         ) from None
+    except ValueError:  # Python's limit of int(); tomllib passes it on as it is
+        rule, hint = "holds a number of thousands of digits", "correct it"
+        raise error(file=file, line=0, key="", rule=rule, hint=hint) from None
     for table, keys in (over or {}).items():
         # What is no table there is refused below.
         if isinstance(raw.setdefault(table, {}), dict):

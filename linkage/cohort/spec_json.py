@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from linkage.strict_toml import Strict
 
 M = TypeVar("M", bound=Strict)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
+_DEEPEST = 20
+"""Places deeper than this get the line of what they are in; a specification has few levels."""
 
 
 class _Refused(ValueError):
@@ -35,6 +38,9 @@ def parse(
         ) from None
     except _Refused as fault:
         raise error(file=file, line=0, key="", rule=str(fault), hint="correct it") from None
+    except ValueError:  # Python's limit of int()
+        rule = "holds a number of thousands of digits"
+        raise error(file=file, line=0, key="", rule=rule, hint="correct it") from None
     except RecursionError:
         raise error(
             file=file, line=0, key="", rule="is nested too deeply", hint="see docs/cohorts.md"
@@ -51,7 +57,8 @@ def parse(
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        twice = next(name for name, _ in pairs if [n for n, _ in pairs].count(name) > 1)
+        # A text of strangers may have thousands of names: each is counted once.
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise _Refused(f"holds the key {twice!r} twice in one table")
     return made
 
@@ -76,7 +83,9 @@ def _lines(text: str) -> dict[tuple[str | int, ...], int]:
         number += text.count("\n", place, token.start())
         place, word = token.start(), token.group()
         in_list = bool(path) and isinstance(path[-1], int)
-        if in_list and word not in "]},:":
+        # Paths of strangers' texts would fill the memory: hundreds of levels, each item with all.
+        known = len(path) <= _DEEPEST
+        if in_list and known and word not in "]},:":
             lines.setdefault(tuple(path), number)
         if word in "{[":
             path.append(0 if word == "[" else "")
@@ -92,5 +101,6 @@ def _lines(text: str) -> dict[tuple[str | int, ...], int]:
         elif key is None:  # the first text of a pair is its key
             key = json.loads(word)
             path[-1] = key
-            lines[tuple(path)] = number
+            if known:
+                lines[tuple(path)] = number
     return lines
