@@ -30,7 +30,7 @@ from linkage.pseudonyms import format_id
 from linkage.records import Bytes2D
 from sites import casemaps
 from sites.answer_parts import Answer, read_days, unpack_answer, unpack_delivery
-from sites.answers import imaging_of
+from sites.answers import imaging_of, mark_answered
 from sites.cohort.bundle import unpadded
 from sites.cohort.counts import CountAsked, Counts, answer_counts
 from sites.cohort.dates import CELL_DAYS, imaging_dates, require_comparable
@@ -39,7 +39,7 @@ from sites.cohort.join import SEED_BYTES, Asked, Delivery, Terms, deliver, match
 from sites.cohort.omop import OmopSource
 from sites.cohort.saved import open_saved
 from sites.count_ledger import ledger_of
-from sites.counted import send_counts
+from sites.counted import knows_reader, send_counts
 from sites.ended import remember_ended
 from sites.forgotten import require_remembered
 from sites.kept_cohorts import remember, remember_people
@@ -71,6 +71,8 @@ def count(session: Session, question_id: str) -> Counts:
     require_remembered(session, question_id, enter)
     counts = enter(session, question)
     send_counts(session, question, counts.to_json())
+    if question.reader is None or knows_reader(session, question):
+        mark_answered(session, question_id)  # so that no agent waits for a yes to it
     return counts
 
 

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from linkage.errors import Conflict, NotAllowed
+from sites.agent_tasks import waiting_tasks
 from sites.allowing import PERSON, allow
 from sites.answers import answer_imaging, send_rows
 from sites.cohort_cli import app
@@ -144,7 +145,9 @@ def test_counts_come_to_the_researcher_and_to_the_steward(desk: Desk, question: 
     allow(imaging, imaging.broker.question(imaging.study_id, question), by=PERSON)
     answer_imaging(imaging, question)
     assert "enclave has still to count" in desk.type("enclave", "status")
+    assert question in {task.subject for task in waiting_tasks(enclave)}
     made = count(enclave, question).to_json()
+    assert question not in {task.subject for task in waiting_tasks(enclave)}, "counted by hand"
     for _ in range(2):  # asked again, the same answer: nothing is sent twice
         assert count(enclave, question).to_json() == made
     read = json.loads(desk.type("enclave", "counts", question, "--folder", desk.keys, "--json"))
@@ -182,6 +185,7 @@ def test_counts_go_to_no_reader_whom_the_enclave_does_not_know(desk: Desk) -> No
     allow(imaging, imaging.broker.question(imaging.study_id, job), by=PERSON)
     answer_imaging(imaging, job)
     count(enclave, job)
+    assert job in {task.subject for task in waiting_tasks(enclave)}, "till its reader is known"
     assert world.actor("enclave").get(f"{world.path}/questions/{job}/counts").status_code == 404
     assert desk.told("imaging", job)["counts"] is not None
 
