@@ -10,7 +10,6 @@ API gives the file. It lies in the broker's folder, which a rehearsal removes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from broker.registered import RegisteredStudy
 from broker.scratch import stream_of
 from linkage.matching.weights import Weights
 from linkage.records import Bytes2D
+from linkage.whole_file import write_private
 
 
 def keep_probabilities(
@@ -38,14 +38,8 @@ def keep_probabilities(
     """
     if not study.signed.rehearsal:
         return
-    path = probabilities_file(home.path, run_id)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(stream_of(_table(made, pseudonyms)))
-    os.replace(making, path)
+    content = stream_of(_table(made, pseudonyms))
+    write_private(probabilities_file(home.path, run_id), content)
 
 
 def probabilities_file(folder: Path, run_id: str) -> Path:

@@ -334,6 +334,14 @@ def write_secret(path: Path, data: bytes, *, noun: str = "", new_folder: bool = 
         ) from None
 
 
+def replace_secret(path: Path, data: bytes) -> None:
+    """Write it in place of the one before, which is there until the new one is whole."""
+    making = path.with_name(f".{path.name}.making")
+    making.unlink(missing_ok=True)
+    write_secret(making, data)
+    making.replace(path)
+
+
 def read_secret(path: Path, *, noun: str = "") -> bytes:
     """
     Read a file that only its owner can read. noun: what it is, for errors.

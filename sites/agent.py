@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from linkage.errors import Conflict, HistoryAltered, LinkageError, Unreachable
 from linkage.proposal_messages import ProposalState
+from linkage.whole_file import write_private
 from sites.agent_pace import Backoff, Stop
 from sites.agent_tasks import (
     WORDS,
@@ -343,12 +344,7 @@ class Agent:
             "waits": [one.figures() for one in events if one.state == "waits"],
             "failed": [one.figures() for one in self._failing],
         }
-        making = vault.folder / f".{_STATUS}.making"
-        making.unlink(missing_ok=True)
-        handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(told, file)
-        making.replace(vault.folder / _STATUS)
+        write_private(vault.folder / _STATUS, json.dumps(told).encode())
 
 
 def status_of(vault: Vault) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from linkage.errors import KeyRefused
-from linkage.sealing import read_secret, write_secret
+from linkage.sealing import read_secret, replace_secret, write_secret
 
 Kind = Literal["file", "keyring"]
 SERVICE = "commons-linkage"
@@ -69,10 +69,7 @@ class Keystore:
     def replace(self, name: str, secret: bytes) -> None:
         """Keep a secret in place of the one before, which is there until the new one is."""
         if self.kind == "file":
-            making = self.folder / f".{name}.making"
-            making.unlink(missing_ok=True)
-            write_secret(making, secret)
-            making.replace(self.folder / name)
+            replace_secret(self.folder / name, secret)
         else:
             self._do("set_password", name, base64.b64encode(secret).decode("ascii"))
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from linkage.whole_file import taking_place
+
 
 @contextmanager
 def private_file(path: Path) -> Iterator[TextIO]:
@@ -17,12 +19,8 @@ def private_file(path: Path) -> Iterator[TextIO]:
     Until then, and where the writing fails, `path` stays as it was; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(making, path)
-    finally:
-        making.unlink(missing_ok=True)
+    with (
+        taking_place(path) as handle,
+        os.fdopen(handle, "w", encoding="utf-8", newline="") as file,
+    ):
+        yield file

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from linkage.commitments import require_shown
 from linkage.errors import Conflict, LinkageError, NotAllowed, PackageRefused
 from linkage.messages import Approval, Decision, QuestionState
 from linkage.question_messages import Remark, RemarkState
-from linkage.sealing import read_secret, write_secret
+from linkage.sealing import read_secret, replace_secret
 from sites.session import Session
 from sites.terms import require_terms
 
@@ -77,7 +76,8 @@ def remember(session: Session, question: QuestionState, signed: Approval) -> Non
     """Write this party's signed decision down: from here on it counts at this site."""
     record: dict[str, object] = {"asked": asked_hash(question)}
     record["approval"] = signed.model_dump(mode="json")
-    _write(_file_of(session, question.question_id), record)
+    where = _file_of(session, question.question_id)
+    replace_secret(where, json.dumps(record, indent=1).encode())
 
 
 def newest_decision(session: Session, question: QuestionState) -> Approval | None:
@@ -225,10 +225,3 @@ def _is_own(session: Session, approval: Approval, question_id: str) -> bool:
 
 def _file_of(session: Session, question_id: str) -> Path:
     return session.vault.folder / "decisions" / f"{question_id}.json"
-
-
-def _write(path: Path, record: dict[str, object]) -> None:
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    write_secret(making, json.dumps(record, indent=1).encode())
-    os.replace(making, path)

@@ -28,13 +28,13 @@ from linkage.errors import SourceRefused
 from linkage.evaluation.quality import Quality, score
 from linkage.evaluation.quality_files import read_truth
 from linkage.study import StudyConfig
+from linkage.whole_file import write_whole
 from sites import charts
 from sites.rehearsal import Observer, RehearsalPlan, Rehearsed, actors, link, save_ids
 from sites.rehearsed_cohort import RehearsedCohort, deliver_cohort
 from sites.rehearsed_groups import groups_table
 from sites.rehearsed_looks import looks_of, looks_summary, looks_table, unlooked_f1
 from sites.rehearsed_pairs import save_pairs
-from sites.whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True)

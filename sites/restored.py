@@ -14,6 +14,7 @@ from pathlib import Path
 from linkage.audit_chain import AuditHead, read_heads
 from linkage.errors import Conflict, HistoryAltered, NotFound
 from linkage.restored_log import Restoration
+from linkage.whole_file import write_private
 from sites.audit_heads import CONFLICT, KeptHeads
 
 
@@ -73,14 +74,7 @@ def _exchange(path: Path, aside: list[tuple[Path, Path]], goes_on: list[AuditHea
     for old, new in aside:
         new.unlink(missing_ok=True)
         os.link(old, new)
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(b"".join(one.canonical() + b"\n" for one in goes_on))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(making, path)
+    write_private(path, b"".join(one.canonical() + b"\n" for one in goes_on))
     for old, _ in aside:
         if old != path:
             old.unlink()

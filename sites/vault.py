@@ -39,6 +39,7 @@ from linkage.errors import KeyRefused
 from linkage.pseudonyms import ContributorSecret
 from linkage.sealing import Identity, read_secret
 from linkage.signed_study import SignedStudy, load_signed_study
+from linkage.whole_file import write_private
 from sites.keystore import Keystore, Kind
 
 IDENTITY, CONTRIBUTOR, STUDY_KEY = "identity.key", "contributor.secret", "study.key"
@@ -185,16 +186,7 @@ class Vault:
         """Write an encrypted file that opens under `name` only, in one rename."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = AESGCM(self._vault_key()).encrypt(nonce, data, name.encode())
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        making = path.with_name(f".{path.name}.making")
-        making.unlink(missing_ok=True)
-        handle = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + nonce + sealed)
-            # A power failure must not leave the name without the content: nothing would tell.
-            file.flush()
-            os.fsync(file.fileno())
-        making.rename(path)
+        write_private(path, _MAGIC + nonce + sealed)
 
     def read_private(self, path: Path, name: str) -> bytes:
         """Return what `write_private` wrote. Refused where altered, renamed or another site's."""

@@ -16,7 +16,8 @@ from linkage.sealing import Identity
 from linkage.signed_study import load_signed_study
 from linkage.strict_toml import Fault
 from linkage.study import identifier
-from sites import custody, whole_file
+from linkage.whole_file import write_whole
+from sites import custody
 from sites.terminal import DryRun, show, told, would
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def identity(
     else:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         vault.keep_identity(made)
-    whole_file.write_whole(public, made.public().model_dump_json(indent=1))
+    write_whole(public, made.public().model_dump_json(indent=1))
     to = "everyone" if name == CUSTODIAN else "the custodian"
     rows: dict[str, object] = {f"send to {to}": public}
     rows["read out by telephone"] = made.public().fingerprint
@@ -193,7 +194,7 @@ def deactivate(
     if dry_run:
         would("sign the notice", data, as_json=as_json)
         return
-    whole_file.write_whole(out, notice.model_dump_json(indent=1))
+    write_whole(out, notice.model_dump_json(indent=1))
     rows = data | {
         "send to everyone": out,
         "each site runs": "linkage-site keys retire NOTICE",

@@ -50,8 +50,8 @@ def init(
     dry_run: DryRun = False,
 ) -> None:
     """Look at a source, ask a few questions, and write a commented site file."""
+    from linkage.whole_file import write_whole
     from sites import guide
-    from sites.whole_file import write_whole
 
     path = folder / "site.toml"
     if path.exists():

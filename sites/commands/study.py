@@ -17,7 +17,8 @@ from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, load_signed_study
 from linkage.strata import in_words
 from linkage.study import StudyConfig, expected_density, load_study
-from sites import custody, whole_file
+from linkage.whole_file import write_whole
+from sites import custody
 from sites.terminal import DryRun, show, told, would
 
 app = typer.Typer(no_args_is_help=True, help="Check, sign and compare study files.")
@@ -75,7 +76,7 @@ def sign(
     if dry_run:
         would("sign the study", rows, as_json=as_json)
         return
-    whole_file.write_whole(out, signed.model_dump_json(indent=1))
+    write_whole(out, signed.model_dump_json(indent=1))
     data = {
         "signed": str(out),
         "study_hash": signed.study_hash,

@@ -11,13 +11,13 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from linkage.errors import SourceRefused
+from linkage.whole_file import write_private
 from sites.profiling import plots
 from sites.profiling.report import NO_STUDY, ProfileReport
 from sites.profiling.words import percent, records
@@ -28,9 +28,9 @@ PAGE, DATA = "profile.html", "profile.json"
 def save_profile(report: ProfileReport, folder: Path) -> None:
     """Write the page and the JSON in place of earlier ones. Raises SourceRefused if it cannot."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(folder / PAGE, page(report, dt.datetime.now(dt.UTC)))
-        _write(folder / DATA, json.dumps(report.as_json(), indent=1, ensure_ascii=False))
+        write_private(folder / PAGE, page(report, dt.datetime.now(dt.UTC)).encode())
+        data = json.dumps(report.as_json(), indent=1, ensure_ascii=False)
+        write_private(folder / DATA, data.encode())
     except OSError as fault:
         raise SourceRefused(
             file="--out",
@@ -82,12 +82,3 @@ def _subgroups(report: ProfileReport) -> list[dict[str, Any]]:
         {"table": one, "plots": plots.subgroup(one, report.effect, report.records)}
         for one in report.effect.subgroups
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    making = path.with_name(f".{path.name}.making")
-    making.unlink(missing_ok=True)
-    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(making, path)
