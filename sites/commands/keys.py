@@ -48,7 +48,7 @@ def identity(
     as_json: AsJson = False,
 ) -> None:
     """Make this actor's own keys, once. Send only the public file to the custodian."""
-    from sites.vault import IDENTITY, Vault
+    from sites.vault import Vault
 
     _name(name)
     vault = Vault(folder, "keyring" if keyring else "file")
@@ -56,27 +56,15 @@ def identity(
     if name == CUSTODIAN:
         roles.require_no_broker(folder)
     before = None if public.exists() else _made_before(name, folder, vault)
-    if before is not None:
-        pass  # only the public file is missing: a full disk, or somebody moved it
-    elif name == CUSTODIAN:
-        custody.require_new(folder / roles.CUSTODIAN_KEY)
-    elif vault.keystore.has(IDENTITY):
-        raise KeyRefused(
-            f"{vault.keystore.where(IDENTITY)} exists; keys are never overwritten",
-            hint="use them, or choose another folder for another study",
-        )
+    # Keys that are there lack only the public file: a full disk, or somebody moved it.
+    if before is None:
+        _require_new(name, folder, vault)
     if dry_run:
         would("make keys", {"in": folder, "public file": public}, as_json=as_json)
         return
     made = before or Identity.generate(name)
-    if before is not None:
-        pass
-    elif name == CUSTODIAN:
-        made.save(folder / roles.CUSTODIAN_KEY)
-        roles.remember("custodian", folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        vault.keep_identity(made)
+    if before is None:
+        _keep(made, folder, vault)
     write_whole(public, made.public().model_dump_json(indent=1))
     to = "everyone" if name == CUSTODIAN else "the custodian"
     rows: dict[str, object] = {f"send to {to}": public}
@@ -274,6 +262,28 @@ def _made_before(name: str, folder: Path, vault: Vault) -> Identity | None:
         return Identity.load(key) if key.exists() else None
     own = vault.identity() if vault.keystore.has(IDENTITY) else None
     return own if own is not None and own.name == name else None
+
+
+def _require_new(name: str, folder: Path, vault: Vault) -> None:
+    """Raises KeyRefused where keys are in this folder already."""
+    from sites.vault import IDENTITY
+
+    if name == CUSTODIAN:
+        custody.require_new(folder / roles.CUSTODIAN_KEY)
+    elif vault.keystore.has(IDENTITY):
+        raise KeyRefused(
+            f"{vault.keystore.where(IDENTITY)} exists; keys are never overwritten",
+            hint="use them, or choose another folder for another study",
+        )
+
+
+def _keep(made: Identity, folder: Path, vault: Vault) -> None:
+    if made.name == CUSTODIAN:
+        made.save(folder / roles.CUSTODIAN_KEY)
+        roles.remember("custodian", folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        vault.keep_identity(made)
 
 
 def _name(name: str) -> None:
