@@ -10,8 +10,10 @@ from typing import ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from linkage.errors import HistoryAltered, LinkageError, SourceRefused
+from linkage.shown_text import plain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,9 +31,9 @@ def refusing(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except LinkageError as fault:
-            _err.print(f"Error: {fault.message}", markup=False, highlight=False, soft_wrap=True)
+            _err.print(Text(plain(f"Error: {fault.message}")), soft_wrap=True)
             if fault.hint:
-                _err.print(f"What to do: {fault.hint}", markup=False, soft_wrap=True)
+                _err.print(Text(plain(f"What to do: {fault.hint}")), soft_wrap=True)
             if isinstance(fault, HistoryAltered):
                 raise typer.Exit(3) from None
             raise typer.Exit(4 if isinstance(fault, SourceRefused) else 7) from None

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from linkage.shown_text import plain_lines
 from sites.commands import report
 from sites.commands.offer import concepts
 from sites.commands.question import register
@@ -40,7 +42,7 @@ def validate(spec: Spec, dry_run: DryRun = False, as_json: AsJson = False) -> No
 
     loaded, notes = load_spec(spec), oddities(spec)
     if not as_json:
-        out.print(explain(loaded), markup=False, highlight=False, soft_wrap=True)
+        out.print(Text(plain_lines(explain(loaded))), soft_wrap=True)
     rows: dict[str, object] = {f"note {n}": note for n, note in enumerate(notes, start=1)}
     if dry_run:
         rows["dry run"] = "as always: this command only checks"

@@ -20,8 +20,10 @@ from typing import Annotated, Any, ParamSpec, Self, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from linkage import errors
+from linkage.shown_text import plain
 from sites.workers import A_BUG, without_values
 
 P = ParamSpec("P")
@@ -63,16 +65,12 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except errors.LinkageError as fault:
-            err.print(
-                f"[bold red]Error:[/] {_plain(fault.message)}", highlight=False, soft_wrap=True
-            )
+            _tell("Error:", fault.message)
             if fault.hint:
-                err.print(
-                    f"[bold]What to do:[/] {_plain(fault.hint)}", highlight=False, soft_wrap=True
-                )
+                _tell("What to do:", fault.hint, style="bold")
             for other in getattr(fault, "others", ()):
-                also = f"[bold red]Also:[/] {_plain(other.message)}\n  {_plain(other.hint)}"
-                err.print(also, highlight=False, soft_wrap=True)
+                _tell("Also:", other.message)
+                _tell("", f" {other.hint}")
             raise typer.Exit(exit_code(fault)) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -81,8 +79,8 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(130) from None
         except Exception as fault:  # its text could hold a value of a record
             bug = without_values(fault)
-            err.print(f"[bold red]Error:[/] {_plain(bug.message)}", soft_wrap=True)
-            err.print(f"[bold]What to do:[/] {_plain(bug.hint)}", soft_wrap=True)
+            _tell("Error:", bug.message)
+            _tell("What to do:", bug.hint, style="bold")
             raise typer.Exit(exit_code(bug)) from None
 
     return run
@@ -93,10 +91,11 @@ def show(title: str, rows: dict[str, object], *, as_json: bool = False, data: An
     if as_json:
         typer.echo(json.dumps(data if data is not None else rows, indent=1, default=str))
         return
-    out.print(f"[bold green]{_plain(title)}[/]", highlight=False)
+    # As Text: in a string, a backslash before a bracket would begin markup of others.
+    out.print(Text(plain(title), "bold green"))
     width = max((len(label) for label in rows), default=0)
     for label, value in rows.items():
-        out.print(f"  {label:<{width}}  {_plain(str(value))}", highlight=False, soft_wrap=True)
+        out.print(Text(plain(f"  {label:<{width}}  {value}")), soft_wrap=True)
 
 
 def would(what: str, rows: dict[str, object], *, as_json: bool = False) -> None:
@@ -167,7 +166,5 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _plain(text: str) -> str:
-    # Titles and purposes are others' texts: no escape sequence, no line that looks like ours.
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return shown.replace("[", r"\[")
+def _tell(label: str, said: str, *, style: str = "bold red") -> None:
+    err.print(Text.assemble((label, style), " ", plain(said)), soft_wrap=True)

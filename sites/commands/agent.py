@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linkage.shown_text import plain
 from sites.terminal import DryRun, Steps, exit_code, show, told, would
 
 if TYPE_CHECKING:
@@ -123,10 +124,10 @@ def _line(event: Event, *, as_json: bool) -> None:
         typer.echo(json.dumps({"at": _now(), **event.figures()}))
         return
     took = f" ({event.seconds:g} s)" if event.seconds else ""
-    said = f": {event.said}" if event.said else ""
-    typer.echo(f"{_now()} {event.state.upper():<7} {event.kind} {event.subject}{said}{took}")
+    said = f": {plain(event.said)}" if event.said else ""
+    typer.echo(f"{_now()} {event.state.upper():<7} {event.kind} {plain(event.subject)}{said}{took}")
     if event.fault is not None and event.fault.hint:
-        typer.echo(f"{_now()}         what to do: {event.fault.hint}")
+        typer.echo(f"{_now()}         what to do: {plain(event.fault.hint)}")
 
 
 def _say(kind: str, said: str, *, as_json: bool) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from linkage.shown_text import plain
 from sites.terminal import DryRun, out, show, told, would
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def _asked(rows: dict[str, object], *, as_json: bool) -> bool:
     if as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     for name, value in rows.items():
-        out.print(f"  {name}: {value}", highlight=False, markup=False)
+        out.print(Text(plain(f"  {name}: {value}")))
     return typer.confirm("Does your organisation agree to this?", default=False)
 
 
@@ -159,4 +161,4 @@ def _say(title: str, state: OptOutState, rows: dict[str, object], *, as_json: bo
     show(title, rows, as_json=as_json, data=state.model_dump(mode="json"))
     if not as_json:
         for line in statement(state):
-            out.print(line, highlight=False, markup=False)
+            out.print(Text(plain(line)))

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from linkage import delivery, idtables
 from linkage.errors import Conflict, KeyRefused, NotAllowed, PackageRefused, SiteRefused
@@ -31,6 +33,7 @@ from sites.answer_parts import encrypt_days, pack_answer, read_days, unpack_answ
 from sites.answers import send_rows
 from sites.cohort.attrition import Attrition, Step
 from sites.cohort.bundle import SERIES_SCHEMA, bundle_from_bytes, rows_to_bytes
+from sites.cohort_cli import app
 from sites.config import BrokerConfig, SiteConfig, load_site
 from sites.crosswalk import write_ids
 from sites.enclave import _made_of, _open_rows
@@ -317,6 +320,37 @@ def test_anothers_text_cannot_rewrite_the_screen(monkeypatch: pytest.MonkeyPatch
     assert not {"\x1b", "\x07"} & set(seen)
     assert "[red]" in seen
     assert seen.count("\n") == 2
+
+
+@pytest.mark.parametrize("hostile", [r"\[bold red]Error:[/] x", r"no end \[/b]", "\\", ":bomb:"])
+def test_anothers_text_is_no_markup(monkeypatch: pytest.MonkeyPatch, hostile: str) -> None:
+    """A backslash before a bracket once began markup, or ended the command as a bug."""
+    screen = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=screen, width=200, force_terminal=True))
+    monkeypatch.setattr(terminal, "err", Console(file=screen, width=200, force_terminal=True))
+    terminal.show(hostile, {hostile: hostile})
+
+    @terminal.told
+    def refused() -> None:
+        raise NotAllowed(hostile, hint=hostile)
+
+    with pytest.raises(typer.Exit):
+        refused()
+    seen = screen.getvalue()
+    assert seen.count(hostile) == 5
+    assert "\x1b[1;31m" + "Error:" in seen
+    assert seen.count("\x1b[1;31m") == 1
+
+
+def test_a_specification_of_others_cannot_rewrite_the_screen(tmp_path: Path) -> None:
+    spec = tmp_path / "cohort.toml"
+    spec.write_text(
+        '[cohort]\nid = "of-others"\ntitle = "a \\u001b[2J\\u202eb"\npurpose = "why"\n'
+        '[imaging]\nmodality = ["CT"]\n[clinical]\nany = true\n'
+    )
+    done = CliRunner().invoke(app, ["validate", str(spec)])
+    assert done.exit_code == 0, done.output
+    assert "a \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b\n" in done.output
 
 
 def test_all_rows_of_a_person_open_each_once(tmp_path: Path) -> None:
