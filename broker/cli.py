@@ -31,6 +31,7 @@ from broker.commands.study import study
 from broker.commands.upload import upload
 from broker.console import HomeOption, JsonOption, home_alone, home_at, show
 from linkage.errors import HistoryAltered, LinkageError, Unreachable
+from linkage.shown_text import plain_lines
 
 if TYPE_CHECKING:
     from broker.config import Home
@@ -60,7 +61,7 @@ class _Refusing(typer.Typer):
 
 
 def _fail(code: int, error: LinkageError) -> NoReturn:
-    typer.echo(f"linkage-broker: {error}", err=True)
+    typer.echo(plain_lines(f"linkage-broker: {error}"), err=True)
     sys.exit(code)
 
 

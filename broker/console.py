@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linkage.errors import PackageRefused
+from linkage.shown_text import plain_lines
 
 if TYPE_CHECKING:
     from broker.config import Home
@@ -69,4 +70,4 @@ def bytes_of(path: Path) -> bytes:
 
 def show(as_json: bool, value: Any, text: str) -> None:
     """Print the value as JSON, or the text."""
-    typer.echo(json.dumps(value, indent=1) if as_json else text)
+    typer.echo(json.dumps(value, indent=1) if as_json else plain_lines(text))
