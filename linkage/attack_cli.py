@@ -106,7 +106,8 @@ def attack(
             )
     software = version("commons-linkage")
     # The command line is where the day comes from; nothing below asks for it.
-    certificate = run.certificate(date=dt.date.today().isoformat(), software=software)
+    day = dt.datetime.now(dt.UTC).date().isoformat()
+    certificate = run.certificate(date=day, software=software)
     reasons = certificate.reasons(run.study)
     if out:
         # A chosen depth is not in the study file yet: a certificate for it would fit nothing.

@@ -153,7 +153,7 @@ class Vault:
                 "the signed study is a rehearsal's", hint="rehearse with `linkage-site rehearse`"
             )
         expires = signed.study.study.expires
-        if expires and dt.date.today() > expires and not expired_too:
+        if expires and dt.datetime.now(dt.UTC).date() > expires and not expired_too:
             raise KeyRefused(
                 f"the study expired after {expires}",
                 hint="ask the custodian for a study that runs longer",

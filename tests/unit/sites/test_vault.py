@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import keyring
@@ -11,10 +14,12 @@ import pytest
 
 from linkage.encoding.keys import StudyKey
 from linkage.errors import KeyRefused
+from linkage.messages import CUSTODIAN
 from linkage.pseudonyms import ContributorSecret
 from linkage.sealing import Identity
 from sites.keystore import Keystore
 from sites.vault import Vault
+from tests.studies import STUDY, cast, vault_of
 
 
 def test_nothing_private_is_readable_without_the_secret(tmp_path: Path) -> None:
@@ -146,3 +151,25 @@ def test_a_keyring_that_is_not_there_is_said(
     finally:
         keyring.set_keyring(before)
     assert 'keys = "file"' in caught.value.hint
+
+
+@pytest.mark.parametrize("zone", ["<+14>-14", "<-12>+12"])
+def test_a_study_expires_by_the_day_of_utc(
+    tmp_path: Path, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one of the two zones it is another day than in UTC, at any hour."""
+    with monkeypatch.context() as local:
+        local.setenv("TZ", zone)
+        time.tzset()
+        try:
+            today = dt.datetime.now(dt.UTC).date()
+            for last, refused in ((today, False), (today - dt.timedelta(days=1), True)):
+                text = STUDY.replace("[[party]]", f"expires = {last}\n[[party]]", 1)
+                other = cast(text, rehearsal=False)
+                vault = vault_of(other, "alpha", tmp_path / last.isoformat())
+                expected = pytest.raises(KeyRefused, match="expired") if refused else nullcontext()
+                with expected:
+                    vault.signed_study(other.signed.pin(CUSTODIAN).fingerprint)
+        finally:
+            local.undo()
+            time.tzset()
