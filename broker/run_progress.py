@@ -74,13 +74,17 @@ def _write(
     work: dict[str, Any] | None = None,
 ) -> None:
     now = time.time()
-    began = row.stage_began if row.stage == stage and row.stage_began else now
+    took: dict[str, float] = json.loads(row.seconds)
+    began = now
+    if row.stage == stage and row.stage_began:
+        # Where the clock was put back, the stage goes on from the seconds that it had.
+        began = min(row.stage_began, now - took.get(stage, 0.0))
     runs.change(
         connection,
         row.id,
         stage=stage,
         stage_began=began,
         progress=row.progress if progress is None else min(1.0, progress),
-        seconds=json.dumps(json.loads(row.seconds) | {stage: round(now - began, 3)}),
+        seconds=json.dumps(took | {stage: round(now - began, 3)}),
         work=row.work if work is None else json.dumps(work),
     )
