@@ -47,7 +47,9 @@ _LONGEST_WAIT = 3600
 _FORGOTTEN_AFTER = 30 * 86_400
 _SEEN_EVERY = 60
 """A session's last use is written at most so often, seconds: reading stays reading."""
-_RECOVERY = re.compile(r"(\d{1,2})-[2-9a-z]{4}-[2-9a-z]{4}-[2-9a-z]{4}")
+_RECOVERY = re.compile(r"([0-9]{1,2})([2-9a-z]{4})([2-9a-z]{4})([2-9a-z]{4})")
+_BETWEEN = re.compile(r"[\s\-\u2010-\u2015\u2212]+")
+"""What people write for the hyphens of a code, or leave out: blanks, and dashes of any length."""
 _NOBODY = AccountRow(name="", added_at=0)
 
 
@@ -111,12 +113,12 @@ class Sessions:
             # What cannot be a name is not asked for: PostgreSQL takes no NUL.
             known = NAME.fullmatch(asked.name) and accounts.find(connection, asked.name)
             row = known or _NOBODY
-            numbered = _RECOVERY.fullmatch(asked.code.strip().lower())
+            numbered = _RECOVERY.fullmatch(_BETWEEN.sub("", asked.code).lower())
             recovery = self._recovery(connection, row, numbered)
         # Both are always checked, so that time tells neither name nor password.
         right = self.hashes.right(row.password, asked.password)
         if numbered:
-            right = self.codes.right(recovery, numbered[0]) and right
+            right = self.codes.right(recovery, "-".join(numbered.groups())) and right
         fresh = self._rehashed(row, asked.password) if right else None
         with self.database.change() as connection:
             failed, last = accounts.failures(connection, tag)

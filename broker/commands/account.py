@@ -24,6 +24,7 @@ RoleOption = Annotated[
         " reviewer:STUDY; repeat.",
     ),
 ]
+_GIVE = "`linkage-broker account roles {} --role ROLE` gives some."
 HoursOption = Annotated[
     int | None, typer.Option(help="How long the invitation is good; else as configured.", min=1)
 ]
@@ -39,7 +40,8 @@ def account_invite(
 ) -> None:
     """Make an account and print its one-time invitation, once."""
     code, until = services(home).accounts.invite(name, _roles(role), hours=hours)
-    _show_invitation(name, code, until, as_json)
+    later = "" if role else f"{name} has no role yet, and may do nothing: {_GIVE.format(name)}"
+    _show_invitation(name, code, until, as_json, later)
 
 
 @account.command("reset")
@@ -112,10 +114,11 @@ def _roles(texts: list[str] | None) -> list[PersonRole]:
     return parse_roles(texts or [])
 
 
-def _show_invitation(name: str, code: str, until: int, as_json: bool) -> None:
+def _show_invitation(name: str, code: str, until: int, as_json: bool, later: str = "") -> None:
     day = dt.datetime.fromtimestamp(until, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     text = (
         f"Invitation for {name}, good once, until {day}:\n  {code}\n"
         "It is shown this once. Give it to the person by a way that only the person reads."
     )
+    text += f"\n{later}" if later else ""
     show(as_json, {"name": name, "invitation": code, "expires_at": until}, text)

@@ -228,6 +228,12 @@ def test_an_invitation_by_the_console_and_its_mistakes(world: World) -> None:
     assert person.call("GET", f"{world.path}/runs").json() == []
     study = person.call("GET", world.path).json()
     assert study["parties"]
+    assert "no role" not in said
+    idle = console(world, "account", "invite", "ida")
+    assert idle.splitlines()[-1] == (
+        "ida has no role yet, and may do nothing: "
+        "`linkage-broker account roles ida --role ROLE` gives some."
+    )
     assert "has no 'nobody'" in console(
         world, "account", "invite", "hal", "--role", "steward:small-study:nobody"
     )

@@ -254,6 +254,18 @@ def test_a_recovery_code_is_good_once(desk: Desk) -> None:
     desk.sign_in("ada", recovery[0])
 
 
+@pytest.mark.parametrize("between", ["", " ", " - ", "\N{EN DASH}", "\N{NO-BREAK SPACE}"])
+def test_a_recovery_code_may_be_typed_as_it_was_written_down(desk: Desk, between: str) -> None:
+    _, recovery = desk.enrol("ada")
+    for code in (recovery[0], recovery[9]):
+        typed = f" {code.replace('-', between).upper()}\t"
+        with pytest.raises(NotAuthenticated):
+            desk.sign_in("ada", typed + "2")
+        desk.sign_in("ada", typed)
+        with pytest.raises(NotAuthenticated):
+            desk.sign_in("ada", code)
+
+
 def test_a_wrong_anything_is_told_alike(desk: Desk) -> None:
     totp, _ = desk.enrol("ada")
 
