@@ -4,7 +4,8 @@ Who is calling: a signed assertion (RFC 7523) buys a short opaque access token.
 1. iss = sub names the caller: "<study id>/<party or contributor>", or "admin/<name>";
 2. its signing key is the one pinned in the signed study, or the admin's registered one;
 3. the signature is Ed25519, no other algorithm is known here;
-4. aud is this broker, exp at most five minutes ahead, iat not in the future;
+4. aud is this broker, exp at most five minutes ahead, iat, and nbf if there is one, not in the
+   future;
 5. jti is used once: remembered until the assertion has expired;
 6. the caller's access is not suspended (broker.services.access); told to the key's owner only;
 7. the caller holds fewer than MOST_TOKENS tokens that are valid.
@@ -151,6 +152,7 @@ class SignIn:
     def _check(self, claims: dict[str, Any], caller: Caller, now: int) -> None:
         skew = self.tokens.clock_skew_seconds
         exp, iat, jti = (claims.get(name) for name in ("exp", "iat", "jti"))
+        not_before = claims.get("nbf", iat)
         if claims.get("iss") != claims.get("sub") or claims.get("iss") != caller.actor:
             _refuse("iss and sub of the assertion differ", "both name the caller")
         if claims.get("aud") != self.server.audience:
@@ -166,9 +168,12 @@ class SignIn:
                 "the assertion lives too long",
                 f"exp at most {self.tokens.assertion_seconds} seconds ahead",
             )
-        if iat > now + skew:
+        if type(not_before) is not int:
+            _refuse("nbf of the assertion is no time", "leave it out, or write whole Unix seconds")
+        if max(iat, not_before) > now + skew:
             _refuse("the assertion comes from the future", "set this machine's clock")
-        if not isinstance(jti, str) or not 8 <= len(jti) <= 200:
+        # Half a character (a lone surrogate) is text to JSON, and to no hash.
+        if not isinstance(jti, str) or not 8 <= len(jti) <= 200 or not jti.isprintable():
             _refuse("the assertion lacks a jti", "a fresh random text of 8 to 200 characters")
 
 

@@ -122,6 +122,28 @@ def test_an_assertion_is_good_until_it_expires_and_not_for_longer_than_allowed(
     signed_in(sign_in, imaging.assertion(exp=now + 300))
 
 
+def test_an_assertion_is_not_good_before_its_time(
+    world: World, sign_in: SignIn, clock: Clock
+) -> None:
+    """RFC 7523, 3, point 5."""
+    imaging, now, skew = world.actor("imaging"), int(clock()), Tokens().clock_skew_seconds
+    assert "from the future" in refused(sign_in, imaging.assertion(nbf=now + skew + 5))
+    assert "nbf of the assertion is no time" in refused(sign_in, imaging.assertion(nbf="now"))
+    signed_in(sign_in, imaging.assertion(nbf=now))
+
+
+@pytest.mark.parametrize("jti", ["half \ud800 a letter", "line\nafter line"])
+def test_a_jti_is_text(world: World, sign_in: SignIn, jti: str) -> None:
+    """Signed by hand: what no library writes was an unforeseen error."""
+    imaging = world.actor("imaging")
+    head, claims, _ = imaging.assertion(jti="in its place").split(".")
+    claimed = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    made = base64.urlsafe_b64encode(json.dumps(claimed | {"jti": jti}).encode())
+    said = f"{head}.{made.rstrip(b'=').decode()}"
+    signature = base64.urlsafe_b64encode(imaging.identity.sign(said.encode()))
+    assert "lacks a jti" in refused(sign_in, f"{said}.{signature.rstrip(b'=').decode()}")
+
+
 def test_a_caller_holds_so_many_tokens_and_no_more(
     world: World, sign_in: SignIn, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
