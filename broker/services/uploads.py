@@ -280,7 +280,9 @@ class Uploads:
             raise Conflict(
                 f"dataset version {row.number} exists with another manifest: second upload of the"
                 " same version",
-                hint="tokenize with the next version number",
+                hint=_tokenize_as(
+                    studies.newest_dataset(connection, row.study_id, row.uploader) or row
+                ),
             )
         if found.state != "quarantined":
             require_wanted(found)
@@ -294,12 +296,17 @@ class Uploads:
         if newest.number > row.number:
             raise Conflict(
                 f"dataset version {newest.number} is newer than {row.number}",
-                hint=f"tokenize as version {newest.number + 1}: --dataset {newest.number + 1}",
+                hint=_tokenize_as(newest),
             )
         if newest.state != "receiving":
             return []
         studies.set_dataset_state(connection, newest, "abandoned")
         return studies.drop_parts(connection, newest)
+
+
+def _tokenize_as(newest: studies.DatasetRow) -> str:
+    """Return the remedy for a number that is taken; a site that lost its folder counts from 1."""
+    return f"tokenize as version {newest.number + 1}: --dataset {newest.number + 1}"
 
 
 def _lift_quarantine(connection: Connection, row: studies.DatasetRow) -> list[str]:

@@ -144,6 +144,11 @@ def test_a_second_upload_of_the_same_version(world: World, imaging: Actor) -> No
     status, code, detail = announce(world, imaging, other)
     assert (status, code) == (409, "conflict")
     assert "second upload of the same version" in detail
+    # A site that lost its folder counts from 1 again: the number to take is said, and is accepted.
+    newer = package(world)
+    assert imaging.post(f"{world.path}/datasets", newer.manifest).status_code == 201
+    assert f"--dataset {newer.manifest.dataset + 1}" in announce(world, imaging, other)[2]
+    assert imaging.post(f"{world.path}/datasets", package(world).manifest).status_code == 201
 
 
 def test_only_a_higher_version_replaces_an_unfinished_one(world: World, imaging: Actor) -> None:
