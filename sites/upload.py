@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from linkage.errors import PackageRefused
+from linkage.errors import Conflict, PackageRefused
 from linkage.messages import DatasetState, Part, StudyState
 from linkage.signed_study import SignedStudy
 from sites import casemaps
@@ -53,6 +53,8 @@ def submit(
     """
     manifest = load_manifest(package)
     state = broker.open_dataset(manifest)
+    if manifest.base and state.missing:
+        _require_same_base(package.parent / str(manifest.base), broker)
     total = sum(part.size for part in manifest.parts)
     sent = sum(part.size for part in manifest.parts if part.number not in state.missing)
     progress(sent, total)
@@ -65,6 +67,20 @@ def submit(
         progress(sent, total)
     before_complete()
     return broker.complete_dataset(manifest)
+
+
+def _require_same_base(package: Path, broker: BrokerClient) -> None:
+    """
+    A delta changes the very version that the broker has under that number. A private folder that
+    was lost or restored may have made another one: raises Conflict. To announce again asks.
+    """
+    try:
+        broker.open_dataset(load_manifest(package))
+    except Conflict as fault:
+        raise Conflict(
+            f"the broker's dataset version {package.name} is another one than this delta changes",
+            hint="tokenize again without --delta",
+        ) from fault
 
 
 def whole_part(package: Path, part: Part) -> bytes:
