@@ -142,8 +142,8 @@ def open_key(sealed: bytes, signed: SignedStudy, uploader: str, identity: Identi
         raise PackageRefused(
             fault.message,
             hint=f"take the file named {uploader}.study-key.sealed of epoch"
-            f" {signed.study.study.epoch}, the signed study's; if it is that one, the custodian"
-            " must send both anew",
+            f" {signed.study.study.epoch}, the signed study's, or first the signed study of the"
+            " file's epoch; if they are of one, the custodian must send both anew",
         ) from None
     key = StudyKey(opened)
     if key.key_check(signed.study) != signed.key_check:

@@ -148,14 +148,24 @@ def status_rows(state: StudyState) -> dict[str, object]:
     return rows
 
 
-def epoch_notice(state: StudyState, signed: SignedStudy) -> str:
-    """Say what this site must do where the broker's signed study is not its own, else ""."""
+def epoch_notice(state: StudyState, signed: SignedStudy, who: str) -> str:
+    """Say what site `who` must do where the broker's signed study is not its own, else ""."""
     if state.study_hash == signed.study_hash:
         return ""
     mine = signed.study.study.epoch
     if state.epoch > mine:
-        return (
-            f"the study is in epoch {state.epoch}, this site in {mine}: take the newest signed"
-            " study and sealed key from the custodian, `linkage-site keys open`, tokenize, submit"
-        )
+        return f"the study is in epoch {state.epoch}, this site in {mine}: {_to_do(signed, who)}"
     return "the broker has another signed study than this site: compare the study hash with it"
+
+
+def _to_do(signed: SignedStudy, who: str) -> str:
+    """Return what a new epoch asks of a party, a contributor, a commons that tokenizes nothing."""
+    confirms = any(party.id == who for party in signed.study.party)
+    tokenizes = who in signed.study.uploaders
+    key = " and sealed key" if tokenizes else ""
+    steps = (
+        f"take the newest signed study{key} from the custodian",
+        "`linkage-site confirm`" if confirms else "",
+        "`linkage-site keys open`, tokenize, submit" if tokenizes else "",
+    )
+    return ", ".join(filter(None, steps))

@@ -135,7 +135,7 @@ def status(
             would("ask", {"broker": session.broker.url, "as": session.uploader}, as_json=as_json)
             return
         state = session.broker.study(session.study_id)
-        notice = epoch_notice(state, session.signed)
+        notice = epoch_notice(state, session.signed, session.uploader)
         gate, looks = session.signed.release_gate, waiting_rows(session)
         looks |= releases.waiting_rows(session)
     rows = status_rows(state) | ({"YOU": notice} if notice else {}) | looks
