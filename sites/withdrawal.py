@@ -9,7 +9,7 @@ version, whole or a delta, lacks them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,6 +94,20 @@ def change(vault: Vault, record_ids: Collection[str], *, take_back: bool, keep: 
         if keep and after != before:
             vault.keep(NAME, json.dumps(sorted(after)).encode())
     return Listed(len(record_ids), len(before ^ after), len(after))
+
+
+def not_found(vault: Vault, record_ids: Sequence[str]) -> list[int]:
+    """
+    Return the rows, the header is row 1, of listed record ids that the newest dataset version
+    has not and that were not withdrawn before: nobody, or a slip. Empty where none was tokenized.
+    """
+    newest = vault.newest_dataset()
+    if not newest:
+        return []
+    strange = set(record_ids) - withdrawn_records(vault)
+    for _, here in vault.map_chunks(newest):
+        strange.difference_update(here)
+    return [row for row, one in enumerate(record_ids, start=2) if one in strange]
 
 
 def read_record_ids(path: Path) -> list[str]:

@@ -14,6 +14,9 @@ SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
+_SLIP = "--take-back takes them off; such a record stays out whenever it comes"
+
+
 @told
 def withdraw(
     file: Annotated[
@@ -42,18 +45,28 @@ def withdraw(
         return
     from sites.config import load_site
     from sites.session import require_tokenizer, trusted_study
-    from sites.withdrawal import change, read_record_ids
+    from sites.withdrawal import change, not_found, read_record_ids
 
     config = load_site(site)
     vault, signed = trusted_study(config)
     require_tokenizer(config, signed.study, site)
-    done = change(vault, read_record_ids(file), take_back=take_back, keep=not dry_run)
+    record_ids = read_record_ids(file)
+    strange = [] if take_back else not_found(vault, record_ids)
+    done = change(vault, record_ids, take_back=take_back, keep=not dry_run)
     rows: dict[str, object] = {
         "record ids in the list": done.named,
         "not so before": done.changed,
         "withdrawn in all": done.all,
     }
-    data = {"named": done.named, "changed": done.changed, "withdrawn": done.all}
+    if strange:
+        first = f"first in row {strange[0]}"
+        rows["OF NO RECORD HERE"] = f"{len(strange):,}, {first}: mistyped? {_SLIP}"
+    data = {
+        "named": done.named,
+        "changed": done.changed,
+        "withdrawn": done.all,
+        "not_found": len(strange),
+    }
     if dry_run:
         would("take back the withdrawal" if take_back else "withdraw", rows, as_json=as_json)
         return

@@ -17,7 +17,7 @@ from sites.cli import app
 from sites.packages import load_manifest
 from sites.sources.base import RawBatch
 from sites.tokenizer import tokenize
-from sites.withdrawal import Withdrawn, change, read_record_ids, withdrawn_records
+from sites.withdrawal import Withdrawn, change, not_found, read_record_ids, withdrawn_records
 from tests.studies import vault_of
 from tests.unit.sites.test_streaming import EVERYONE, in_memory, people, same, source
 from tests.unit.sites.test_tokenizer import opened
@@ -116,11 +116,38 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
 
     listed = str(tmp_path / "w.csv")
     code, said = call(listed, "--json")
-    assert (code, json.loads(said)) == (0, {"named": 2, "changed": 2, "withdrawn": 2})
+    assert (code, json.loads(said)) == (0, _counts(changed=2))
     code, said = call(listed, "--take-back", "--dry-run", "--json")
     assert code == 0, said
     code, said = call(listed, "--json")
-    assert json.loads(said) == {"named": 2, "changed": 0, "withdrawn": 2}
+    assert json.loads(said) == _counts(changed=0)
     for wrong in ((), (listed, "--everything"), ("--everything", "--take-back")):
         code, said = call(*wrong)
         assert (code, "--everything alone" in said) == (4, True)
+
+
+def _counts(**changed: int) -> dict[str, int]:
+    return {"named": 2, "changed": 0, "withdrawn": 2, "not_found": 0} | changed
+
+
+def test_a_mistyped_record_id_is_told_by_its_row(tmp_path: Path) -> None:
+    rows = people(30)
+    config, vault = source(tmp_path, rows), vault_of(EVERYONE, "alpha", tmp_path / "private")
+    listed = ["canary-1", rows[3][0], "canary-2"]
+    assert not_found(vault, listed) == [], "nothing was tokenized that could be looked into"
+    tokenize(config, "alpha", EVERYONE.signed, vault)
+    assert not_found(vault, listed) == [2, 4]
+    change(vault, listed[1:], take_back=False, keep=True)
+    tokenize(config, "alpha", EVERYONE.signed, vault)
+    assert not_found(vault, listed) == [2], "who was withdrawn before is known"
+    told = EVERYONE.signed.pin(CUSTODIAN).fingerprint
+    site = tmp_path / "site.toml"
+    site.write_text(
+        f'party = "alpha"\n[broker]\nurl = "https://broker.example"\ncustodian = "{told}"\n'
+    )
+    (tmp_path / "w.csv").write_text("\n".join(["record_id", *listed]))
+    words = ["withdraw", str(tmp_path / "w.csv"), "--site", str(site)]
+    said = " ".join(CliRunner().invoke(app, words).stdout.split())
+    assert "OF NO RECORD HERE 1, first in row 2: mistyped?" in said
+    assert "canary" not in said
+    assert "OF NO RECORD HERE" not in CliRunner().invoke(app, [*words, "--take-back"]).stdout
