@@ -83,7 +83,9 @@ class Vault:
 
     def identity(self) -> Identity:
         """Read this site's private keys."""
-        if not self.keystore.has(IDENTITY) and any(self.folder.glob("*.public.json")):
+        # Beside a public file or the secret there were keys once: part of a backup is back.
+        once = any(self.folder.glob("*.public.json")) or self.keystore.has(CONTRIBUTOR)
+        if once and not self.keystore.has(IDENTITY):
             raise KeyRefused(
                 f"{self.keystore.where(IDENTITY)} is missing, though it was made",
                 hint="restore it from your backup. New ones, by `linkage-site keys identity`, count"

@@ -53,6 +53,10 @@ def test_a_lost_identity_is_told_from_one_never_made(tmp_path: Path) -> None:
     with pytest.raises(KeyRefused, match="though it was made") as caught:
         vault.identity()
     assert "backup" in caught.value.hint
+    (tmp_path / "north.public.json").unlink()
+    vault.secret()  # of a backup of the secret alone
+    with pytest.raises(KeyRefused, match="though it was made"):
+        vault.identity()
 
 
 def test_a_private_file_opens_under_its_own_name_only(tmp_path: Path) -> None:
