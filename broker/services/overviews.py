@@ -115,13 +115,9 @@ def _that_stand(
     """Yield which of these questions may still be answered; read for all of them at once."""
     ids = [row.id for row in rows]
     decided = question_pages.decisions(connection, ids)
-    newest = question_pages.deliveries(connection, ids)
-    made = {question: one.id for question, one in newest.items() if one.state != "failed"}
-    withdrawn = question_pages.withdrawn_from(connection, made.values())
+    withdrawn = standing.withdrawn_of(connection, question_pages.deliveries(connection, ids))
     for row in rows:
         decisions = standing.decisions_in(decided.get(row.id, {}))
-        gone = made.get(row.id, "")
-        gone = gone if gone in withdrawn else ""
-        stop = standing.stop_of(row, decisions, gone, today=today)
+        stop = standing.stop_of(row, decisions, withdrawn.get(row.id, ""), today=today)
         if not (stop or standing.other_epoch(study, row)):
             yield row.id

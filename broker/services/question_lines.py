@@ -14,7 +14,7 @@ from typing import Literal
 from broker.policy import Grant
 from broker.services.questions import two_sides
 from broker.services.remarks import open_in
-from broker.services.standing import decisions_in, other_epoch, stop_of
+from broker.services.standing import decisions_in, other_epoch, stop_of, withdrawn_of
 from broker.store import jobs, question_pages
 from broker.store.engine import Connection, Database
 from linkage.messages import (
@@ -115,7 +115,7 @@ def _lines(
     decided = question_pages.decisions(connection, ids)
     deliveries = question_pages.deliveries(connection, ids)
     ordered = [one.id for one in deliveries.values()]
-    withdrawn = question_pages.withdrawn_from(connection, ordered)
+    withdrawn = withdrawn_of(connection, deliveries)
     sent = question_pages.sent(connection, [*ids, *ordered])
     said = question_pages.remarks(connection, ids)
     imaging, enclave = two_sides(grant.study) if rows else ("", "")
@@ -124,8 +124,7 @@ def _lines(
         asked = QuestionRequest.model_validate_json(row.request)
         decisions = decisions_in(decided.get(row.id, {}))
         delivery = deliveries.get(row.id)
-        gone = delivery.id if delivery and delivery.id in withdrawn else ""
-        stop = stop_of(row, decisions, gone, today=today)
+        stop = stop_of(row, decisions, withdrawn.get(row.id, ""), today=today)
         if stop is None and (delivery is None or delivery.state != "done"):
             stop = other_epoch(grant.study, row)
         approved = {p for p, one in decisions.items() if one.decision == "approve"}

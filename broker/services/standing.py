@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from broker.registered import RegisteredStudy
-from broker.store import jobs, releases
+from broker.store import jobs, question_pages, releases
 from broker.store.engine import Connection
 from linkage.errors import Conflict, NotAllowed, NotFound
 from linkage.messages import Approval, QuestionRequest
@@ -71,6 +72,16 @@ def stopped(connection: Connection, row: jobs.JobRow, *, today: dt.date) -> Stop
     delivery = jobs.delivery_of(connection, row.id)
     withdrawn = delivery and releases.affected_of(connection, delivery.id)
     return stop_of(row, decisions, delivery.id if delivery and withdrawn else "", today=today)
+
+
+def withdrawn_of(connection: Connection, deliveries: Mapping[str, jobs.JobRow]) -> dict[str, str]:
+    """
+    Return by question its delivery of which records were withdrawn since; a failed one delivered
+    none. deliveries: by question. For `stop_of`, of many at once.
+    """
+    made = {question: one.id for question, one in deliveries.items() if one.state != "failed"}
+    gone = question_pages.withdrawn_from(connection, made.values())
+    return {question: one for question, one in made.items() if one in gone}
 
 
 def stop_of(

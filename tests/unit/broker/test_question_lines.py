@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event
@@ -14,7 +15,7 @@ from broker.services import standing
 from broker.services.overviews import Overviews
 from broker.services.question_lines import PAGE, QuestionLines
 from broker.services.questions import Questions
-from broker.store import jobs, overviews, runs, studies
+from broker.store import jobs, overviews, releases, runs, studies
 from broker.store.engine import Connection, Database
 from linkage.messages import (
     DELIVERY_ROWS,
@@ -197,6 +198,30 @@ def test_what_waits_for_a_party_is_what_still_stands(database: Database) -> None
     assert list(Overviews(database).questions(GRANT, "imaging")) == standing_still
     assert standing_still
     assert len(standing_still) == len(undecided) - 2
+
+
+def test_withdrawn_records_end_a_delivery_and_none_that_failed(database: Database) -> None:
+    lines, pages = QuestionLines(database), Overviews(database)
+    waiting = pages.questions(GRANT, "imaging")
+    failed, sent = (
+        next(one for n in (1, 2, 3) for one in lines.page(GRANT, n).lines if one.stage == stage)
+        for stage in ("delivery-failed", "rows-sent")
+    )
+    with database.change() as connection:
+        for asked, state in ((waiting[0], "failed"), (waiting[1], "done")):
+            row = jobs.find(connection, sent.delivery_id)
+            assert row is not None
+            row = replace(row, id=f"delivery-of-{asked}", about=asked, state=state)
+            jobs.add(connection, row)
+            releases.set_affected(connection, row.id, {"imaging": 1}, 1)
+        for delivery in (failed.delivery_id, sent.delivery_id):
+            releases.set_affected(connection, delivery, {"imaging": 1}, 1)
+    states = {one.question_id: bool(one.stopped) for one in Questions(database).all(GRANT)}
+    shown = [lines.line(GRANT, one) for one in (failed.question_id, sent.question_id, *waiting[:2])]
+    ended = {one.question_id: one.stage == "ended" for one in shown if one}
+    assert list(ended.values()) == [False, True, False, True]
+    assert ended.items() <= states.items()
+    assert pages.questions(GRANT, "imaging") == (waiting[0], *waiting[2:])
 
 
 def test_no_query_is_made_per_question(database: Database) -> None:
