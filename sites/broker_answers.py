@@ -27,6 +27,24 @@ def _all_errors() -> dict[str, type[LinkageError]]:
 _BY_CODE = _all_errors()
 
 
+def client_of(url: str, timeout_s: float) -> httpx.Client:
+    """
+    Return an HTTP client that takes nothing compressed: a megabyte can hold a thousand of them.
+
+    Its requests raise Unreachable, before anything of it is read, for an answer that is.
+    """
+    asked, hooks = {"Accept-Encoding": "identity"}, {"response": [_require_as_it_is]}
+    return httpx.Client(base_url=url, timeout=timeout_s, headers=asked, event_hooks=hooks)
+
+
+def _require_as_it_is(response: httpx.Response) -> None:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Unreachable(
+            "the broker's address sent a compressed answer, which was not asked for",
+            hint="let the proxy before the broker send answers as they are (nginx: gzip off)",
+        )
+
+
 def asked_to_wait(response: httpx.Response) -> float:
     """Return the seconds that the broker, or a proxy before it, asks to wait; not too many."""
     told = response.headers.get("retry-after", "")

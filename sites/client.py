@@ -54,7 +54,7 @@ from linkage.run_messages import LookState, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from sites.audit_heads import KeptHeads
-from sites.broker_answers import asked_to_wait, raise_for
+from sites.broker_answers import asked_to_wait, client_of, raise_for
 from sites.downloads import fetched
 
 T = TypeVar("T", bound=Message)
@@ -87,7 +87,7 @@ class BrokerClient:
     ) -> None:
         self.url, self.subject, self.audience = url.rstrip("/"), subject, audience
         self._identity, self._heads = identity, heads
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s)
+        self._http = client_of(self.url, timeout_s)
         self._token: str | None = None
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

@@ -6,18 +6,21 @@ what the broker announced.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
 
 from broker.store.engine import Database
-from linkage.errors import PackageRefused
-from linkage.messages import PART_BYTES, QUESTION_ANSWER, SealedItem
-from linkage.sealing import Context, seal, unseal
+from linkage.errors import PackageRefused, Unreachable
+from linkage.messages import PART_BYTES, QUESTION_ANSWER, SealedItem, Token
+from linkage.sealing import Context, Identity, seal, unseal
 from sites import client, downloads
 from sites.client import BrokerClient
 from tests.broker_world import AUDIENCE, Actor, World, make_world, packages, running
@@ -215,3 +218,61 @@ def test_parts_are_given_as_asked_and_else_the_whole(
         assert part(enclave, path, asked) == (200, "", whole.content), asked
     refused = world.actor("imaging").call("GET", path, headers={"Range": "bytes=0-9"})
     assert refused.status_code == 404
+
+
+class Packed(BaseHTTPRequestHandler):
+    """A broker, or what stands before it, that answers 2 GB of zeros in 2 MB."""
+
+    protocol_version = "HTTP/1.1"
+    zeros = b""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self._answer(Token(access_token="any", expires_in=900).to_json(), {})
+
+    def do_GET(self) -> None:
+        self._answer(self.zeros, {"content-encoding": "gzip"})
+
+    def _answer(self, body: bytes, more: dict[str, str]) -> None:
+        self.send_response(200)
+        for name, value in {**more, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    """Unpacked, it took 4 GB of the site's memory before its digest was compared."""
+    packer, zeros = zlib.compressobj(9, zlib.DEFLATED, 31), bytes(1 << 20)
+    Packed.zeros = b"".join(packer.compress(zeros) for _ in range(2000)) + packer.flush()
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Packed)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    item = SealedItem(
+        item_id="item-1",
+        purpose=QUESTION_ANSWER,
+        subject="question-1",
+        sender="imaging",
+        recipient="enclave",
+        size=100,
+        digest="0" * 64,
+    )
+    url, before = f"http://127.0.0.1:{served.server_port}", peak_bytes()
+    try:
+        with (
+            BrokerClient(url, "a/enclave", Identity.generate("e"), audience=AUDIENCE) as broker,
+            pytest.raises(Unreachable, match="compressed answer"),
+        ):
+            broker.fetch("a", item)
+    finally:
+        served.shutdown()
+        served.server_close()
+    assert peak_bytes() - before < 200e6
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
