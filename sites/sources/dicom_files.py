@@ -90,7 +90,10 @@ def read_header(path: Path) -> Header:
                 raise NotDicom
             found = _parsed(head)
             if found is not None:
-                return _header(found)
+                try:
+                    return _header(found)
+                except Exception:  # pydicom makes sense of a value when it is asked for it
+                    raise Damaged from None
             if len(head) < size:
                 break
             file.seek(0)

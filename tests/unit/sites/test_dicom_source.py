@@ -161,6 +161,17 @@ def test_what_is_no_record_is_said_by_number(tmp_path: Path) -> None:
     ]
 
 
+def test_an_element_of_no_known_kind_damages_its_file_alone(tmp_path: Path) -> None:
+    """Tokenizing thousands of files ended there, as a bug of ours."""
+    whole = image(tmp_path / "a", **{**ADA, "PatientID": "broken"}).read_bytes()
+    at = whole.index(b"\x10\x00\x10\x00PN")
+    (tmp_path / "a").write_bytes(whole[: at + 4] + b"XN" + whole[at + 6 :])
+    image(tmp_path / "b", **ADA)
+    batch = only(tmp_path)
+    assert batch.record_ids.to_pylist() == ["p1"]
+    assert [bad.rule for bad in batch.bad] == ["is a DICOM file cut short or damaged"]
+
+
 def test_several_issuers_are_part_of_the_record_id(tmp_path: Path) -> None:
     image(tmp_path / "a", **ADA)
     image(tmp_path / "b", **ADA, IssuerOfPatientID="NORTH")
