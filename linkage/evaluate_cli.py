@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 _err = Console(stderr=True)
+_NARROWEST = 80
+"""Columns; a narrower terminal breaks lines, where a table made to fit it would lose digits."""
 
 
 @refusing
@@ -79,6 +82,11 @@ def evaluate(
     for path in filter(None, (html, errors)):
         if not path.resolve().parent.is_dir():
             raise LinkageError(f"the folder of {path} is not there", hint="make it first")
+        if _is_read(path, links, (truth, pairs, *files.values())):
+            raise LinkageError(
+                f"{path} is, or would be taken for, one of the files that are scored",
+                hint="name another file for --html and --errors",
+            )
     with _err.status("reading and scoring", spinner="line"):
         read = read_links(links, pairs)
         for option, named in (("--column", columns), ("--records", files)):
@@ -106,6 +114,14 @@ def evaluate(
     _say(scored)
     for path in filter(None, (html, errors)):
         typer.echo(path)
+
+
+def _is_read(path: Path, links: Path, others: Iterable[Path | str | None]) -> bool:
+    """Is `path` one of the given files, or a CSV file where each is a party's IDs?"""
+    of_ids = links / "ids" if (links / "ids").is_dir() else links
+    given = {Path(one).resolve() for one in (links, links / "pairs.csv", *others) if one}
+    a_party = path.suffix == ".csv" and path.resolve().parent == of_ids.resolve()
+    return a_party or path.resolve() in given
 
 
 def _mapping(pairs: list[str], option: str, what: str) -> dict[str, str]:
@@ -146,6 +162,7 @@ def _say(scored: Scored) -> None:
     from linkage.evaluation.quality_fields import lacking
 
     console = Console()
+    console.width = max(console.width, _NARROWEST)
 
     def line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

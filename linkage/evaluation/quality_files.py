@@ -210,6 +210,9 @@ def read_truth_file(
     SourceRefused if a party has no column, RowRejected where rows contradict each other.
     """
     sheet = read_sheet(path)
+    if any(set(names) <= set(sheet.columns) for names in PAIR_HEADERS):
+        rule = "lists pairs; the truth has one row a person, one column a party"
+        raise SourceRefused(file=sheet.file, rule=rule, hint="links come first, then the truth")
     chosen = {
         party: _column_of(sheet, party, set(held), columns or {}) for party, held in records.items()
     }

@@ -78,6 +78,32 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) 
         assert "What to do: " in done.stderr
 
 
+def test_a_narrow_terminal_loses_no_digit(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("evaluate", linked / "ids", linked / "truth.csv")
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = _run(*words).stdout.split()
+    monkeypatch.setenv("COLUMNS", "45")
+    assert _run(*words).stdout.split() == wide
+
+
+def test_evaluate_writes_over_nothing_that_it_reads(linked: Path) -> None:
+    ids, truth = linked / "ids", linked / "truth.csv"
+    before = {path: path.read_bytes() for path in linked.rglob("*.csv")}
+    for option, place in (
+        ("--errors", truth),
+        ("--html", ids / ".." / "truth.csv"),
+        ("--errors", ids / "imaging.csv"),
+        ("--errors", ids / "wrong.csv"),  # the next time it would be a party's
+    ):
+        done = _run("evaluate", ids, truth, option, place)
+        assert (done.exit_code, "files that are scored" in done.stderr) == (7, True), place
+    assert {path: path.read_bytes() for path in linked.rglob("*.csv")} == before
+    for _ in range(2):  # one's own output may be written again
+        assert _run("evaluate", ids, truth, "--errors", linked / "wrong.csv").exit_code == 0
+    listed = _run("evaluate", ids, linked / "wrong.csv")
+    assert (listed.exit_code, "lists pairs" in listed.stderr) == (4, True)
+
+
 def test_people_says_where(tmp_path: Path) -> None:
     done = _run("people", 5, "--out", tmp_path, "--seed", 9, "--contact", "--json")
     paths = json.loads(done.stdout)
