@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from linkage.shown_text import plain
 from sites.profiling.report import NO_STUDY, Effect, FieldReport, PartyReport, ProfileReport
 from sites.profiling.subgroups import SubgroupTable
 from sites.profiling.words import percent, records
@@ -34,12 +35,12 @@ def print_profile(report: ProfileReport, console: Console) -> None:
 
 def _parts(report: ProfileReport) -> Iterable[RenderableType]:
     yield Text.assemble(
-        (f"Profile of {_clean(report.source)}", "bold"), f", {records(report.records)}"
+        (f"Profile of {plain(report.source)}", "bold"), f", {records(report.records)}"
     )
     first = report.findings[0].weight if report.findings else "look"
     yield Text(report.verdict, style=_COLOURS[first] if report.findings else "bold green")
     for note in report.notes:
-        yield Text(f"Note: {_clean(note)}", style="dim")
+        yield Text(f"Note: {plain(note)}", style="dim")
     if report.findings:
         yield _findings(report)
     if report.fields and report.records:
@@ -67,7 +68,7 @@ def _findings(report: ProfileReport) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for number, one in enumerate(report.findings, start=1):
-        text = Text.assemble(_clean(one.text), "\n", (_clean(one.remedy), "dim"))
+        text = Text.assemble(plain(one.text), "\n", (plain(one.remedy), "dim"))
         table.add_row(f"{number}.", Text(one.weight, style=_COLOURS[one.weight]), text)
     return table
 
@@ -101,7 +102,7 @@ def _common(fields: Iterable[FieldReport]) -> Table | None:
         for i, (value, number) in enumerate(one.common):
             table.add_row(
                 one.field if not i else "",
-                _clean(value),
+                Text(plain(value)),  # a string's [letters] would be a tag, and vanish
                 f"{number:,}",
                 percent(number, one.present),
             )
@@ -142,7 +143,7 @@ def _subgroup(table: SubgroupTable, parties: Iterable[PartyReport]) -> Table:
     made = _table(table.dimension, "records", *names, "no key", "3+ keys")
     for line in table.groups:
         made.add_row(
-            _clean(line.group),
+            Text(plain(line.group)),
             line.records.text,
             *(line.linkable[name].text for name in names),
             line.match_keys["none"].text,
@@ -157,7 +158,3 @@ def _table(*columns: str, said: int = 1) -> Table:
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i < said else "right", overflow="fold")
     return table
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
