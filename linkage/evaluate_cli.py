@@ -12,9 +12,11 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from linkage.errors import LinkageError
 from linkage.refusals import refusing
+from linkage.shown_text import plain
 
 if TYPE_CHECKING:
     from linkage.evaluation.quality import PairQuality
@@ -171,7 +173,7 @@ def _say(scored: Scored) -> None:
     rates = [Column(name, min_width=11) for name in ("precision", "recall", "F1")]
     table = Table("parties", *rates, "false", "missed", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for pair in quality.pairs:
-        table.add_row(f"{pair.left} - {pair.right}", *_cells(pair))
+        table.add_row(Text(plain(f"{pair.left} - {pair.right}")), *_cells(pair))
     if len(quality.pairs) > 1:
         table.add_section()
         table.add_row("all", *_cells(quality.overall))
@@ -204,12 +206,12 @@ def _group_table(scored: Scored) -> Table:
         if group.column != before:
             if before:
                 table.add_section()
-            table.add_row(group.column.replace("_", " "))
+            table.add_row(Text(plain(group.column.replace("_", " "))))
             before = group.column
         pair = group.overall
         low, high = pair.f1_interval
         table.add_row(
-            f"  {group.value}",
+            Text(plain(f"  {group.value}")),  # a string's [letters] would be a tag, and vanish
             f"{group.people:,}",
             *(f"{rate:.4f}" for rate in (pair.precision, pair.recall, pair.f1)),
             f"{low:.3f}-{high:.3f}",
@@ -223,11 +225,12 @@ def _field_table(found: FieldErrors) -> Table:
     from linkage.evaluation.quality_fields import DIFFERS, MISSING, SAME
 
     heads = ("missed:\ndiffers", "\nmissing", "\nsame", "false:\nsame", "\ndiffers", "\nmissing")
-    table = Table(f"{found.left} -\n{found.right}", *heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    parties = Text(f"{plain(found.left)} -\n{plain(found.right)}")
+    table = Table(Column(parties), *heads, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for field, states in found.missed.items():
         counts = [states[state] for state in (DIFFERS, MISSING, SAME)]
         counts += [found.false[field][state] for state in (SAME, DIFFERS, MISSING)]
-        table.add_row(field.replace("_", " "), *(f"{count:,}" for count in counts))
+        table.add_row(Text(plain(field.replace("_", " "))), *(f"{count:,}" for count in counts))
     return table
 
 

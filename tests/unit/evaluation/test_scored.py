@@ -109,6 +109,20 @@ def test_subgroups_count_pairs_of_either_record(tmp_path: Path) -> None:
     assert (groups["male"].found, groups["male"].true, groups["male"].correct) == (14, 15, 13)
 
 
+@pytest.mark.parametrize("group", ["[unknown]", "[/b]", "\\[red]"])
+def test_a_groups_name_is_shown_as_it_is(tmp_path: Path, group: str) -> None:
+    """As markup it was not to be seen, or ended the command as a bug."""
+    rows = "".join(f"N{i},S{i},{group if i % 2 else 'male'}\n" for i in range(40))
+    (tmp_path / "truth.csv").write_text(f"north,south,sex\n{rows}")
+    pairs = "".join(f"N{i},S{i}\n" for i in range(40))
+    (tmp_path / "pairs.csv").write_text(f"north,south\n{pairs}")
+    done = CliRunner().invoke(
+        app, ["evaluate", str(tmp_path / "pairs.csv"), str(tmp_path / "truth.csv")]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"  {group} " in done.output
+
+
 @given(
     said=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=9),
     missing=st.integers(0, 3),
