@@ -59,7 +59,9 @@ def tell(
         rows["unchanged"] = f"made of the same input as dataset version {done.same_as}"
     if done.dataset == 1:
         rows["back up now"] = f"{secret}; without it records get other pseudonyms"
-    rows |= {"release gate": release_gate, "next": "linkage-site submit"}
+    # A tired reader types what stands at "next".
+    first = "MIND THE WARNING below, mend and tokenize again, or else: " if done.warnings else ""
+    rows |= {"release gate": release_gate, "next": f"{first}linkage-site submit"}
     data = {**asdict(done), "left_out": _listed(done.left_out), "warnings": done.warnings}
     data |= {"release_gate": release_gate, **_as_data(marks)}
     show("Tokenized", rows, as_json=as_json, data=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from linkage.messages import BROKER, DATASET_PART, Manifest
 from linkage.records import EncodedRecords, from_arrow
 from linkage.sealing import Context, Identity, unseal
 from sites import tokenizer
+from sites.commands.summaries import tell
 from sites.config import SourceConfig
 from sites.packages import load_manifest, part_file
 from sites.tokenizer import tokenize
@@ -182,14 +184,21 @@ def test_what_is_attested_is_of_the_records_that_are_sent(tmp_path: Path) -> Non
     assert made[0].no_key == made[1].no_key
 
 
-def test_exchanged_names_are_warned_about(tmp_path: Path) -> None:
+def test_exchanged_names_are_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     usual = ["James", "Mary", "Linda", "Robert", "Patricia"]
     right = [(f"r{i}", usual[i % 5], f"Zz{chr(97 + i)}son", "12/10/1915", "F") for i in range(20)]
     wrong = [(one[0], one[2], one[1], *one[3:]) for one in right]
     vault = vault_of(EVERYONE, "alpha", tmp_path / "private")
-    said = [
-        tokenize(source(tmp_path, people), "alpha", EVERYONE.signed, vault).warnings
+    done = [
+        tokenize(source(tmp_path, people), "alpha", EVERYONE.signed, vault)
         for people in (right, wrong)
     ]
+    said = [one.warnings for one in done]
     assert not any("exchanged" in text for text in said[0])
     assert any("100% of the last names are usual first names" in text for text in said[1])
+    for one in (replace(done[0], density={}), done[1]):
+        tell(one, None, secret="", release_gate="", marks={}, as_json=False)
+        shown = capsys.readouterr().out
+        assert ("MIND THE WARNING" in shown) == bool(one.warnings)
