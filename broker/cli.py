@@ -22,6 +22,7 @@ from broker.commands.audit import audit
 from broker.commands.backup import backup, restore
 from broker.commands.config import config
 from broker.commands.look import look
+from broker.commands.move import move
 from broker.commands.person import person
 from broker.commands.release import release
 from broker.commands.retention import retention
@@ -88,6 +89,7 @@ for name, group in {
     app.add_typer(group, name=name)
 app.command()(backup)
 app.command()(restore)
+app.command()(move)
 app.command()(retention)
 
 

@@ -256,6 +256,11 @@ def create_home(
     return home
 
 
+def url_in(file: Path) -> URL:
+    """Read a database URL from a file, as url_file has it. Raises KeyRefused, BrokerRefused."""
+    return _checked_url(_read(file))
+
+
 def _checked_url(text: str) -> URL:
     try:
         url = make_url(text)

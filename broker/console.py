@@ -23,9 +23,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a progr
 
 
 def home_at(home: Path) -> Home:
-    """Return the home with its settings. Raises BrokerRefused naming file, key and rule."""
+    """
+    Return the home with its settings, and use it until this process ends. Raises BrokerRefused
+    naming file, key and rule, Conflict while it is being moved.
+    """
     from broker.config import load_home
+    from broker.in_use import hold
 
+    # First: settings that were read before a move would name the old database.
+    hold(home)
     return load_home(home)
 
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import structlog
 from dbos import DBOS, DBOSConfig
 from dbos._serialization import DBOSPortableJSON, DefaultSerializer
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from broker import metrics, problems
@@ -73,8 +74,13 @@ class StepFailed(Exception):
 
 def migrate_workflows(home: Home) -> None:
     """Make or update DBOS's own tables. Idempotent."""
+    migrate_workflows_at(home.workflow_url())
+
+
+def migrate_workflows_at(url: URL) -> None:
+    """Make or update DBOS's own tables in this database. Idempotent."""
     _quiet()
-    DBOS.migrate(_url(home), schema=SCHEMA)
+    DBOS.migrate(url.render_as_string(hide_password=False), schema=SCHEMA)
 
 
 def launch(home: Home, worker: str, queues: Sequence[Queue]) -> None:

@@ -94,7 +94,8 @@ def _put_back(home: Home, folder: Path, manifest: dict[str, Any]) -> None:
         raise PackageRefused(
             f"the backup is of {manifest['database']}, and the configuration names another"
             " database system",
-            hint="LINKAGE_BROKER_DATABASE_URL_FILE may name one of the same kind",
+            hint="LINKAGE_BROKER_DATABASE_URL_FILE may name one of the same kind;"
+            " `linkage-broker move` changes the kind afterwards",
         )
     if urls.kind == databases.SQLITE:
         databases.put_files(urls, folder)

@@ -66,7 +66,7 @@ def written(urls: Urls, folder: Path) -> Iterator[Connection]:
     folder.mkdir(mode=0o700)
     if urls.kind == POSTGRES:
         with _snapshot(urls.broker) as connection:
-            for table, columns in _tables(connection).items():
+            for table, columns in tables_of(connection).items():
                 _copy_out(connection, table, columns, folder / f"{table}.copy")
             yield connection
         return
@@ -88,7 +88,7 @@ def require_empty(urls: Urls) -> None:
         taken = any(path.exists() for path, _ in urls.files)
     else:
         with _snapshot(urls.broker) as connection:
-            taken = bool(_tables(connection))
+            taken = bool(tables_of(connection))
     if taken:
         raise Conflict(
             "the database to restore into is not empty",
@@ -106,12 +106,12 @@ def put_rows(urls: Urls, folder: Path) -> None:
     """Fill the tables of PostgreSQL, which are there and empty, from a backup."""
     engine = create_engine(urls.broker, hide_parameters=True)
     with engine.begin() as connection:
-        tables = _tables(connection)
+        tables = tables_of(connection)
         for table in _parents_first(connection, list(tables)):
             path = folder / f"{table}.copy"
             if path.exists():
                 _copy_in(connection, table, path)
-                _advance_sequences(connection, table, tables[table])
+                advance_sequences(connection, table, tables[table])
     engine.dispose()
 
 
@@ -147,7 +147,7 @@ def _snapshot(url: URL) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _tables(connection: Connection) -> dict[str, list[str]]:
+def tables_of(connection: Connection) -> dict[str, list[str]]:
     """Return the columns of every table of ours and of the workflows, by schema.table."""
     asked = text(
         "SELECT c.table_schema, c.table_name, c.column_name FROM information_schema.columns c"
@@ -206,7 +206,8 @@ def _copy_in(connection: Connection, table: str, path: Path) -> None:
                 copied.write(piece)
 
 
-def _advance_sequences(connection: Connection, table: str, columns: list[str]) -> None:
+def advance_sequences(connection: Connection, table: str, columns: list[str]) -> None:
+    """Let what PostgreSQL numbers by itself in a table go on after its largest number."""
     with _cursor(connection) as cursor:
         for column in columns:
             asked = "SELECT pg_get_serial_sequence(%s, %s)"

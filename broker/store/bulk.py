@@ -37,18 +37,13 @@ def insert(connection: Connection, table: Table, count: int, columns: Mapping[st
         for batch in _batches(count, columns):
             connection.exec_driver_sql(statement, batch)
         return
-    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    statement = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
-    try:
-        with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            copy.set_types([_type(connection, table, name) for name in columns])
-            for row in zip(*(_values(one, count) for one in columns.values()), strict=False):
-                copy.write_row(row)
-    except psycopg.Error as fault:
-        # As SQLAlchemy itself raises it, for `Database`, which tells it without a value.
-        raise DBAPIError.instance(
-            statement, None, fault, psycopg.Error, hide_parameters=True
-        ) from None
+    rows = zip(*(_values(one, count) for one in columns.values()), strict=False)
+    _copy(connection, table, list(columns), rows)
+
+
+def stream(connection: Connection, table: Table, rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows as they come, whole and in the table's order of columns. PostgreSQL only."""
+    _copy(connection, table, list(table.columns.keys()), rows)
 
 
 def change(
@@ -108,6 +103,25 @@ def split(names: Bytes2D) -> list[bytes]:
     return [text[at : at + 16] for at in range(0, len(text), 16)]
 
 
+def _copy(
+    connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    quoted = connection.dialect.identifier_preparer.quote
+    listed = ", ".join(map(quoted, names))
+    statement = f"COPY {quoted(table.name)} ({listed}) FROM STDIN (FORMAT BINARY)"
+    try:
+        with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            copy.set_types([_type(connection, table, name) for name in names])
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as fault:
+        # As SQLAlchemy itself raises it, for `Database`, which tells it without a value.
+        raise DBAPIError.instance(
+            statement, None, fault, psycopg.Error, hide_parameters=True
+        ) from None
+
+
 def _batches(count: int, columns: Mapping[str, Column]) -> Iterator[list[tuple[Any, ...]]]:
     rows = zip(*(_values(column, count) for column in columns.values()), strict=False)
     while batch := list(islice(rows, _BATCH)):
@@ -122,4 +136,6 @@ def _values(column: Column, count: int) -> Iterable[Any]:
 
 def _type(connection: Connection, table: Table, name: str) -> str:
     """Return a column's type as PostgreSQL names it, without its length."""
-    return table.c[name].type.compile(connection.dialect).lower().partition("(")[0]
+    found = table.c[name].type.compile(connection.dialect).lower().partition("(")[0]
+    # SQL's word for it; psycopg knows PostgreSQL's own.
+    return "float8" if found == "float" else found

@@ -90,19 +90,8 @@ class Database:
 
     def require_migrated(self) -> None:
         """Raises BrokerRefused unless the tables are exactly those of this version."""
-        wanted = _newest_revision()
-        # Alembic announces itself at INFO whenever it looks.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         with self.read() as connection:
-            found = revision_of(connection)
-        if found != wanted:
-            raise BrokerRefused(
-                file="the database",
-                line=0,
-                key="",
-                rule="is not that of this version of the software",
-                hint="back it up, then run `linkage-broker migrate`",
-            )
+            require_newest(connection)
 
     def close(self) -> None:
         """Close the pool."""
@@ -118,6 +107,20 @@ def _newest_revision() -> str | None:
 def revision_of(connection: Connection) -> str | None:
     """Return which version's the tables are, None where there are none."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def require_newest(connection: Connection) -> None:
+    """Raises BrokerRefused unless the tables are exactly those of this version."""
+    # Alembic announces itself at INFO whenever it looks.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if revision_of(connection) != _newest_revision():
+        raise BrokerRefused(
+            file="the database",
+            line=0,
+            key="",
+            rule="is not that of this version of the software",
+            hint="back it up, then run `linkage-broker migrate`",
+        )
 
 
 @contextmanager
