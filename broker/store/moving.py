@@ -107,8 +107,8 @@ def require_ended(connection: Connection) -> None:
         raise Conflict(
             f"work is unfinished: {left['run']} runs, {left['job']} releases, questions or"
             " deliveries",
-            hint="start server and worker and let it end (`linkage-broker run list`), or end runs by"
-            " `run cancel` or `look end`; then stop both and start again",
+            hint="start server and worker and let it end (`linkage-broker run list`), or end runs"
+            " by `run cancel` or `look end`; then stop both and start again",
         )
 
 

@@ -66,6 +66,7 @@ def url_file(tmp_path: Path, postgres_url: str) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_moved_broker_goes_on_as_the_old_one_would_have(tmp_path: Path, url_file: Path) -> None:
     with furnished(tmp_path) as world:
