@@ -32,13 +32,15 @@ from broker.commands.study import study
 from broker.commands.upload import upload
 from broker.console import HomeOption, JsonOption, home_alone, home_at, show
 from linkage.errors import HistoryAltered, LinkageError, Unreachable
+from linkage.foreign_letters import foreign_letter
+from linkage.program import Program
 from linkage.shown_text import plain_lines
 
 if TYPE_CHECKING:
     from broker.config import Home
 
 
-class _Refusing(typer.Typer):
+class _Refusing(Program):
     """A command line whose every refusal is one line with its remedy."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -53,6 +55,8 @@ class _Refusing(typer.Typer):
         except LinkageError as error:
             _fail(1, error)
         except Exception as error:
+            if (said := foreign_letter(error)) is not None:
+                _fail(1, said)
             # Its text could hold a value; type and place are enough to find it.
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__} in {place.filename}, line {place.lineno}"

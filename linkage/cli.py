@@ -22,9 +22,10 @@ from linkage.audit_cli import app as audit_app
 from linkage.bench_cli import app as bench_app
 from linkage.evaluate_cli import evaluate
 from linkage.evaluation.people import simulate, write_parties
+from linkage.program import Program
 from linkage.refusals import refusing
 
-app = typer.Typer(
+app = Program(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

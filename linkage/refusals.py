@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from linkage.errors import HistoryAltered, LinkageError, SourceRefused
+from linkage.foreign_letters import foreign_letter
 from linkage.shown_text import plain
 
 P = ParamSpec("P")
@@ -46,6 +47,12 @@ def refusing(command: Callable[P, R]) -> Callable[P, R]:
             _err.print(f"Error: {rule}", markup=False, highlight=False, soft_wrap=True)
             hint = "check the path, that this account may use it, and that there is space"
             _err.print(f"What to do: {hint}", markup=False, soft_wrap=True)
+            raise typer.Exit(7) from None
+        except UnicodeEncodeError as fault:
+            said = foreign_letter(fault)
+            if said is None:
+                raise
+            _err.print(f"Error: {said.message}\nWhat to do: {said.hint}", soft_wrap=True)
             raise typer.Exit(7) from None
 
     return run

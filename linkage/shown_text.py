@@ -14,7 +14,15 @@ def plain(text: str) -> str:
 
     Where markup is read (rich), wrap it in `rich.text.Text` besides.
     """
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in _read(text))
+
+
+def _read(text: str) -> str:
+    """A path's bytes that the locale, such as LC_ALL=C, did not read are UTF-8 nearly always."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text
 
 
 def plain_lines(text: str) -> str:

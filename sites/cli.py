@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from linkage.program import Program
 from sites.commands import (
     agent,
     answer,
@@ -30,7 +29,7 @@ from sites.commands.governance import certificate, confirm, opt_out
 from sites.commands.try_spec import try_spec
 from sites.commands.withdraw import withdraw
 
-app = typer.Typer(
+app = Program(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

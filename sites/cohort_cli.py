@@ -13,13 +13,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from linkage.program import Program
 from linkage.shown_text import plain_lines
 from sites.commands import report
 from sites.commands.offer import concepts
 from sites.commands.question import register
 from sites.terminal import DryRun, out, show, told
 
-app = typer.Typer(
+app = Program(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

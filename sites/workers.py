@@ -40,6 +40,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from linkage.errors import LinkageError
+from linkage.foreign_letters import foreign_letter
 
 P = TypeVar("P")
 I = TypeVar("I")  # noqa: E741
@@ -111,6 +112,8 @@ def without_values(fault: BaseException) -> LinkageError:
             f"{os.fsdecode(fault.filename)} cannot be read or written ({type(fault).__name__})",
             hint="check the path, and that this account may use it and its folder",
         )
+    if (said := foreign_letter(fault)) is not None:
+        return said
     frames = traceback.extract_tb(fault.__traceback__)
     at = "; ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in frames[-4:])
     return LinkageError(
