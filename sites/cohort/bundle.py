@@ -358,13 +358,3 @@ _WORDS = {"date_frame": DATE_FRAMES, "source": FEATURE_SOURCES, "node": EVENT_NO
 def _all(holds: pa.ChunkedArray) -> bool:
     """Tell whether every value holds; null, which only a nullable column has, holds."""
     return bool(pc.all(holds, min_count=0).as_py())
-
-
-def rows_to_bytes(rows: pa.Table) -> bytes:
-    """Return a bundle that holds series rows only."""
-    return bundle_to_bytes({"series": rows})
-
-
-def rows_from_bytes(content: bytes) -> pa.Table:
-    """Return the series rows of a bundle, SERIES_SCHEMA."""
-    return bundle_from_bytes(content)["series"]

@@ -165,11 +165,6 @@ def to_date(day: int, frame: str, start: dt.date = _EPOCH) -> dt.date:
     return start + dt.timedelta(days=day)
 
 
-def to_day(date: dt.date) -> int:
-    """Return days since 1970-01-01: what a cell holds in frame "true"."""
-    return (date - _EPOCH).days
-
-
 def _malformed() -> PackageRefused:
     return PackageRefused(
         "a cell of imaging dates is malformed",

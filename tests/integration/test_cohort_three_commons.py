@@ -13,7 +13,7 @@ import pytest
 from linkage.cohort.spec import load_spec
 from linkage.study_parts import CountRules
 from sites.cohort import imaging
-from sites.cohort.bundle import rows_from_bytes, rows_to_bytes
+from sites.cohort.bundle import bundle_from_bytes, bundle_to_bytes
 from sites.cohort.config import ImagingConfig, OmopConfig
 from sites.cohort.counts import CountAsked, answer_counts
 from sites.cohort.integrity import check_delivery
@@ -55,7 +55,11 @@ def delivery(
             terms=Terms(study_id="three-commons", minimum_cell=11, image_retrieval="cover"),
             matches=matches_table([(t["truth_id"], int(t["person_id"])) for t in matched]),
             images={
-                t["truth_id"]: [rows_from_bytes(rows_to_bytes(answer.rows_of(t["imaging_id"])))]
+                t["truth_id"]: [
+                    bundle_from_bytes(bundle_to_bytes({"series": answer.rows_of(t["imaging_id"])}))[
+                        "series"
+                    ]
+                ]
                 for t in matched
                 if t["imaging_id"] in answer.spans
             },

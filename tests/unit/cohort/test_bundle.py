@@ -18,8 +18,6 @@ from sites.cohort.bundle import (
     bundle_from_bytes,
     bundle_to_bytes,
     bundles_to_bytes,
-    rows_from_bytes,
-    rows_to_bytes,
 )
 
 
@@ -33,41 +31,43 @@ def series_rows(count: int, **values: object) -> pa.Table:
 @given(st.integers(0, 60))
 def test_rows_survive_and_the_length_tells_little(count: int) -> None:
     rows = series_rows(count)
-    content = rows_to_bytes(rows)
-    assert rows_from_bytes(content).equals(rows)
+    content = bundle_to_bytes({"series": rows})
+    assert bundle_from_bytes(content)["series"].equals(rows)
     assert len(content) >= SMALLEST_BUNDLE
     assert len(content).bit_count() == 1
 
 
 def test_subjects_with_one_and_with_five_series_look_alike() -> None:
-    assert len(rows_to_bytes(series_rows(1))) == len(rows_to_bytes(series_rows(5)))
+    assert len(bundle_to_bytes({"series": series_rows(1)})) == len(
+        bundle_to_bytes({"series": series_rows(5)})
+    )
 
 
 def test_other_columns_and_missing_values_are_refused_on_both_ends() -> None:
     rows = series_rows(2)
     with pytest.raises(PackageRefused, match="other columns"):
-        rows_to_bytes(rows.append_column("PatientID", pa.array(["a", "b"])))
+        bundle_to_bytes({"series": rows.append_column("PatientID", pa.array(["a", "b"]))})
     with pytest.raises(PackageRefused, match="'modality'"):
-        rows_to_bytes(series_rows(2, modality=None))
+        bundle_to_bytes({"series": series_rows(2, modality=None)})
     for uid in ("../../etc", "", "1" * 65, "1.2\n"):
         with pytest.raises(PackageRefused, match="malformed 'study_uid'"):
-            rows_to_bytes(series_rows(2, study_uid=uid))
+            bundle_to_bytes({"series": series_rows(2, study_uid=uid)})
     with pytest.raises(PackageRefused, match="unknown 'date_frame'"):
-        rows_to_bytes(series_rows(2, date_frame="guessed"))
+        bundle_to_bytes({"series": series_rows(2, date_frame="guessed")})
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"ARROW1\0\0", b"\xff\xff\xff\xff"])
 def test_what_is_no_bundle_is_refused(content: bytes) -> None:
     with pytest.raises(PackageRefused):
-        rows_from_bytes(content)
+        bundle_from_bytes(content)
 
 
 def test_a_bundle_cut_short_or_of_another_schema_is_refused() -> None:
-    content = rows_to_bytes(series_rows(40))
+    content = bundle_to_bytes({"series": series_rows(40)})
     with pytest.raises(PackageRefused):
-        rows_from_bytes(content[: len(content) // 4])
+        bundle_from_bytes(content[: len(content) // 4])
     with pytest.raises(PackageRefused, match="another version"):
-        rows_from_bytes(b"LCB1" + content[4:])
+        bundle_from_bytes(b"LCB1" + content[4:])
     for name, table in BUNDLE_SCHEMAS.items():
         with pytest.raises(PackageRefused, match="other columns"):
             bundle_to_bytes({name: table.empty_table().drop_columns(table.names[-1])})

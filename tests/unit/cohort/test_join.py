@@ -28,7 +28,7 @@ from linkage.errors import (
     SourceRefused,
 )
 from sites.cohort import imaging, mi_cdm, mi_cdm_tables
-from sites.cohort.bundle import rows_from_bytes, rows_to_bytes
+from sites.cohort.bundle import bundle_from_bytes, bundle_to_bytes
 from sites.cohort.config import ImagingConfig, OmopConfig
 from sites.cohort.integrity import check_delivery
 from sites.cohort.join import Delivery, Terms, asked_of, deliver, matches_table
@@ -82,7 +82,9 @@ def given(
         "terms": Terms(study_id="sample", minimum_cell=11, image_retrieval="cover"),
         "matches": matches_table(matched),
         "images": {
-            cohort_id(record): [rows_from_bytes(rows_to_bytes(answer.rows_of(record)))]
+            cohort_id(record): [
+                bundle_from_bytes(bundle_to_bytes({"series": answer.rows_of(record)}))["series"]
+            ]
             for record in sample.pairs
             if record in answer.spans
         },
