@@ -15,6 +15,7 @@ leaves 8 bytes an answer behind until the process ends.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -127,6 +128,16 @@ def chosen_strata(
 def columns_of(strata: Sequence[Chosen], source: SourceConfig) -> dict[str, tuple[str, ...]]:
     """Return the source's columns to be read besides its fields, as `open_source` takes them."""
     return {one.column: source.subgroups[one.column] for one in strata if one.column}
+
+
+def readings(strata: Sequence[Chosen], source: SourceConfig) -> dict[str, str]:
+    """Return by variable and its rule how the source's values become groups, to be compared."""
+    return {
+        one.stratum.model_dump_json(): json.dumps(
+            [one.made_of, source.subgroups.get(one.column, ()), sorted(one.names.items())]
+        )
+        for one in strata
+    }
 
 
 class Marker:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import secrets
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,18 @@ def settle(
     if new:
         kept.renew(names, places, sent)
     spool.save("strata", sent)
+
+
+def read_otherwise(vault: Vault, study_id: str, readings: Mapping[str, str]) -> bool:
+    """
+    Return whether kept marks were drawn of groups that were read in another way; those marks stay.
+    readings: of sites.strata; the first of each variable is kept. Ask after `settle`.
+    """
+    name = f"{_folder(study_id)}/readings"
+    first = json.loads(vault.kept(name) or b"{}")
+    if readings.keys() - first.keys():
+        vault.keep(name, json.dumps({**readings, **first}).encode())
+    return any(first.get(one, how) != how for one, how in readings.items())
 
 
 @dataclass

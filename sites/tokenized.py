@@ -26,7 +26,8 @@ class TokenizeSummary:
     base: the version that this one is a delta to, 0 where it is complete; added, changed, removed:
     records that differ from the version before, None where there is none to compare with. names: of
     first and last names, how many are usual first names. rest: by variable that records are marked
-    by, how many are in no group that the study names.
+    by, how many are in no group that the study names. read_otherwise: marks of before were
+    drawn of groups that the site file read in another way, and stay.
     """
 
     dataset: int
@@ -47,6 +48,7 @@ class TokenizeSummary:
     notes: tuple[str, ...] = ()
     names: dict[str, Given] = field(default_factory=dict)
     rest: dict[str, int] = field(default_factory=dict)
+    read_otherwise: bool = False
 
     @property
     def nulled(self) -> dict[str, int]:
@@ -75,6 +77,11 @@ class TokenizeSummary:
                     f" names: check [source.subgroups] and [strata.names.{variable}]; marks are"
                     " kept, so before the first submit remove kept/strata and tokenize again"
                 )
+        if self.read_otherwise:
+            said.append(
+                "marks drawn before [source.subgroups] or [strata] was changed stay as they were and"
+                " are sent: before the first submit remove kept/strata and tokenize again"
+            )
         return *said, *(
             f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
             " the broker takes nothing else: too many of its fields are missing"

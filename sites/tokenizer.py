@@ -39,7 +39,7 @@ from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
 from sites.sources.opening import open_source
 from sites.spool import SPOOL_LAYOUT, Spool, sweep
-from sites.strata import chosen_strata, columns_of
+from sites.strata import chosen_strata, columns_of, readings
 from sites.strata_config import StrataConfig
 from sites.tokenized import Tally, TokenizeSummary
 from sites.vault import Vault
@@ -112,7 +112,7 @@ def tokenize(
             withdrawn=withdrawn_records(vault),
         )
         base = base_of(vault, signed, number, marked=bool(marked)) if delta else 0
-        making = _Making(signed, order, spool, intake, progress, base)
+        making = _Making(signed, order, spool, intake, progress, base, readings(marked, source))
         return making.run(workers, reject_file)
 
 
@@ -127,6 +127,7 @@ class _Making:
         intake: Intake,
         progress: Progress,
         base: int,
+        readings: dict[str, str],
     ) -> None:
         self.signed, self.order, self.spool, self.base = signed, order, spool, base
         self.intake, self.progress = intake, progress
@@ -135,6 +136,7 @@ class _Making:
         self._new_marks: RowMarks
         self._contents: npt.NDArray[np.uint64]
         self.batches = self.resumed = 0
+        self.readings, self.read_otherwise = readings, False
         self.fingerprint = hashlib.blake2b(digest_size=16)
         self._digest_key = self.vault.secret().derive("spool")
 
@@ -153,6 +155,8 @@ class _Making:
             groups, kept = self._assemble(pool)
             if self.order.strata:
                 strata_kept.settle(*self._marks_told)
+                how, name = self.readings, self.study.study.id
+                self.read_otherwise = strata_kept.read_otherwise(self.vault, name, how)
             require_declared(self.study, self.order.uploader, kept)
             collisions = self._null_repeats(pool)
             making = self.vault.package(self.order.dataset).with_name(
@@ -390,6 +394,7 @@ class _Making:
             notes=self.intake.notes,
             names=self.tally.names,
             rest=dict(self.tally.rest),
+            read_otherwise=self.read_otherwise,
         )
 
 

@@ -239,9 +239,13 @@ def test_a_record_keeps_its_mark_in_every_version_and_delta(tmp_path: Path) -> N
     misread = SEND.model_copy(update={"names": {}, "lacks": ("race",)})
     wrong = tokenize(source(tmp_path), "alpha", EVERYONE.signed, vault, strata=misread)
     assert any("400 of the records are in no group of 'race'" in one for one in wrong.warnings)
+    changed = "drawn before [source.subgroups] or [strata] was changed"
+    assert not any(changed in one for one in first.warnings)
+    assert any(changed in one for one in wrong.warnings), "and they are what is sent"
     shutil.rmtree(wrong.package)
     again = tokenize(source(tmp_path), "alpha", EVERYONE.signed, vault, strata=SEND)
     assert marks(vault, again.package)[1] == one
+    assert again.warnings == first.warnings
     # Everybody's race is corrected, some records go and come: a mark stays what it was.
     path = source(tmp_path, 390, first=20)
     text = Path(path.file).read_text(encoding="utf-8")  # type: ignore[attr-defined]
