@@ -15,7 +15,7 @@ import json
 import time
 from typing import Any, Literal
 
-from linkage.errors import KeyRefused, NotAllowed
+from linkage.errors import Conflict, KeyRefused, NotAllowed
 from linkage.messages import QuestionState
 from sites.questions import asked_hash, decided
 from sites.session import Session
@@ -24,6 +24,7 @@ from sites.terms import require_terms
 By = Literal["person", "policy"]
 PERSON: By = "person"
 POLICY: By = "policy"
+_LOCK = "allowed"
 
 
 def allow(session: Session, question: QuestionState, *, by: By, said_at: int | None = None) -> None:
@@ -31,7 +32,8 @@ def allow(session: Session, question: QuestionState, *, by: By, said_at: int | N
     Keep the yes to answering this question with counts. said_at: Unix seconds; default: now.
 
     Raises NotAllowed where the steward said no: only another decision of the steward undoes that;
-    and where this party's terms forbid the use.
+    and where this party's terms forbid the use. Raises Conflict where a person was heard later than
+    `said_at`; a policy's yes leaves a person's as it is.
     """
     require_terms(session, question.use)
     if decided(session, question) not in (None, "approve"):
@@ -39,8 +41,12 @@ def allow(session: Session, question: QuestionState, *, by: By, said_at: int | N
             f"the steward of {session.party!r} denied this question, or took the approval back",
             hint="`linkage-cohort approve` replaces that, if the steward thinks better of it",
         )
-    at = int(time.time()) if said_at is None else said_at
-    _keep(session, question.question_id, asked=asked_hash(question), by=by, at=at)
+    with session.vault.alone(_LOCK):
+        if said_at is not None:
+            require_newest(session, question, said_at)
+        if by == PERSON or allowed_by(session, question) is None:
+            at = int(time.time()) if said_at is None else said_at
+            _keep(session, question.question_id, asked=asked_hash(question), by=by, at=at)
 
 
 def withdraw(session: Session, question_id: str) -> bool:
@@ -49,14 +55,17 @@ def withdraw(session: Session, question_id: str) -> bool:
 
     When that was stays written down: no older yes, of the portal, then comes after it.
     """
-    there = bool(_kept(session, question_id).get("by"))
-    _keep(session, question_id, asked="", by="", at=int(time.time()))
+    with session.vault.alone(_LOCK):
+        there = bool(_kept(session, question_id).get("by"))
+        _keep(session, question_id, asked="", by="", at=int(time.time()))
     return there
 
 
 def forget(session: Session, question_id: str) -> None:
-    """Forget a policy's yes that the site file does not give any more."""
-    (session.vault.folder / "kept" / _name(question_id)).unlink(missing_ok=True)
+    """Forget a policy's yes that the site file does not give any more; a person's stays."""
+    with session.vault.alone(_LOCK):
+        if _kept(session, question_id).get("by") == POLICY:
+            (session.vault.folder / "kept" / _name(question_id)).unlink(missing_ok=True)
 
 
 def said_at(session: Session, question: QuestionState) -> tuple[int, bool]:
@@ -68,6 +77,16 @@ def said_at(session: Session, question: QuestionState) -> tuple[int, bool]:
     if kept.get("by") == POLICY:
         return 0, False
     return int(kept.get("at", 0)), kept.get("asked") == asked_hash(question)
+
+
+def require_newest(session: Session, question: QuestionState, at: int) -> None:
+    """Raises Conflict where a person was heard here at or after `at`, other than by that yes."""
+    newest, yes = said_at(session, question)
+    if newest >= at and (newest, yes) != (at, True):
+        raise Conflict(
+            "somebody at this site said yes, or took a yes back, later than that",
+            hint="allow it again, if it is still meant",
+        )
 
 
 def allowed_by(session: Session, question: QuestionState) -> str | None:

@@ -32,7 +32,7 @@ from sites.session import Session
 Enter = Callable[[Session, QuestionState], object]
 """Makes the answer to a question and enters it in the ledger; sends nothing."""
 
-_KEPT = "counts/accepted"
+_KEPT, _LOCK = "counts/accepted", "accepted"
 _NAMED = 5
 """So many are named in an error; `linkage-site accept-forgotten --dry-run` lists all."""
 
@@ -96,10 +96,11 @@ def accept(session: Session, enter: Enter) -> list[Forgotten]:
         )
     left = _enter_again(session, enter)
     epoch = session.signed.study.study.epoch
-    kept = accepted(session)
-    for one in left:
-        kept[one.subject] = {"epoch": epoch, "at": int(time.time()), "run": one.question.run_id}
-    session.vault.keep(_KEPT, json.dumps(kept).encode())
+    with session.vault.alone(_LOCK):
+        kept = accepted(session)
+        for one in left:
+            kept[one.subject] = {"epoch": epoch, "at": int(time.time()), "run": one.question.run_id}
+        session.vault.keep(_KEPT, json.dumps(kept).encode())
     return left
 
 

@@ -30,7 +30,7 @@ from linkage.proposal_messages import (
 from linkage.question_messages import Remark
 from linkage.sealing import PublicIdentity
 from sites.agent_tasks import Purposes
-from sites.allowing import PERSON, allow, said_at
+from sites.allowing import PERSON, allow, require_newest, said_at
 from sites.asking import last_day, request_of, require_date
 from sites.counted import mark_asked
 from sites.questions import (
@@ -232,12 +232,7 @@ def _require_policy(
 
 def _allow(session: Session, one: ProposalState, body: Allow) -> Ready:
     question = _question(session, body.question_id, body.spec_hash)
-    newest, yes = said_at(session, question)
-    if newest >= one.made_at and (newest, yes) != (one.made_at, True):
-        raise Conflict(
-            "somebody at this site said yes, or took a yes back, later than that",
-            hint="allow it again, if it is still meant",
-        )
+    require_newest(session, question, one.made_at)
     require_shown(question)
     require_usable(question)
     require_epoch(session, question)
