@@ -79,8 +79,8 @@ class TokenizeSummary:
                 )
         if self.read_otherwise:
             said.append(
-                "marks drawn before [source.subgroups] or [strata] was changed stay as they were and"
-                " are sent: before the first submit remove kept/strata and tokenize again"
+                "marks drawn before [source.subgroups] or [strata] was changed stay as they were"
+                " and are sent: before the first submit remove kept/strata and tokenize again"
             )
         return *said, *(
             f"CLK {clk!r} sets {share:.1%} of its bits, where {low:.0%} to {high:.0%} are safe and"
