@@ -25,7 +25,8 @@ from linkage.errors import SourceRefused
 
 TEXT_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".psv")
 _SUFFIXES = (".parquet", *TEXT_SUFFIXES)
-_FUNCTION = re.compile(r"\w+\s*\(\s*(?P<inner>.*?)\s*(?:,.*)?\)", re.DOTALL)
+# No two parts that take blanks stand side by side: a header of blanks would take their cube.
+_FUNCTION = re.compile(r"\w+\s*\((?P<inner>[^,]*)(?:,.*)?\)", re.DOTALL)
 
 
 def connect(database: Path | None = None) -> Any:

@@ -26,6 +26,8 @@ from .conftest import PERSON, RACE, OpenOmop
         ("\"date(birth_datetime,'unixepoch')\"", "birth_datetime"),
         ("DATE( Visit_Start_Date , 'unixepoch')", "visit_start_date"),
         ("date(max(x), 'unixepoch')", "x"),
+        # In no time; once in years.
+        pytest.param(f"date({' ' * 20_000}x", f"date({' ' * 20_000}x", id="blanks"),
         ("case a when null then '' else b end", "case a when null then '' else b end"),
     ],
 )
