@@ -8,7 +8,10 @@ string behind a mark. Only bytes travel, nothing is unpickled.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 
@@ -22,7 +25,7 @@ class Remote:
     """Keys in another process; nothing of them is in this one."""
 
     def __init__(self, socket: Path) -> None:
-        self._socket = str(socket)
+        self._socket = socket
         self._public = PublicIdentity.model_validate_json(self._ask(b"public"))
 
     @property
@@ -40,7 +43,7 @@ class Remote:
 
     def _ask(self, what: bytes, first: bytes = b"", second: bytes = b"") -> bytes:
         try:
-            with Client(self._socket, family="AF_UNIX") as wire:
+            with short(self._socket) as name, Client(name, family="AF_UNIX") as wire:
                 for one in (what, first, second):
                     wire.send_bytes(one)
                 mark, answer = wire.recv_bytes(), wire.recv_bytes()
@@ -53,6 +56,19 @@ class Remote:
         return answer
 
 
+@contextmanager
+def short(socket: Path) -> Iterator[str]:
+    """
+    Give another name for a socket, by its open folder: a path of more than 107 characters, as below
+    a long TMPDIR, names no socket (unix(7)).
+    """
+    folder = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{socket.name}"
+    finally:
+        os.close(folder)
+
+
 def holder(home: Path) -> Remote:
     """Return the keys of a broker: `[worker] key_holder = "tests.key_process:holder"`."""
     return Remote(home / "worker" / "keys.socket")
@@ -61,7 +77,10 @@ def holder(home: Path) -> Remote:
 def main() -> None:
     """Answer one request after the other."""
     identity = Identity.load(Path(sys.argv[1]))
-    with Listener(sys.argv[2], family="AF_UNIX", backlog=64) as listener:
+    with (
+        short(Path(sys.argv[2])) as name,
+        Listener(name, family="AF_UNIX", backlog=64) as listener,
+    ):
         while True:
             with listener.accept() as wire:
                 what, first, second = (wire.recv_bytes() for _ in range(3))

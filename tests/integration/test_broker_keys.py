@@ -6,17 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from broker.config import load_home
 from broker.keys import key_holder_of
-from linkage.errors import KeyRefused, PackageRefused
+from linkage.errors import KeyRefused, PackageRefused, Unreachable
 from linkage.messages import BROKER, CROSSWALK, ReleaseRequest
 from linkage.sealing import Context, Identity, KeyHolder, seal, unseal
 from tests.broker_world import World, crash, make_world, packages, running, wait_for
+from tests.key_process import holder
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -37,6 +38,29 @@ def keys_elsewhere(world: World, folder: Path) -> Iterator[subprocess.Popen[byte
     finally:
         crash(process)
         socket.unlink(missing_ok=True)
+
+
+def test_a_path_too_long_for_a_socket_is_none_for_its_folder(tmp_path: Path) -> None:
+    """TMPDIR may be long: the tests of keys elsewhere once failed there."""
+    worker = tmp_path / ("long" * 25) / "worker"
+    worker.mkdir(parents=True)
+    identity, socket = Identity.generate("broker", kem="X25519"), worker / "keys.socket"
+    identity.save(worker / "identity.key")
+    command = [sys.executable, "-m", "tests.key_process", worker / "identity.key", socket]
+    process = subprocess.Popen(command, cwd=CHECKOUT)
+
+    def answers() -> bool:
+        with suppress(Unreachable):
+            return bool(holder(worker.parent).public())
+        return process.poll() is not None
+
+    try:
+        wait_for(answers, 30)
+        asked = holder(worker.parent)
+        assert asked.public() == identity.public()
+        identity.public().verify(asked.sign(b"data"), b"data")
+    finally:
+        crash(process)
 
 
 def test_a_whole_linkage_with_the_keys_in_another_process(
