@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from linkage.case_map_names import MOST_CHUNKS, case_map_subject, read_case_map_subject
@@ -287,8 +286,3 @@ def _index(vault: Vault) -> list[Received]:
 
 def _name(one: Received, chunk: int) -> str:
     return f"case-maps/{one.contributor}/{one.dataset}/{chunk}"
-
-
-def as_matrix(names: Names) -> Bytes2D:
-    """Return the pseudonyms of a map, uint8[N, 16]."""
-    return np.frombuffer(b"".join(names), np.uint8).reshape(-1, 16).copy()

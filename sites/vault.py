@@ -281,14 +281,6 @@ class Vault:
             for pseudonym, record_id in zip(pseudonyms, record_ids, strict=True)
         }
 
-    def save_map(
-        self, dataset: int, pseudonyms: npt.NDArray[np.uint8], record_ids: list[str]
-    ) -> None:
-        """Write the whole map of a small dataset version; pseudonyms: uint8[N, 16]."""
-        folder = self.folder / f".map-{dataset}.making"
-        self.write_map_chunk(folder, dataset, 1, pseudonyms, pa.array(record_ids, pa.string()))
-        self.finish_map(folder, dataset, 1)
-
     def _used(self) -> bool:
         made = ("packages/*/manifest.json", "kept/*", "map-*/chunks")
         return any(any(self.folder.glob(pattern)) for pattern in made)

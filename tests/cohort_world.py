@@ -38,6 +38,7 @@ from tests.broker_packages import encoded, pack
 from tests.broker_world import STUDY, World, sign_for
 from tests.programs import program
 from tests.questions import question
+from tests.studies import save_map
 
 CONDITION = 1_999_483_647
 """A concept that is nowhere else, as a canary: persons with an even number have it."""
@@ -207,7 +208,7 @@ class Sites:
             )
             for p in people
         }
-        vault.save_map(1, records.pseudonyms, [of[p.tobytes()] for p in records.pseudonyms])
+        save_map(vault, 1, records.pseudonyms, [of[p.tobytes()] for p in records.pseudonyms])
         self.write_site(party)
 
     def write_site(self, party: str, agent: str = "", more: str = "") -> None:

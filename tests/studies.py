@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from linkage.certificate import GateCertificate, GateFigures, declared_size, study_shape
 from linkage.encoding.keys import StudyKey
 from linkage.messages import BROKER, CUSTODIAN
+from linkage.records import Bytes2D
 from linkage.schema import schema_hash
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy, sign_study
@@ -141,3 +144,10 @@ def vault_of(everyone: Cast, party: str, folder: Path) -> Vault:
     everyone.key.save(vault.study_key_file)
     vault.signed_study_file.write_text(everyone.signed.model_dump_json(), encoding="utf-8")
     return vault
+
+
+def save_map(vault: Vault, dataset: int, names: Bytes2D, record_ids: list[str]) -> None:
+    """Write the map of a dataset version, as tokenizing does; names: its record pseudonyms."""
+    folder = vault.folder / f".map-{dataset}.making"
+    vault.write_map_chunk(folder, dataset, 1, names, pa.array(record_ids, pa.string()))
+    vault.finish_map(folder, dataset, 1)

@@ -28,6 +28,7 @@ from sites.cli import app as site_app
 from sites.vault import Vault
 from tests.broker_packages import encoded, pack
 from tests.broker_world import World, make_world, problem, running, sign_for
+from tests.studies import save_map
 
 HELD = {"imaging": range(90), "enclave": range(60, 180), "claims": range(60, 150)}
 
@@ -76,7 +77,7 @@ class Sites:
 
         records = EncodedRecords(names[order], made.groups, sort(made.clks), sort(made.match_keys))
         world.upload(pack(world.signed, world.identities[party], records, dataset=dataset))
-        vault.save_map(dataset, names[order], [ids[i] for i in order])
+        save_map(vault, dataset, names[order], [ids[i] for i in order])
         vault.package(dataset).mkdir(parents=True)
 
     def name(self, party: str, person: int) -> str:

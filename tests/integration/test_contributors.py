@@ -226,7 +226,7 @@ def test_a_map_that_did_not_arrive_is_named(played: Played) -> None:
     commons.vault.keep("case-maps/index", b"[]")
     real = commons.broker.inbox
     some = [one for one in real(commons.study_id, purpose=CASE_MAP) if one.sender == "hospital-a"]
-    names = casemaps.as_matrix(played.people.uploaders["hospital-b"].vault.load_map(1))
+    ((names, _),) = played.people.uploaders["hospital-b"].vault.map_chunks(1)
     try:
         commons.broker.inbox = lambda *_, **__: tuple(some)  # type: ignore[method-assign]
         with pytest.raises(NotFound, match="hospital-b") as caught:

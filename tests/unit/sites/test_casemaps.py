@@ -17,11 +17,12 @@ from linkage.messages import (
     SealedItem,
 )
 from linkage.pseudonyms import random_ids
+from linkage.records import Bytes2D
 from linkage.sealing import Context, seal
 from sites import casemaps
 from sites.config import SiteConfig
 from sites.session import Session
-from tests.studies import STUDY, cast, vault_of
+from tests.studies import STUDY, cast, save_map, vault_of
 
 EVERYONE = cast(STUDY.replace('id = "alpha"', 'id = "alpha"\ncontributors = ["north", "south"]'))
 
@@ -79,10 +80,14 @@ def session(folder: Path, relay: Relay, name: str) -> Session:
     return Session(site, vault, EVERYONE.signed, identity, relay.as_seen_by(name))
 
 
+def as_matrix(names: casemaps.Names) -> Bytes2D:
+    return np.frombuffer(b"".join(names), np.uint8).reshape(-1, 16).copy()
+
+
 def tokenized(here: Session, dataset: int, ids: list[str], seed: int = 1) -> casemaps.Names:
     """As if the contributor had tokenized these cases; the same case gets the same pseudonym."""
     names = here.vault.secret().pseudonyms("small-study", ids)
-    here.vault.save_map(dataset, names, ids)
+    save_map(here.vault, dataset, names, ids)
     return here.vault.load_map(dataset)
 
 
@@ -104,7 +109,7 @@ def test_many_chunks_arrive_as_one_map_also_after_an_interruption(tmp_path: Path
     assert casemaps.send(north, 1) == chunks
     assert len(relay.items) == chunks
     assert casemaps.receive(alpha) == ([casemaps.Received("north", 1, chunks)], {})
-    assert casemaps.covering(alpha, casemaps.as_matrix(made)) == made
+    assert casemaps.covering(alpha, as_matrix(made)) == made
     assert not [key for key in relay.items.values() if b"case-1" in key]
 
 
@@ -124,10 +129,10 @@ def test_each_question_gets_the_versions_that_it_is_about(tmp_path: Path) -> Non
     casemaps.send(south, 1)
     for made in versions:
         both = made | other
-        assert casemaps.covering(alpha, casemaps.as_matrix(both)) == both
-        assert casemaps.covering(alpha, casemaps.as_matrix(made)) == made, "south took no part"
+        assert casemaps.covering(alpha, as_matrix(both)) == both
+        assert casemaps.covering(alpha, as_matrix(made)) == made, "south took no part"
     assert casemaps.newest(alpha) == versions[2] | other
-    strange = np.concatenate([casemaps.as_matrix(other), random_ids(2)])
+    strange = np.concatenate([as_matrix(other), random_ids(2)])
     with pytest.raises(NotFound, match="no case map names 2 of the 4 records; none fits of: north"):
         casemaps.covering(alpha, strange)
 
@@ -174,15 +179,15 @@ def test_a_map_that_cannot_be_read_does_not_keep_later_ones_away(tmp_path: Path)
     alpha = session(tmp_path, relay, "alpha")
     early, other = tokenized(north, 1, ["a", "b"]), tokenized(south, 1, ["x"])
     casemaps.send(south, 1)
-    assert casemaps.covering(alpha, casemaps.as_matrix(other)) == other
+    assert casemaps.covering(alpha, as_matrix(other)) == other
     with pytest.raises(PackageRefused, match="'north'"):
         casemaps.newest(alpha)
     with pytest.raises(PackageRefused, match="'north'"):
-        casemaps.covering(alpha, casemaps.as_matrix(early | other))
+        casemaps.covering(alpha, as_matrix(early | other))
     later = tokenized(north, 2, ["a", "c"])
     casemaps.send(north, 2)
     assert casemaps.newest(alpha) == later | other
-    assert casemaps.covering(alpha, casemaps.as_matrix(later | other)) == later | other
+    assert casemaps.covering(alpha, as_matrix(later | other)) == later | other
 
 
 def test_a_party_names_the_records_of_an_earlier_version_too(tmp_path: Path) -> None:
@@ -191,9 +196,9 @@ def test_a_party_names_the_records_of_an_earlier_version_too(tmp_path: Path) -> 
     versions = [tokenized(beta, 1, ["a", "b"]), tokenized(beta, 2, ["b", "c"])]
     for dataset, made in enumerate(versions, start=1):
         beta.vault.package(dataset).mkdir(parents=True)
-        assert casemaps.covering(beta, casemaps.as_matrix(made)) == made
+        assert casemaps.covering(beta, as_matrix(made)) == made
     for made in versions:
-        assert casemaps.covering(beta, casemaps.as_matrix(made)) == made
+        assert casemaps.covering(beta, as_matrix(made)) == made
 
 
 def test_what_others_send_is_left_alone(tmp_path: Path) -> None:

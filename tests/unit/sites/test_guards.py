@@ -32,7 +32,7 @@ from sites import terminal
 from sites.answer_parts import encrypt_days, pack_answer, read_days, unpack_answer
 from sites.answers import send_rows
 from sites.cohort.attrition import Attrition, Step
-from sites.cohort.bundle import SERIES_SCHEMA, bundle_from_bytes, rows_to_bytes
+from sites.cohort.bundle import SERIES_SCHEMA, bundle_from_bytes, bundle_to_bytes
 from sites.cohort_cli import app
 from sites.config import BrokerConfig, SiteConfig, load_site
 from sites.crosswalk import write_ids
@@ -43,7 +43,7 @@ from sites.session import Session
 from sites.tokenizer import tokenize
 from tests.questions import question as asking
 from tests.questions import shown
-from tests.studies import STUDY, cast, vault_of
+from tests.studies import STUDY, cast, save_map, vault_of
 from tests.unit.sites.test_tokenizer import source
 
 EVERYONE = cast()
@@ -357,7 +357,7 @@ def test_all_rows_of_a_person_open_each_once(tmp_path: Path) -> None:
     """Two subjects of the imaging party and two records of the enclave are one person."""
     here, broker = session(tmp_path / "private", "beta")
     k, subjects, records = b"k" * 32, random_ids(2), random_ids(2)
-    here.vault.save_map(1, records, ["r1", "r2"])
+    save_map(here.vault, 1, records, ["r1", "r2"])
     here.vault.package(1).mkdir(parents=True)
     encrypted = []
     for number, subject in enumerate(subjects):
@@ -368,7 +368,9 @@ def test_all_rows_of_a_person_open_each_once(tmp_path: Path) -> None:
             "date_frame": "absent",
         }
         rows = pa.Table.from_pylist([row], SERIES_SCHEMA)
-        encrypted.append(delivery.encrypt_rows(k, subject.tobytes(), rows_to_bytes(rows)))
+        encrypted.append(
+            delivery.encrypt_rows(k, subject.tobytes(), bundle_to_bytes({"series": rows}))
+        )
     pairs = [(record, subject.tobytes()) for record in records for subject in subjects]
     table = {
         "record_pseudonym": np.array([record for record, _ in pairs]),

@@ -19,13 +19,13 @@ from linkage.pseudonyms import ContributorSecret
 from linkage.sealing import Identity
 from sites.keystore import Keystore
 from sites.vault import Vault
-from tests.studies import STUDY, cast, vault_of
+from tests.studies import STUDY, cast, save_map, vault_of
 
 
 def test_nothing_private_is_readable_without_the_secret(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "private")
     names = np.arange(32, dtype=np.uint8).reshape(2, 16)
-    vault.save_map(1, names, ["CANARY-1", "CANARY-2"])
+    save_map(vault, 1, names, ["CANARY-1", "CANARY-2"])
     vault.keep("case-maps", b"CANARY-3")
     for path in vault.folder.rglob("*"):
         if path.is_file():
@@ -113,7 +113,7 @@ def test_secrets_can_live_in_the_keyring(tmp_path: Path) -> None:
     assert vault.identity().public() == identity.public()
     assert vault.study_key() == key
     assert vault.secret().derive("x") == vault.secret().derive("x")
-    vault.save_map(1, np.zeros((1, 16), np.uint8), ["r"])
+    save_map(vault, 1, np.zeros((1, 16), np.uint8), ["r"])
     assert vault.load_map(1) == {bytes(16): "r"}
     assert [p.name for p in vault.folder.iterdir()] == ["map-1"]
     with pytest.raises(KeyRefused, match="not overwritten"):
