@@ -117,7 +117,7 @@ def _new(url: URL) -> Iterator[Database]:
         raise Unreachable(
             "the new database does not answer",
             hint="look at the URL in the file, at role and password, and whether the server runs;"
-            " then start again: nothing of it is there yet",
+            " then start again",
         ) from None
     finally:
         database.close()
