@@ -152,10 +152,11 @@ import linkage.cli, sites.cli, sites.tokenizer, sites.client
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("script", sorted(PROJECT["scripts"]))
-def test_every_script_starts(script: str) -> None:
+def test_every_script_starts(script: str, option: str) -> None:
     program = Path(sys.executable).with_name(script)
-    done = subprocess.run([program, "--help"], capture_output=True, text=True)
+    done = subprocess.run([program, option], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
 
