@@ -72,10 +72,6 @@ def _fail(code: int, error: LinkageError) -> NoReturn:
 
 app = _Refusing(
     help="Set up and run an honest broker: it links encodings and never sees who is who.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
-    pretty_exceptions_enable=False,
 )
 for name, group in {
     "admin": admin,

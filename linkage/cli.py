@@ -26,9 +26,6 @@ from linkage.program import Program
 from linkage.refusals import refusing
 
 app = Program(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="Attack a study's encodings, score a linkage, simulate people, measure speed.",
 )
 app.add_typer(bench_app, name="bench")

@@ -1,5 +1,6 @@
 """
-How each of the four programs begins: nothing that it says fails for want of a letter.
+How each of the four programs begins: it says its version, and nothing that it says fails for want
+of a letter.
 
 A terminal, a pipe or a job scheduler may say that it takes ASCII alone. A title with an umlaut then
 reads `L\\xfcbeck`, and the command goes on. JSON is ASCII in any case.
@@ -9,13 +10,26 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
+PACKAGE = "commons-linkage"
+
 
 class Program(typer.Typer):
-    """A command line that shows as an escape what its output has no letter for."""
+    """A command line in the house's manner: help, version, escapes for letters not at hand."""
+
+    def __init__(self, *, help: str) -> None:
+        super().__init__(
+            help=help,
+            no_args_is_help=True,
+            add_completion=False,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        self.callback()(_options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command that was typed."""
@@ -23,3 +37,23 @@ class Program(typer.Typer):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         return super().__call__(*args, **kwargs)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PACKAGE} {version(PACKAGE)}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_say_version,
+            is_eager=True,
+            help="Say the version; all sites of a study and the custodian need the same.",
+        ),
+    ] = False,
+) -> None:
+    """Take what may stand before a command."""

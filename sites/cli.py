@@ -30,10 +30,6 @@ from sites.commands.try_spec import try_spec
 from sites.commands.withdraw import withdraw
 
 app = Program(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="Tokenize a site's records, send them, and get pseudonymous IDs back."
     " Identifiers and the study key never leave this machine.",
 )

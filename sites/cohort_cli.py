@@ -21,10 +21,6 @@ from sites.commands.question import register
 from sites.terminal import DryRun, out, show, told
 
 app = Program(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="Ask for a linked imaging and clinical cohort, decide about it, follow it.",
 )
 SiteFile = Annotated[Path, typer.Option("--site", help="The site file.")]

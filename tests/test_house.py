@@ -161,6 +161,14 @@ def test_every_script_starts(script: str, option: str) -> None:
     assert "Usage" in done.stdout
 
 
+@pytest.mark.parametrize("script", sorted(PROJECT["scripts"]))
+def test_every_script_says_its_version(script: str) -> None:
+    program = Path(sys.executable).with_name(script)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{PROJECT['name']} {PROJECT['version']}\n"
+
+
 def test_a_demonstration_install_has_all_that_both_sides_import(tmp_path: Path) -> None:
     code = (
         f"{IMPORT_ALL}\nimport_all('linkage', 'broker', 'sites', without=['{ONLY_ALEMBIC_RUNS}'])"
