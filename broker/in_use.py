@@ -53,12 +53,17 @@ def alone(home: Path) -> Iterator[None]:
             f"{home} cannot be opened ({type(fault).__name__})", hint="check --home"
         ) from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _have_alone(handle)
         yield
+    finally:
+        os.close(handle)
+
+
+def _have_alone(handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Conflict(
             "a server, a worker or a command of this broker is running",
             hint="stop `serve` and every `worker`, let other commands end, then start again",
         ) from None
-    finally:
-        os.close(handle)
