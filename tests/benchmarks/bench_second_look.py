@@ -37,9 +37,22 @@ from linkage.matching.second_look import LookLevels, Looks, compare, questions
 from linkage.matching.solve import solve
 from linkage.matching.weights import Weights, weigh
 from linkage.study import load_study
-from tests.integration.test_matching_quality import DATES, FILES, STUDY, datasets, rules
+from tests.integration.test_matching_quality import (
+    DATES,
+    FILES,
+    STUDY,
+    bootstrap,
+    datasets,
+    rules,
+)
 
-Figures = Mapping[tuple[str, str], tuple[float, float, float, float, float]]
+Figures = Mapping[tuple[str, str], tuple[float, ...]]
+"""Of each comparison F1, precision, recall, both as the program says, F1's bootstrap interval."""
+
+HEADER = (
+    "\n| pair | parties | F1 without | with | 95 %, bootstrap | lowest, highest key"
+    " | precision (said) | recall (said) |\n|" + "---|" * 8
+)
 
 
 def columns(folder: Path) -> dict[str, dict[str, Coded]]:
@@ -114,7 +127,7 @@ def looked(
 
 
 def scores(made: Sequence[Dataset], weights: Weights, known: Mapping[str, list[str]]) -> Figures:
-    """Return F1, precision, recall, and both as the program says, by comparison."""
+    """Score the links of these weights."""
     entities = solve(weights, {one.party: one.records.groups for one in made})
     found = {}
     for comparison in weights.comparisons:
@@ -128,6 +141,7 @@ def scores(made: Sequence[Dataset], weights: Weights, known: Mapping[str, list[s
             right / len(true),
             said.precision,
             said.recall,
+            *bootstrap(links, true),
         )
     return found
 
@@ -138,8 +152,9 @@ def _pairs(left: Sequence[object], right: Sequence[object]) -> set[tuple[int, in
 
 
 def lines(folder: Path, numbers: Sequence[int]) -> Iterator[str]:
-    """Yield a line a key, pair of parties and number of parties."""
+    """Yield a line a key, pair of parties and number of parties; then a table of the means."""
     values = columns(folder)
+    gathered: dict[tuple[tuple[str, str], int], list[tuple[float, ...]]] = {}
     for number in numbers:
         key = StudyKey(hashlib.sha256(f"quality {number}".encode()).digest())
         made, known = datasets(folder, number)
@@ -150,11 +165,22 @@ def lines(folder: Path, numbers: Sequence[int]) -> Iterator[str]:
                 asked = {c.parties: int((c.reason == 0).sum()) for c in chosen.comparisons}
                 without, given = (scores(some, one, known) for one in (before, after))
                 for pair in given:
-                    figures = " ".join(f"{one:.4f}" for one in (*without[pair], *given[pair]))
+                    both = (*without[pair][:5], *given[pair])
+                    gathered.setdefault((pair, size), []).append(both)
+                    figures = " ".join(f"{one:.4f}" for one in both)
                     yield f"{number} {size} {'-'.join(pair)} {asked.get(pair, 0)} {figures}"
+    yield HEADER
+    for (pair, size), rows in sorted(gathered.items()):
+        before, *_, f1, p, r, said_p, said_r, low, high = np.mean(rows, axis=0)
+        each = [row[5] for row in rows]
+        yield (
+            f"| {' - '.join(pair)} | {size} | {before:.4f} | {f1:.4f} | {low:.4f} to {high:.4f}"
+            f" | {min(each):.4f}, {max(each):.4f}"
+            f" | {p:.4f} ({said_p:.4f}) | {r:.4f} ({said_r:.4f}) |"
+        )
 
 
 if __name__ == "__main__":
-    print("key parties pair asked | without: F1 P R said-P said-R | with: the same")
+    print("key parties pair asked | without: F1 P R said-P said-R | with: the same, F1 from, to")
     for line in lines(Path(sys.argv[1]), [int(one) for one in sys.argv[2:]] or [101, 102, 103]):
         print(line, flush=True)

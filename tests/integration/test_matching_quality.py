@@ -141,7 +141,7 @@ def scores(result: LinkageResult, known: dict[str, list[str]]) -> dict[tuple[str
         said = comparison.estimate.chosen
         found[one, other] = Score(
             f1=2 * right / (len(links) + len(true)),
-            f1_interval=_bootstrap(links, true),
+            f1_interval=bootstrap(links, true),
             precision=right / max(1, len(links)),
             recall=right / len(true),
             said_precision=said.precision,
@@ -151,7 +151,7 @@ def scores(result: LinkageResult, known: dict[str, list[str]]) -> dict[tuple[str
     return found
 
 
-def _bootstrap(links: set[tuple[int, int]], true: set[tuple[int, int]]) -> tuple[float, float]:
+def bootstrap(links: set[tuple[int, int]], true: set[tuple[int, int]]) -> tuple[float, float]:
     """Return the 95 % interval of F1 over draws of the left records, with all their pairs."""
     counts = np.zeros((max((i for i, _ in links | true), default=0) + 1, 2))
     for i, j in links:
