@@ -29,7 +29,7 @@ from linkage.messages import (
 )
 from sites.allowing import POLICY, allow, allowed_by, forget
 from sites.answers import answer_imaging, imaging_of, is_answered, mark_answered, send_rows
-from sites.counted import knows_reader
+from sites.counted import reader_is_known
 from sites.ended import remember_ended
 from sites.outbox import SENT_BEFORE, was_forgotten, was_sent
 from sites.questions import decide, decided, require_usable
@@ -158,7 +158,11 @@ def judge(session: Session, task: Task) -> Judged:
     if not terms_allow(session, task.question.use):
         said = f"refused: this commons' terms do not allow {task.question.use} use"
         return Judged(False, said, deny=True)
-    if task.kind == "count" and is_counted(session, task) and not reader_is_known(session, task):
+    if (
+        task.kind == "count"
+        and is_counted(session, task)
+        and not reader_is_known(session, task.question)
+    ):
         return Judged(False, READER_WAITS)
     rule = session.site.agent.for_questions(task.purpose)
     by = allowed_by(session, task.question)
@@ -219,11 +223,6 @@ def is_counted(session: Session, task: Task) -> bool:
     return was_sent(session, f"{QUESTION_COUNTS}.{imaging}", task.question.question_id)
 
 
-def reader_is_known(session: Session, task: Task) -> bool:
-    """Does this enclave know whose the reading key is, or is there none to know?"""
-    return task.question.reader is None or knows_reader(session, task.question)
-
-
 def perform(session: Session, task: Task) -> str:
     """
     Do the task, then mark it done; return "", or what of it still waits, in words; `sent_before`
@@ -242,7 +241,7 @@ def perform(session: Session, task: Task) -> str:
 
         _let(session, task)
         count(session, question_id)
-        if not reader_is_known(session, task):
+        if not reader_is_known(session, task.question):
             return READER_WAITS
     else:
         _build(session, task)

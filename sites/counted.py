@@ -142,6 +142,11 @@ def _open(
     return counts
 
 
+def reader_is_known(session: Session, question: QuestionState) -> bool:
+    """Does this enclave know whose the reading key is, or is there none to know?"""
+    return question.reader is None or knows_reader(session, question)
+
+
 def knows_reader(session: Session, question: QuestionState) -> bool:
     """Does this enclave know whose reading key the question names?"""
     asked_here = (session.vault.folder / "asked" / question.spec_hash).exists()

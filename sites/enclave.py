@@ -39,7 +39,7 @@ from sites.cohort.join import SEED_BYTES, Asked, Delivery, Terms, deliver, match
 from sites.cohort.omop import OmopSource
 from sites.cohort.saved import open_saved
 from sites.count_ledger import ledger_of
-from sites.counted import knows_reader, send_counts
+from sites.counted import reader_is_known, send_counts
 from sites.ended import remember_ended
 from sites.forgotten import require_remembered
 from sites.kept_cohorts import remember, remember_people
@@ -71,7 +71,7 @@ def count(session: Session, question_id: str) -> Counts:
     require_remembered(session, question_id, enter)
     counts = enter(session, question)
     send_counts(session, question, counts.to_json())
-    if question.reader is None or knows_reader(session, question):
+    if reader_is_known(session, question):
         mark_answered(session, question_id)  # so that no agent waits for a yes to it
     return counts
 
