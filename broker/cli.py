@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -73,28 +74,8 @@ def _fail(code: int, error: LinkageError) -> NoReturn:
 app = _Refusing(
     help="Set up and run an honest broker: it links encodings and never sees who is who.",
 )
-for name, group in {
-    "admin": admin,
-    "account": account,
-    "access": access,
-    "study": study,
-    "upload": upload,
-    "run": run,
-    "look": look,
-    "review": review,
-    "release": release,
-    "person": person,
-    "audit": audit,
-    "config": config,
-}.items():
-    app.add_typer(group, name=name)
-app.command()(backup)
-app.command()(restore)
-app.command()(move)
-app.command()(retention)
 
 
-@app.command()
 def init(
     home: Annotated[Path, typer.Argument(help="A new folder.")],
     port: Annotated[int, typer.Option(help="Where `serve` listens.")] = 8400,
@@ -126,7 +107,6 @@ def init(
     typer.echo("docs/broker.md goes on from here: admins, studies, runs.")
 
 
-@app.command()
 def serve(
     home: HomeOption,
     port: Annotated[int | None, typer.Option(help="Instead of the configured one; 0: any.")] = None,
@@ -140,7 +120,6 @@ def serve(
     serve_forever(home_alone(home), port=port, ready_file=ready_file)
 
 
-@app.command()
 def worker(
     home: HomeOption,
     name: Annotated[
@@ -153,14 +132,12 @@ def worker(
     work(home_alone(home), name)
 
 
-@app.command()
 def migrate(home: HomeOption) -> None:
     """Bring the database to this version. Back it up first."""
     _migrate(home_at(home))
     typer.echo("The database is that of this version.")
 
 
-@app.command()
 def identity(home: HomeOption, as_json: JsonOption = False) -> None:
     """Show the broker's fingerprint, to be compared by telephone."""
     public = home_at(home).public()
@@ -177,3 +154,34 @@ def _migrate(home: Home) -> None:
     finally:
         database.close()
     migrate_workflows(home)
+
+
+_PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Set up and run": {
+        "init": init,
+        "serve": serve,
+        "worker": worker,
+        "identity": identity,
+        "config": config,
+    },
+    "Who may do what": {"admin": admin, "account": account, "access": access},
+    "Studies: link and give out": {
+        "study": study,
+        "upload": upload,
+        "run": run,
+        "look": look,
+        "review": review,
+        "release": release,
+        "person": person,
+    },
+    "Keep: log, backup, versions": {
+        "audit": audit,
+        "retention": retention,
+        "backup": backup,
+        "restore": restore,
+        "migrate": migrate,
+        "move": move,
+    },
+}
+for panel, commands in _PANELS.items():
+    app.add_panel(panel, commands)

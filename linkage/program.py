@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -30,6 +31,16 @@ class Program(typer.Typer):
             context_settings={"help_option_names": ["-h", "--help"]},
         )
         self.callback()(_options)
+
+    def add_panel(
+        self, title: str, commands: Mapping[str, Callable[..., Any] | typer.Typer]
+    ) -> None:
+        """Add commands, and groups of them, by name; the help shows them under a title."""
+        for name, one in commands.items():
+            if isinstance(one, typer.Typer):
+                self.add_typer(one, name=name, rich_help_panel=title)
+            else:
+                self.command(name, rich_help_panel=title)(one)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command that was typed."""

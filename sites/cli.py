@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from typer import Typer
+
 from linkage.program import Program
 from sites.commands import (
     agent,
@@ -33,41 +38,58 @@ app = Program(
     help="Tokenize a site's records, send them, and get pseudonymous IDs back."
     " Identifiers and the study key never leave this machine.",
 )
-app.command()(start.init)
-app.command()(profile.profile)
-app.command()(confirm)
-app.command()(data.tokenize)
-app.command()(data.submit)
-app.command()(data.status)
-app.command()(data.ids)
-app.command()(export.export)
-app.command()(answer.answer)
-app.command()(agent.agent)
-app.command()(agent.allow)
-app.command("assert")(assert_)
-app.command()(withdraw)
-app.command("opt-out")(opt_out)
-app.command()(certificate)
-app.command()(cohort.counts)
-app.command()(cohort.counted)
-app.command()(cohort.accept_forgotten)
-app.command()(cohort.join)
-app.command()(omop.check_omop)
-app.command()(offer.offer_concepts)
-app.command("try-spec")(try_spec)
-app.command()(bench.bench_cohort)
-app.command()(dicom.read_dicom)
-app.command()(reuse.performance)
-app.command()(reuse.refresh)
-app.command()(audit.audit)
-app.command()(audit.accept_restored)
-app.command()(interchange.clkhash)
-app.command()(rehearse.rehearse)
-app.command()(rehearse.demo)
-app.add_typer(keys.app, name="keys")
-app.add_typer(study.app, name="study")
-app.add_typer(release.app, name="release")
-app.add_typer(ids.app, name="id")
+# The order is that of the work; one list of all would be longer than a screen.
+_PANELS: dict[str, dict[str, Callable[..., Any] | Typer]] = {
+    "Records: tokenize, send, get IDs": {
+        "init": start.init,
+        "profile": profile.profile,
+        "confirm": confirm,
+        "tokenize": data.tokenize,
+        "submit": data.submit,
+        "status": data.status,
+        "ids": data.ids,
+        "id": ids.app,
+        "export": export.export,
+        "assert": assert_,
+    },
+    "Answers: second looks and cohort questions": {
+        "answer": answer.answer,
+        "agent": agent.agent,
+        "allow": agent.allow,
+        "offer-concepts": offer.offer_concepts,
+        "read-dicom": dicom.read_dicom,
+        "try-spec": try_spec,
+    },
+    "Enclave: count, join, use": {
+        "counts": cohort.counts,
+        "counted": cohort.counted,
+        "accept-forgotten": cohort.accept_forgotten,
+        "check-omop": omop.check_omop,
+        "join": cohort.join,
+        "refresh": reuse.refresh,
+        "performance": reuse.performance,
+    },
+    "Consent, withdrawal, end": {
+        "release": release.app,
+        "opt-out": opt_out,
+        "withdraw": withdraw,
+        "certificate": certificate,
+    },
+    "Trust: keys, study files, the broker's log": {
+        "keys": keys.app,
+        "study": study.app,
+        "audit": audit.audit,
+        "accept-restored": audit.accept_restored,
+    },
+    "Try and measure": {
+        "demo": rehearse.demo,
+        "rehearse": rehearse.rehearse,
+        "clkhash": interchange.clkhash,
+        "bench-cohort": bench.bench_cohort,
+    },
+}
+for panel, commands in _PANELS.items():
+    app.add_panel(panel, commands)
 
 
 if __name__ == "__main__":
