@@ -4,6 +4,8 @@ What the broker answers, as a site takes it: problem documents become the errors
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 from pydantic import ValidationError
 
@@ -12,6 +14,9 @@ from linkage.errors import LinkageError, Unreachable
 from linkage.messages import Problem
 
 _MOST_WAIT_S = 10.0
+MOST_BYTES = 256 << 20
+"""No answer is longer, but for a sealed object: that is as long as was announced."""
+_EXTENSION = "linkage_most_bytes"
 
 
 def _all_errors() -> dict[str, type[LinkageError]]:
@@ -29,12 +34,47 @@ _BY_CODE = _all_errors()
 
 def client_of(url: str, timeout_s: float) -> httpx.Client:
     """
-    Return an HTTP client that takes nothing compressed: a megabyte can hold a thousand of them.
+    Return an HTTP client that takes nothing compressed, for a megabyte can hold a thousand of them,
+    and nothing longer than MOST_BYTES, or than `at_most` lets its request.
 
-    Its requests raise Unreachable, before anything of it is read, for an answer that is.
+    Its requests raise Unreachable: before anything of it is read for an answer that is compressed,
+    and as soon as it is too long for one that is.
     """
-    asked, hooks = {"Accept-Encoding": "identity"}, {"response": [_require_as_it_is]}
+    asked, hooks = {"Accept-Encoding": "identity"}, {"response": [_require_as_it_is, _limit]}
     return httpx.Client(base_url=url, timeout=timeout_s, headers=asked, event_hooks=hooks)
+
+
+def at_most(size: int) -> dict[str, int]:
+    """Return the extensions of a request whose answer may hold an announced object of this size."""
+    return {_EXTENSION: max(size, MOST_BYTES)}
+
+
+class _Limited(httpx.SyncByteStream):
+    """What comes of an answer, up to so many bytes."""
+
+    def __init__(self, stream: httpx.SyncByteStream, most: int) -> None:
+        self._stream, self._most = stream, most
+
+    def __iter__(self) -> Iterator[bytes]:
+        came = 0
+        for piece in self._stream:
+            came += len(piece)
+            if came > self._most:
+                raise Unreachable(
+                    f"the broker's address sent more than {self._most >> 20} MiB for an answer",
+                    hint="check [broker] url, and tell the broker's admin",
+                )
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _limit(response: httpx.Response) -> None:
+    # Not a transport of our own: with one, httpx minds no proxy of the environment.
+    most = response.request.extensions.get(_EXTENSION, MOST_BYTES)
+    if isinstance(response.stream, httpx.SyncByteStream):
+        response.stream = _Limited(response.stream, most)
 
 
 def _require_as_it_is(response: httpx.Response) -> None:

@@ -54,7 +54,7 @@ from linkage.run_messages import LookState, RunRequest, RunState
 from linkage.sealing import Identity
 from linkage.signed_study import SignedStudy
 from sites.audit_heads import KeptHeads
-from sites.broker_answers import asked_to_wait, client_of, raise_for
+from sites.broker_answers import asked_to_wait, at_most, client_of, raise_for
 from sites.downloads import fetched
 
 T = TypeVar("T", bound=Message)
@@ -231,7 +231,8 @@ class BrokerClient:
     def fetch(self, study: str, item: SealedItem) -> bytes:
         """Return a sealed object addressed to the caller, still sealed; a cut costs a part."""
         path = f"/v1/studies/{study}/inbox/{item.item_id}"
-        return fetched(item, lambda more: self._send("GET", path, more=more))
+        long = at_most(item.size)
+        return fetched(item, lambda more: self._send("GET", path, more=more, extensions=long))
 
     def relay(self, study: str, recipient: str, purpose: str, subject: str, sealed: bytes) -> None:
         """Hand a sealed object to the broker for another party."""
@@ -341,6 +342,7 @@ class BrokerClient:
         keep_head: bool = True,
         once: str = "",
         more: dict[str, str] | None = None,
+        extensions: dict[str, int] | None = None,
     ) -> httpx.Response:
         kind = "application/json" if json else "application/octet-stream"
         key = once or uuid.uuid4().hex
@@ -352,7 +354,7 @@ class BrokerClient:
             if method == "POST":
                 headers["Idempotency-Key"] = key
             request = self._http.build_request(
-                method, path, params=params, content=content, headers=headers
+                method, path, params=params, content=content, headers=headers, extensions=extensions
             )
             response = self._repeat(request)
             if response.status_code != httpx.codes.UNAUTHORIZED:

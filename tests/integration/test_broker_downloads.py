@@ -251,26 +251,64 @@ def test_a_compressed_answer_is_not_unpacked() -> None:
     Packed.zeros = b"".join(packer.compress(zeros) for _ in range(2000)) + packer.flush()
     served = ThreadingHTTPServer(("127.0.0.1", 0), Packed)
     threading.Thread(target=served.serve_forever, daemon=True).start()
-    item = SealedItem(
-        item_id="item-1",
-        purpose=QUESTION_ANSWER,
-        subject="question-1",
-        sender="imaging",
-        recipient="enclave",
-        size=100,
-        digest="0" * 64,
-    )
     url, before = f"http://127.0.0.1:{served.server_port}", peak_bytes()
     try:
         with (
             BrokerClient(url, "a/enclave", Identity.generate("e"), audience=AUDIENCE) as broker,
             pytest.raises(Unreachable, match="compressed answer"),
         ):
-            broker.fetch("a", item)
+            broker.fetch("a", announced(100))
     finally:
         served.shutdown()
         served.server_close()
     assert peak_bytes() - before < 200e6
+
+
+class Endless(Packed):
+    """A broker whose answers do not end."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        zeros = bytes(1 << 20)
+        with suppress(OSError):
+            for _ in range(2000):
+                self.wfile.write(zeros)
+        self.close_connection = True
+
+
+def test_an_answer_without_end_is_cut() -> None:
+    """All 2 GB of it were read before anything looked at them."""
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    url, before = f"http://127.0.0.1:{served.server_port}", peak_bytes()
+    try:
+        with BrokerClient(url, "a/enclave", Identity.generate("e"), audience=AUDIENCE) as broker:
+            with pytest.raises(Unreachable, match="more than 256 MiB"):
+                broker.study("a")
+            with pytest.raises(Unreachable, match="more than 256 MiB"):
+                broker.fetch("a", announced(100))
+    finally:
+        served.shutdown()
+        served.server_close()
+    assert peak_bytes() - before < 700e6
+
+
+def test_more_than_can_be_sealed_is_not_fetched() -> None:
+    with pytest.raises(PackageRefused, match="more bytes than a sealed object"):
+        downloads.fetched(announced(2**31 + 1), lambda _: pytest.fail("it was asked for"))
+
+
+def announced(size: int) -> SealedItem:
+    return SealedItem(
+        item_id="item-1",
+        purpose=QUESTION_ANSWER,
+        subject="question-1",
+        sender="imaging",
+        recipient="enclave",
+        size=size,
+        digest="0" * 64,
+    )
 
 
 def peak_bytes() -> int:
