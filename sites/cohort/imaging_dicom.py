@@ -18,14 +18,16 @@ from file to file, such as a modulated tube current, has no single value and is 
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from sites.cohort.bundle import ACQUISITION_SCHEMA, FEATURES_SCHEMA
 from sites.quiet_dicom import quiet
@@ -55,22 +57,27 @@ _DEEPEST = 12
 @dataclass(slots=True)
 class ReadDicom:
     """
-    What was read. reports: SR files with a measurement group; skipped: files passed over;
-    too_early: features whose date was left out: it is before the report's own study, or that has
-    none.
+    What was read. reports: SR files with a measurement group; passed_over: files of which nothing
+    was read, by the reason; too_early: features whose date was left out: it is before the report's
+    own study, or that has none.
     """
 
     features: pa.Table
     acquisition: pa.Table
     files: int = 0
     reports: int = 0
-    skipped: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
     too_early: int = 0
+
+    @property
+    def skipped(self) -> int:
+        """How many files were passed over."""
+        return sum(self.passed_over.values())
 
 
 def read_dicom(files: Iterable[Path], *, report_dates: bool = False) -> ReadDicom:
     """
-    Read DICOM files; what is none, or cannot be read, is counted as skipped.
+    Read DICOM files; what is none, or cannot be read, is counted by the reason.
 
     report_dates: whether the dates of reports are in the frame of the study dates. Then each
     measurement is dated: by its own Observation DateTime (0040,A032), else its group's, else the
@@ -78,23 +85,27 @@ def read_dicom(files: Iterable[Path], *, report_dates: bool = False) -> ReadDico
     """
     features: list[dict[str, Any]] = []
     series: dict[str, dict[str, set[Any]]] = {}
-    count, reports, skipped, too_early = 0, 0, 0, 0
+    count, reports, too_early = 0, 0, 0
+    passed_over: Counter[str] = Counter()
     tags = [*_TAGS, *(_DATES if report_dates else ())]
     with quiet():
         for path in files:
             count += 1
             try:
                 found = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
-                if not found.get("SeriesInstanceUID"):  # cut short before its UIDs, or a DICOMDIR
-                    skipped += 1
+                if not found.get("SeriesInstanceUID"):
+                    passed_over["no series UID"] += 1  # a DICOMDIR, or cut short before it
                     continue
                 rows = list(_report(found)) if found.get("ContentSequence") else []
                 early = _dated(rows, found if report_dates else None)
                 if found.get("Modality") != "SR":
                     _image(found, series)
+            except InvalidDicomError:
+                passed_over["no DICOM file"] += 1
+                continue
             except Exception:
                 # Whatever a broken file makes the parser raise; its text can quote the file.
-                skipped += 1
+                passed_over["damaged"] += 1
                 continue
             too_early += early
             reports += bool(rows)
@@ -105,7 +116,7 @@ def read_dicom(files: Iterable[Path], *, report_dates: bool = False) -> ReadDico
         acquisition=_acquisition(series),
         files=count,
         reports=reports,
-        skipped=skipped,
+        passed_over=dict(passed_over),
         too_early=too_early,
     )
 

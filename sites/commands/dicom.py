@@ -64,6 +64,7 @@ def read_dicom(
     found = {
         "files": read.files,
         "skipped": read.skipped,
+        **{f"skipped, {why}": count for why, count in sorted(read.passed_over.items())},
         "measurement reports": read.reports,
         "features": read.features.num_rows,
         "series": read.acquisition.num_rows,

@@ -120,6 +120,7 @@ def test_a_parameter_that_differs_from_file_to_file_is_none(tmp_path: Path) -> N
     assert (first["tube_current"], first["kvp"], first["contrast"]) == (None, 120, None)
     assert second["contrast"] is True
     assert (read.files, read.skipped) == (5, 2)
+    assert read.passed_over["no DICOM file"] == 1
 
 
 def test_a_report_of_two_studies_says_nothing_of_either_series(tmp_path: Path) -> None:
