@@ -15,6 +15,7 @@ import pandas as pd
 
 from linkage.encoding.fields import Normaliser
 from linkage.errors import SourceRefused
+from sites.exchanged import NAMES, Given, exchanged_warning
 from sites.intake import Intake
 from sites.sources.base import RawBatch
 from sites.sources.config import SourceConfig
@@ -23,12 +24,21 @@ from sites.sources.opening import open_source
 
 @dataclass(slots=True)
 class SourceCheck:
-    """What a tokenization would find. why: by field, values by reason; left_out: as there."""
+    """
+    What a tokenization would find. why: by field, values by reason; left_out: as there; names: of
+    first and last names, how many are usual first names.
+    """
 
     records: int = 0
     why: dict[str, Counter[str]] = field(default_factory=dict)
     left_out: dict[tuple[str, str], int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    names: dict[str, Given] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be looked at before anything is tokenized."""
+        return exchanged_warning(self.names)
 
 
 def check_source(
@@ -80,7 +90,10 @@ def _count(
 ) -> None:
     found.records += len(batch)
     for name, normaliser in normalisers.items():
-        why = normaliser.column(batch.columns[name]).why
+        made = normaliser.column(batch.columns[name])
+        if name in NAMES:
+            found.names[name] = found.names.get(name, Given()) + Given.of(made.column)
+        why = made.why
         counts = np.bincount(why.codes, minlength=len(why.values)).tolist()
         for code, (text, count) in enumerate(zip(why.values, counts, strict=True)):
             found.why[name][text] += count

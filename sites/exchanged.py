@@ -58,6 +58,17 @@ def exchanged(names: Mapping[str, Given]) -> bool:
     return last.given >= ENOUGH and last.share > max(GIVEN_AS_SURNAMES, _MORE * first.share)
 
 
+def exchanged_warning(names: Mapping[str, Given]) -> tuple[str, ...]:
+    """Return what to tell an operator of exchanged names, nothing where they are in place."""
+    if not exchanged(names):
+        return ()
+    first, last = (names[field].share for field in NAMES)
+    return (
+        f"{last:.0%} of the last names are usual first names, of the first names {first:.0%}: they"
+        " seem to be exchanged; check [source.columns]",
+    )
+
+
 @cache
 def usual_given() -> frozenset[str]:
     """Return the usual first names, in small letters."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linkage.schema import DENSITY
-from sites.exchanged import NAMES, Given, exchanged
+from sites.exchanged import Given, exchanged_warning
 
 _MOSTLY = 0.5
 """Share of records in no named group, above which the groups are rather read wrongly."""
@@ -63,13 +63,7 @@ class TokenizeSummary:
     def warnings(self) -> tuple[str, ...]:
         """What should be looked at before the package is sent."""
         low, high = DENSITY
-        said = []
-        if exchanged(self.names):
-            shares = [f"{self.names[one].share:.0%}" for one in NAMES]
-            said.append(
-                f"{shares[1]} of the last names are usual first names, of the first names"
-                f" {shares[0]}: they seem to be exchanged; check [source.columns]"
-            )
+        said = [*exchanged_warning(self.names)]
         for variable, count in self.rest.items():
             if count > _MOSTLY * self.records:
                 said.append(

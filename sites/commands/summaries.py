@@ -87,10 +87,11 @@ def tell_check(
         "why": _kept(found.why),
         "left_out": _listed(found.left_out),
         "notes": found.notes,
+        "warnings": found.warnings,
         **_as_data(marks),
     }
     show("The source can be tokenized; nothing was written", rows, as_json=as_json, data=data)
-    _remarks(found.left_out, found.notes, ())
+    _remarks(found.left_out, found.notes, found.warnings)
 
 
 def _remarks(

@@ -15,6 +15,7 @@ from linkage.messages import BROKER, DATASET_PART, Manifest
 from linkage.records import EncodedRecords, from_arrow
 from linkage.sealing import Context, Identity, unseal
 from sites import tokenizer
+from sites.checking import check_source
 from sites.commands.summaries import tell
 from sites.config import SourceConfig
 from sites.packages import load_manifest, part_file
@@ -24,6 +25,7 @@ from sites.vault import Vault
 from tests.studies import Cast, cast, vault_of
 
 EVERYONE = cast()
+FIELDS = ("first_name", "last_name", "date_of_birth", "sex")
 HEADER = "id,first,last,dob,sex\n"
 PEOPLE = [
     ("r1", "Ada", "Lovelace", "12/10/1915", "F"),
@@ -198,6 +200,11 @@ def test_exchanged_names_are_warned_about(
     said = [one.warnings for one in done]
     assert not any("exchanged" in text for text in said[0])
     assert any("100% of the last names are usual first names" in text for text in said[1])
+    beforehand = [
+        check_source(source(tmp_path, people), FIELDS, quarantine=False).warnings
+        for people in (right, wrong)
+    ]
+    assert beforehand == [(), said[1][:1]]
     for one in (replace(done[0], density={}), done[1]):
         tell(one, None, secret="", release_gate="", marks={}, as_json=False)
         shown = capsys.readouterr().out
