@@ -118,7 +118,8 @@ def _show_invitation(name: str, code: str, until: int, as_json: bool, later: str
     day = dt.datetime.fromtimestamp(until, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     text = (
         f"Invitation for {name}, good once, until {day}:\n  {code}\n"
-        "It is shown this once. Give it to the person by a way that only the person reads."
+        "It is shown this once. Give it to the person by a way that only the person reads, who"
+        " types it into the portal, at /invitation of the broker's address."
     )
     text += f"\n{later}" if later else ""
     show(as_json, {"name": name, "invitation": code, "expires_at": until}, text)

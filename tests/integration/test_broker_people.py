@@ -223,6 +223,7 @@ def test_guessing_is_made_to_wait_and_the_console_helps(world: World) -> None:
 def test_an_invitation_by_the_console_and_its_mistakes(world: World) -> None:
     said = console(world, "account", "invite", "grace", "--role", "steward:small-study:claims")
     assert "It is shown this once" in said
+    assert "at /invitation of the broker's address" in said
     person = accept(world.url, "grace", said.splitlines()[1].strip())
     person.sign_in().raise_for_status()
     assert person.call("GET", f"{world.path}/runs").json() == []
