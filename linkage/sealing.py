@@ -39,6 +39,10 @@ Kem = Literal["MLKEM768_X25519", "X25519"]
 _MAGIC = b"CLS1"
 _SIGNATURE_BYTES = 64
 _MLKEM_PUBLIC_BYTES = 1184
+MOST_BYTES = 2**31 - 1
+"""What can be sealed in one piece."""
+MOST_SEALED_BYTES = MOST_BYTES + len(_MAGIC) + _SIGNATURE_BYTES + 1120 + 16
+"""The same, sealed: with X-Wing's encapsulated key and the tag of AES-GCM."""
 _RAW = serialization.Encoding.Raw
 _RAW_PRIVATE = (_RAW, serialization.PrivateFormat.Raw, serialization.NoEncryption())
 _RAW_PUBLIC = (_RAW, serialization.PublicFormat.Raw)
@@ -241,7 +245,7 @@ class Identity:
 
 
 def seal(data: bytes, *, sender: KeyHolder, recipient: PublicIdentity, context: Context) -> bytes:
-    """Return `data` sealed to `recipient` and signed by `sender`; at most 2^31 - 1 bytes."""
+    """Return `data` sealed to `recipient` and signed by `sender`; at most MOST_BYTES."""
     return b"".join(seal_in_two(data, sender=sender, recipient=recipient, context=context))
 
 

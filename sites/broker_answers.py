@@ -15,7 +15,7 @@ from linkage.messages import Problem
 
 _MOST_WAIT_S = 10.0
 MOST_BYTES = 256 << 20
-"""No answer is longer, but for a sealed object: that is as long as was announced."""
+"""No answer is longer, but for a larger sealed object: that is as long as was announced."""
 _EXTENSION = "linkage_most_bytes"
 
 

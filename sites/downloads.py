@@ -14,11 +14,10 @@ import httpx
 
 from linkage.errors import PackageRefused, Unreachable
 from linkage.messages import PART_BYTES, SealedItem
+from linkage.sealing import MOST_SEALED_BYTES
 
 _WAITS_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Once something came, a line may be away for so long, beside what `get` itself is patient."""
-_MOST_SEALED_BYTES = 1 << 31
-"""Sealing takes no more in one piece, so that nothing larger could be opened."""
 
 
 def fetched(item: SealedItem, get: Callable[[dict[str, str]], httpx.Response]) -> bytes:
@@ -28,7 +27,7 @@ def fetched(item: SealedItem, get: Callable[[dict[str, str]], httpx.Response]) -
     Raises PackageRefused where other bytes came than the broker announced, or more are announced
     than one sealed object can have; Unreachable.
     """
-    if item.size > _MOST_SEALED_BYTES:
+    if item.size > MOST_SEALED_BYTES:
         raise PackageRefused(
             "the broker announced more bytes than a sealed object can have",
             hint="tell the broker's admin, and whoever sent it",

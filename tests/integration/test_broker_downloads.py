@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,8 +21,9 @@ import pytest
 from broker.store.engine import Database
 from linkage.errors import PackageRefused, Unreachable
 from linkage.messages import PART_BYTES, QUESTION_ANSWER, SealedItem, Token
-from linkage.sealing import Context, Identity, seal, unseal
+from linkage.sealing import MOST_SEALED_BYTES, Context, Identity, seal, unseal
 from sites import client, downloads
+from sites.broker_answers import MOST_BYTES, at_most, client_of
 from sites.client import BrokerClient
 from tests.broker_world import AUDIENCE, Actor, World, make_world, packages, running
 from tests.questions import question as asking
@@ -294,9 +296,37 @@ def test_an_answer_without_end_is_cut() -> None:
     assert peak_bytes() - before < 700e6
 
 
+class Full(Packed):
+    """A broker whose answer is as long as an answer may be; /more has one byte more."""
+
+    def do_GET(self) -> None:
+        self._answer(bytes(MOST_BYTES + (self.path == "/more")), {})
+
+
+def test_an_answer_as_long_as_it_may_be_is_taken() -> None:
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Full)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    try:
+        with client_of(f"http://127.0.0.1:{served.server_port}", 60) as http:
+            assert len(http.get("/").content) == MOST_BYTES
+            with pytest.raises(Unreachable, match="more than 256 MiB"):
+                http.get("/more")
+            assert len(http.get("/more", extensions=at_most(MOST_BYTES + 1)).content) > MOST_BYTES
+    finally:
+        served.shutdown()
+        served.server_close()
+
+
 def test_more_than_can_be_sealed_is_not_fetched() -> None:
+    asked = Unreachable("it was asked for")
+
+    def get(_: dict[str, str]) -> NoReturn:
+        raise asked
+
+    with pytest.raises(Unreachable, match="it was asked for"):
+        downloads.fetched(announced(MOST_SEALED_BYTES), get)
     with pytest.raises(PackageRefused, match="more bytes than a sealed object"):
-        downloads.fetched(announced(2**31 + 1), lambda _: pytest.fail("it was asked for"))
+        downloads.fetched(announced(MOST_SEALED_BYTES + 1), get)
 
 
 def announced(size: int) -> SealedItem:

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linkage.errors import KeyRefused, PackageRefused
-from linkage.sealing import Context, Identity, Kem, seal, unseal, verify_seal
+from linkage.sealing import (
+    MOST_BYTES,
+    MOST_SEALED_BYTES,
+    Context,
+    Identity,
+    Kem,
+    seal,
+    unseal,
+    verify_seal,
+)
 
 CONTEXT = Context("study-one", "alpha", "broker", "dataset-part", ("1", "2", "3"))
 ALPHA = Identity.generate("alpha")
@@ -26,6 +35,10 @@ def test_both_suites_open_again(kem: Kem) -> None:
     assert b"rows" not in sealed
     opened = unseal(sealed, sender=sender.public(), recipient=recipient, context=CONTEXT)
     assert opened == b"rows"
+
+
+def test_the_largest_sealed_object_has_the_larger_suite_around_it() -> None:
+    assert len(SEALED) - len(b"secret rows") == MOST_SEALED_BYTES - MOST_BYTES
 
 
 @pytest.mark.threat("T22")
