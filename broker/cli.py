@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -156,32 +155,32 @@ def _migrate(home: Home) -> None:
     migrate_workflows(home)
 
 
-_PANELS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
-    "Set up and run": {
-        "init": init,
-        "serve": serve,
-        "worker": worker,
-        "identity": identity,
-        "config": config,
-    },
-    "Who may do what": {"admin": admin, "account": account, "access": access},
-    "Studies: link and give out": {
-        "study": study,
-        "upload": upload,
-        "run": run,
-        "look": look,
-        "review": review,
-        "release": release,
-        "person": person,
-    },
-    "Keep: log, backup, versions": {
-        "audit": audit,
-        "retention": retention,
-        "backup": backup,
-        "restore": restore,
-        "migrate": migrate,
-        "move": move,
-    },
-}
-for panel, commands in _PANELS.items():
-    app.add_panel(panel, commands)
+app.add_panels(
+    {
+        "Set up and run": {
+            "init": init,
+            "serve": serve,
+            "worker": worker,
+            "identity": identity,
+            "config": config,
+        },
+        "Who may do what": {"admin": admin, "account": account, "access": access},
+        "Studies: link and give out": {
+            "study": study,
+            "upload": upload,
+            "run": run,
+            "look": look,
+            "review": review,
+            "release": release,
+            "person": person,
+        },
+        "Keep: log, backup, versions": {
+            "audit": audit,
+            "retention": retention,
+            "backup": backup,
+            "restore": restore,
+            "migrate": migrate,
+            "move": move,
+        },
+    }
+)

@@ -32,15 +32,16 @@ class Program(typer.Typer):
         )
         self.callback()(_options)
 
-    def add_panel(
-        self, title: str, commands: Mapping[str, Callable[..., Any] | typer.Typer]
+    def add_panels(
+        self, panels: Mapping[str, Mapping[str, Callable[..., Any] | typer.Typer]]
     ) -> None:
-        """Add commands, and groups of them, by name; the help shows them under a title."""
-        for name, one in commands.items():
-            if isinstance(one, typer.Typer):
-                self.add_typer(one, name=name, rich_help_panel=title)
-            else:
-                self.command(name, rich_help_panel=title)(one)
+        """Add commands, and groups of them, by title in the help and name."""
+        for title, commands in panels.items():
+            for name, one in commands.items():
+                if isinstance(one, typer.Typer):
+                    self.add_typer(one, name=name, rich_help_panel=title)
+                else:
+                    self.command(name, rich_help_panel=title)(one)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command that was typed."""

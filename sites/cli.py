@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from typer import Typer
-
 from linkage.program import Program
 from sites.commands import (
     agent,
@@ -39,57 +34,57 @@ app = Program(
     " Identifiers and the study key never leave this machine.",
 )
 # The order is that of the work; one list of all would be longer than a screen.
-_PANELS: dict[str, dict[str, Callable[..., Any] | Typer]] = {
-    "Records: tokenize, send, get IDs": {
-        "init": start.init,
-        "profile": profile.profile,
-        "confirm": confirm,
-        "tokenize": data.tokenize,
-        "submit": data.submit,
-        "status": data.status,
-        "ids": data.ids,
-        "id": ids.app,
-        "export": export.export,
-        "assert": assert_,
-    },
-    "Answers: second looks and cohort questions": {
-        "answer": answer.answer,
-        "agent": agent.agent,
-        "allow": agent.allow,
-        "offer-concepts": offer.offer_concepts,
-        "read-dicom": dicom.read_dicom,
-        "try-spec": try_spec,
-    },
-    "Enclave: count, join, use": {
-        "counts": cohort.counts,
-        "counted": cohort.counted,
-        "accept-forgotten": cohort.accept_forgotten,
-        "check-omop": omop.check_omop,
-        "join": cohort.join,
-        "refresh": reuse.refresh,
-        "performance": reuse.performance,
-    },
-    "Consent, withdrawal, end": {
-        "release": release.app,
-        "opt-out": opt_out,
-        "withdraw": withdraw,
-        "certificate": certificate,
-    },
-    "Trust: keys, study files, the broker's log": {
-        "keys": keys.app,
-        "study": study.app,
-        "audit": audit.audit,
-        "accept-restored": audit.accept_restored,
-    },
-    "Try and measure": {
-        "demo": rehearse.demo,
-        "rehearse": rehearse.rehearse,
-        "clkhash": interchange.clkhash,
-        "bench-cohort": bench.bench_cohort,
-    },
-}
-for panel, commands in _PANELS.items():
-    app.add_panel(panel, commands)
+app.add_panels(
+    {
+        "Records: tokenize, send, get IDs": {
+            "init": start.init,
+            "profile": profile.profile,
+            "confirm": confirm,
+            "tokenize": data.tokenize,
+            "submit": data.submit,
+            "status": data.status,
+            "ids": data.ids,
+            "id": ids.app,
+            "export": export.export,
+            "assert": assert_,
+        },
+        "Answers: second looks and cohort questions": {
+            "answer": answer.answer,
+            "agent": agent.agent,
+            "allow": agent.allow,
+            "offer-concepts": offer.offer_concepts,
+            "read-dicom": dicom.read_dicom,
+            "try-spec": try_spec,
+        },
+        "Enclave: count, join, use": {
+            "counts": cohort.counts,
+            "counted": cohort.counted,
+            "accept-forgotten": cohort.accept_forgotten,
+            "check-omop": omop.check_omop,
+            "join": cohort.join,
+            "refresh": reuse.refresh,
+            "performance": reuse.performance,
+        },
+        "Consent, withdrawal, end": {
+            "release": release.app,
+            "opt-out": opt_out,
+            "withdraw": withdraw,
+            "certificate": certificate,
+        },
+        "Trust: keys, study files, the broker's log": {
+            "keys": keys.app,
+            "study": study.app,
+            "audit": audit.audit,
+            "accept-restored": audit.accept_restored,
+        },
+        "Try and measure": {
+            "demo": rehearse.demo,
+            "rehearse": rehearse.rehearse,
+            "clkhash": interchange.clkhash,
+            "bench-cohort": bench.bench_cohort,
+        },
+    }
+)
 
 
 if __name__ == "__main__":
