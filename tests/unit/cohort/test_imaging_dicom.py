@@ -115,12 +115,19 @@ def test_a_parameter_that_differs_from_file_to_file_is_none(tmp_path: Path) -> N
     write(tmp_path / "c.dcm", ct("1.2", "1.2.2", "1.2.2.1", ContrastBolusAgent="OMNIPAQUE"))
     (tmp_path / "note.txt").write_text("no DICOM", encoding="utf-8")
     (tmp_path / "cut.dcm").write_bytes((tmp_path / "0.dcm").read_bytes()[:200])
+    whole = (tmp_path / "0.dcm").read_bytes()
+    assert b"120.0 " in whole, "its kVp"
+    (tmp_path / "letters.dcm").write_bytes(whole.replace(b"120.0 ", b"12O.0 "))
     read = read_dicom(sorted(tmp_path.iterdir()))
     first, second = read.acquisition.to_pylist()
     assert (first["tube_current"], first["kvp"], first["contrast"]) == (None, 120, None)
     assert second["contrast"] is True
-    assert (read.files, read.skipped) == (5, 2)
-    assert read.passed_over["no DICOM file"] == 1
+    assert (read.files, read.skipped) == (6, 3)
+    assert read.passed_over == {"no DICOM file": 1, "no series UID": 1, "damaged": 1}
+    words = ["read-dicom", str(tmp_path), "--out", str(tmp_path / "read"), "--json"]
+    told = json.loads(CliRunner().invoke(app, words).stdout)
+    assert told["skipped"] == 3
+    assert all(told[f"skipped, {why}"] == 1 for why in read.passed_over)
 
 
 def test_a_report_of_two_studies_says_nothing_of_either_series(tmp_path: Path) -> None:
