@@ -50,10 +50,12 @@ def read_dicom(
         progress.stage("reading DICOM files")
         files_found = files_of(folder, folder.name)
         read = imaging_dicom.read_dicom(files_found, report_dates=report_dates)
+    skipped = sorted(read.passed_over.items())
     if read.files == read.skipped:
+        told_why = "".join(f"; {why}: {count:,}" for why, count in skipped)
         raise SourceRefused(
             file=str(folder),
-            rule=f"holds no DICOM file that can be read, of {read.files:,} files",
+            rule=f"holds no DICOM file that can be read, of {read.files:,} files{told_why}",
             hint="name the folder above the files",
         )
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,7 +66,7 @@ def read_dicom(
     found = {
         "files": read.files,
         "skipped": read.skipped,
-        **{f"skipped, {why}": count for why, count in sorted(read.passed_over.items())},
+        **{f"skipped, {why}": count for why, count in skipped},
         "measurement reports": read.reports,
         "features": read.features.num_rows,
         "series": read.acquisition.num_rows,

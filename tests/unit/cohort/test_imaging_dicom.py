@@ -151,10 +151,17 @@ def test_the_nodule_of_seven_visits_is_asked_for_and_delivered(
     again = CliRunner().invoke(app, ["read-dicom", str(visits), "--out", str(tmp_path / "read")])
     assert again.exit_code != 0
     (tmp_path / "empty").mkdir()
-    for folder in ("nowhere", "empty"):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "note.txt").write_text("no DICOM", encoding="utf-8")
+    for folder, said in (
+        ("nowhere", "there is no such folder"),
+        ("empty", "of 0 files\n"),
+        ("notes", "of 1 files; no DICOM file: 1\n"),
+    ):
         out = ["--out", str(tmp_path / "other")]
         refused = CliRunner().invoke(app, ["read-dicom", str(tmp_path / folder), *out])
         assert refused.exit_code != 0
+        assert said in refused.output
         assert not (tmp_path / "other").exists()
     series = [
         {
