@@ -59,8 +59,7 @@ def tell(
         rows["unchanged"] = f"made of the same input as dataset version {done.same_as}"
     if done.dataset == 1:
         rows["back up now"] = f"{secret}; without it records get other pseudonyms"
-    # A tired reader types what stands at "next".
-    first = "MIND THE WARNING below, mend and tokenize again, or else: " if done.warnings else ""
+    first = _before_next(done.warnings, "tokenize")
     rows |= {"release gate": release_gate, "next": f"{first}linkage-site submit"}
     data = {**asdict(done), "left_out": _listed(done.left_out), "warnings": done.warnings}
     data |= {"release_gate": release_gate, **_as_data(marks)}
@@ -78,7 +77,8 @@ def tell_check(
         **_by_field(found.why),
         **marks,
         "release gate": release_gate,
-        "next": "linkage-site profile, then linkage-site tokenize",
+        "next": f"{_before_next(found.warnings, 'check')}linkage-site profile, then linkage-site"
+        " tokenize",
     }
     data = {
         "dry_run": True,
@@ -92,6 +92,11 @@ def tell_check(
     }
     show("The source can be tokenized; nothing was written", rows, as_json=as_json, data=data)
     _remarks(found.left_out, found.notes, found.warnings)
+
+
+def _before_next(warnings: tuple[str, ...], again: str) -> str:
+    # A tired reader types what stands at "next".
+    return f"MIND THE WARNING below, mend and {again} again, or else: " if warnings else ""
 
 
 def _remarks(

@@ -16,7 +16,7 @@ from linkage.records import EncodedRecords, from_arrow
 from linkage.sealing import Context, Identity, unseal
 from sites import tokenizer
 from sites.checking import check_source
-from sites.commands.summaries import tell
+from sites.commands.summaries import tell, tell_check
 from sites.config import SourceConfig
 from sites.packages import load_manifest, part_file
 from sites.tokenizer import tokenize
@@ -201,10 +201,14 @@ def test_exchanged_names_are_warned_about(
     assert not any("exchanged" in text for text in said[0])
     assert any("100% of the last names are usual first names" in text for text in said[1])
     beforehand = [
-        check_source(source(tmp_path, people), FIELDS, quarantine=False).warnings
+        check_source(source(tmp_path, people), FIELDS, quarantine=False)
         for people in (right, wrong)
     ]
-    assert beforehand == [(), said[1][:1]]
+    assert [one.warnings for one in beforehand] == [(), said[1][:1]]
+    for check in beforehand:
+        tell_check(check, release_gate="", marks={}, as_json=False)
+        shown = capsys.readouterr().out
+        assert ("MIND THE WARNING" in shown) == bool(check.warnings)
     for one in (replace(done[0], density={}), done[1]):
         tell(one, None, secret="", release_gate="", marks={}, as_json=False)
         shown = capsys.readouterr().out
