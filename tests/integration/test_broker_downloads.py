@@ -11,7 +11,7 @@ import socket
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -247,22 +247,30 @@ class Packed(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
+@contextmanager
+def asked_of(kind: type[Packed]) -> Iterator[BrokerClient]:
+    """Yield a site's client of such a broker."""
+    served = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{served.server_port}"
+    try:
+        with BrokerClient(url, "a/enclave", Identity.generate("e"), audience=AUDIENCE) as broker:
+            yield broker
+    finally:
+        served.shutdown()
+        served.server_close()
+
+
 def test_a_compressed_answer_is_not_unpacked() -> None:
     """Unpacked, it took 4 GB of the site's memory before its digest was compared."""
     packer, zeros = zlib.compressobj(9, zlib.DEFLATED, 31), bytes(1 << 20)
     Packed.zeros = b"".join(packer.compress(zeros) for _ in range(2000)) + packer.flush()
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Packed)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    url, before = f"http://127.0.0.1:{served.server_port}", peak_bytes()
-    try:
-        with (
-            BrokerClient(url, "a/enclave", Identity.generate("e"), audience=AUDIENCE) as broker,
-            pytest.raises(Unreachable, match="compressed answer"),
-        ):
-            broker.fetch("a", announced(100))
-    finally:
-        served.shutdown()
-        served.server_close()
+    before = peak_bytes()
+    with (
+        asked_of(Packed) as broker,
+        pytest.raises(Unreachable, match="compressed answer"),
+    ):
+        broker.fetch("a", announced(100))
     assert peak_bytes() - before < 200e6
 
 
@@ -281,18 +289,12 @@ class Endless(Packed):
 
 def test_an_answer_without_end_is_cut() -> None:
     """All 2 GB of it were read before anything looked at them."""
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    url, before = f"http://127.0.0.1:{served.server_port}", peak_bytes()
-    try:
-        with BrokerClient(url, "a/enclave", Identity.generate("e"), audience=AUDIENCE) as broker:
-            with pytest.raises(Unreachable, match="more than 256 MiB"):
-                broker.study("a")
-            with pytest.raises(Unreachable, match="more than 256 MiB"):
-                broker.fetch("a", announced(100))
-    finally:
-        served.shutdown()
-        served.server_close()
+    before = peak_bytes()
+    with asked_of(Endless) as broker:
+        with pytest.raises(Unreachable, match="more than 256 MiB"):
+            broker.study("a")
+        with pytest.raises(Unreachable, match="more than 256 MiB"):
+            broker.fetch("a", announced(100))
     assert peak_bytes() - before < 700e6
 
 
@@ -304,17 +306,11 @@ class Full(Packed):
 
 
 def test_an_answer_as_long_as_it_may_be_is_taken() -> None:
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Full)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    try:
-        with client_of(f"http://127.0.0.1:{served.server_port}", 60) as http:
-            assert len(http.get("/").content) == MOST_BYTES
-            with pytest.raises(Unreachable, match="more than 256 MiB"):
-                http.get("/more")
-            assert len(http.get("/more", extensions=at_most(MOST_BYTES + 1)).content) > MOST_BYTES
-    finally:
-        served.shutdown()
-        served.server_close()
+    with asked_of(Full) as broker, client_of(broker.url, 60) as http:
+        assert len(http.get("/").content) == MOST_BYTES
+        with pytest.raises(Unreachable, match="more than 256 MiB"):
+            http.get("/more")
+        assert len(http.get("/more", extensions=at_most(MOST_BYTES + 1)).content) > MOST_BYTES
 
 
 def test_more_than_can_be_sealed_is_not_fetched() -> None:
